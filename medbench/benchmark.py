@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inspect_ai import Task
-from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser
 from inspect_ai.scorer import Scorer
 
 from medbench.errors import MedbenchError, unknown
+from medbench.inspect_error import InspectError
 from medbench.items import LETTERS, Item, checked, describe
 from medbench.manifest import sha256_file
 from medbench.records import BadRow, BadRows, OnBadRow, Record, hub_records, read_records
@@ -139,12 +139,8 @@ class Settings:
             raise MedbenchError(f"fewshot must be 0 or more, not {self.fewshot}.")
 
 
-class TaskError(MedbenchError, PrerequisiteError):
-    """A task that cannot be made from what the user gave; `inspect eval` prints the text without a traceback."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+class TaskError(InspectError):
+    """A task that cannot be made from what the user gave."""
 
 
 def user_file(path: str) -> str:

@@ -30,6 +30,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "leaderboard": ("medbench.reports.command:leaderboard", "the leaderboard of eval logs, with ties"),
 }
 
+# The optional install that a command needs; the other commands run on the default one.
+EXTRAS = {
+    "demo": "local",
+    "train": "train",
+    "merge": "local",
+    "sweep": "local",
+    "verify-merge": "local",
+    "microlab": "train",
+}
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called, so that `medbench --help` stays instant."""
@@ -116,6 +126,16 @@ def main() -> None:
         cli()
     except MedbenchError as error:
         click.echo(f"medbench: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        command = next((word for word in sys.argv[1:] if word in COMMANDS), "")
+        if command not in EXTRAS:
+            raise
+        click.echo(
+            f"medbench: {command} needs the package {error.name!r}, which is not installed: "
+            f"pip install 'medbench[{EXTRAS[command]}]'",
+            err=True,
+        )
         sys.exit(2)
 
 

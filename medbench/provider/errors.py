@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from inspect_ai._util.error import PrerequisiteError
-
-from medbench.errors import MedbenchError
+from medbench.inspect_error import InspectError
 
 
-class ProviderError(MedbenchError, PrerequisiteError):
-    """A model that cannot be loaded or a request that it cannot serve.
-
-    Also Inspect's own error for a missing prerequisite, so that `inspect eval` prints the text without a traceback.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+class ProviderError(InspectError):
+    """A model that cannot be loaded or a request that it cannot serve."""
 
 
 def need(extra: str, error: ImportError) -> ProviderError:

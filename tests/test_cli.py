@@ -1,0 +1,72 @@
+"""The front door, as a process: what a user sees who asks for something that cannot be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# The optional packages cannot be found, as if they were not installed.
+WITHOUT_EXTRAS = """
+import sys
+
+class NotInstalled:
+    names = {"torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors", "trl", "ray"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
+from medbench.cli import main
+main()
+"""
+
+
+def run(code: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "1000"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["demo", "--out", "demo"], "local"),
+        (["merge", "--base", "b", "--adapter", "pt=a:1", "--out", "m"], "local"),
+        (["verify-merge", "--base", "b", "--merged", "m", "--adapter", "pt=a"], "local"),
+        (["microlab", "build", "--out", "lab"], "train"),
+        (["train", "sft", "dataset=rows.jsonl", "model_name_or_path=b", "output_dir=o"], "train"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else value,
+)
+def test_a_command_without_its_optional_install_names_it(arguments: list[str], extra: str, tmp_path: Path) -> None:
+    done = run(WITHOUT_EXTRAS, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert f"pip install 'medbench[{extra}]'" in done.stderr
+
+
+def test_metrics_and_help_need_no_optional_install(tmp_path: Path) -> None:
+    rows = [{"predict": f"take {word} daily", "label": f"take {word} weekly"} for word in ("one", "two", "three")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    assert run(WITHOUT_EXTRAS, "--help", cwd=tmp_path).returncode == 0
+    done = run(WITHOUT_EXTRAS, "metrics", "rows.jsonl", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "bleu4" in done.stdout
+
+
+def test_inspect_shows_brackets_of_an_error_as_they_stand(tmp_path: Path) -> None:
+    # rich would take [/b] for a closing tag that nothing opened
+    row = {"question": "Which drug?", "options": {"A": "x", "B": "y"}, "answer": "x", "answer_idx": "[/b]"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    code = "from inspect_ai._cli.main import main; main()"
+    arguments = ["eval", "medbench/medqa", "-T", "source=rows.jsonl", "--model", "mockllm/model", "--display", "plain"]
+    done = run(code, *arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "'[/b]'" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
