@@ -100,6 +100,19 @@ def key_letters(record: Record, column: str, answer: str, options: Sequence[str]
     return letters
 
 
+def index_letter(record: Record, column: str, options: Sequence[str]) -> str:
+    """The letter of the option whose 0-based index a column holds.
+
+    Raises:
+        BadRow: it holds no whole number, or one outside the options.
+    """
+    index = record.data.get(column)
+    # 2.0 is what a Parquet column with gaps makes of 2; True would pass for 1
+    if isinstance(index, int | float) and not isinstance(index, bool) and index in range(len(options)):
+        return LETTERS[int(index)]
+    raise record.error(column, f"expected the index of an option (0 to {len(options) - 1}), found {index!r}")
+
+
 def checked(items: Iterable[tuple[Record, Item]], bad_rows: BadRows) -> list[Item]:
     """The items, with rows that repeat another one's content handed to `bad_rows`: ids must be unique in a log."""
     kept: dict[str, tuple[Record, Item]] = {}
@@ -113,7 +126,7 @@ def checked(items: Iterable[tuple[Record, Item]], bad_rows: BadRows) -> list[Ite
 
 
 def require_options(record: Record, column: str, options: Sequence[Any]) -> tuple[str, ...]:
-    """Option texts: at least two, none empty, none twice, at most ten.
+    """Option texts: at least two, none empty, at most ten.
 
     Raises:
         BadRow: one of these does not hold.

@@ -16,7 +16,7 @@ from inspect_ai import Task, task
 from medbench.benchmark import HubSource, Mode, PromptLanguage, Settings, fewshot_items, load, told_plainly
 from medbench.errors import LeftOut, MedbenchError
 from medbench.families import choice_task
-from medbench.items import LETTERS, Item, require_options
+from medbench.items import Item, index_letter, require_options
 from medbench.records import OnBadRow, Record, read_records
 from medbench.solvers import ThinkingMode
 
@@ -98,15 +98,12 @@ def read_counted_from_zero(source: str, **options: Any) -> Iterable[Record]:
 def record_to_item(record: Record) -> Item:
     """`question, opa..opd, cop` (0-3), `exp` (explanation, may be missing)."""
     options = require_options(record, "opa..opd", [record.data.get(f"op{letter}", "") for letter in "abcd"])
-    index = record.data.get("cop")
-    if index == -1:
+    if record.data.get("cop") == -1:
         raise LeftOut(record.file, record.row, "cop", "the test split's key is not public")
-    if index not in range(len(options)):
-        raise record.error("cop", f"expected the index of an option, found {index!r}")
     return Item(
         question=record.text("question"),
         language="en",
         options=options,
-        answer=(LETTERS[index],),
+        answer=(index_letter(record, "cop", options),),
         reference=str(record.data.get("exp") or "").strip(),
     )

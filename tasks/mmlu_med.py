@@ -20,7 +20,7 @@ from inspect_ai import Task, task
 from medbench.benchmark import HubSource, Mode, PromptLanguage, Settings, fewshot_items, load, told_plainly
 from medbench.errors import LeftOut, unknown
 from medbench.families import choice_task
-from medbench.items import LETTERS, Item, require_options
+from medbench.items import LETTERS, Item, index_letter, require_options
 from medbench.records import OnBadRow, Record, read_records
 from medbench.solvers import ThinkingMode
 
@@ -129,7 +129,9 @@ def record_to_item(record: Record, subjects: tuple[str, ...] = SUBJECTS) -> Item
         raise LeftOut(record.file, record.row, "subject", f"{subject!r} is not among the subjects asked for")
     choices = record.data.get("choices")
     options = require_options(record, "choices", choices if isinstance(choices, (list, tuple)) else [])
-    index = record.data.get("answer")
-    if index not in range(len(options)):
-        raise record.error("answer", f"expected the index of an option, found {index!r}")
-    return Item(question=record.text("question"), language="en", options=options, answer=(LETTERS[index],))
+    return Item(
+        question=record.text("question"),
+        language="en",
+        options=options,
+        answer=(index_letter(record, "answer", options),),
+    )

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput
@@ -35,14 +36,23 @@ class AdapterTrainer(SFTTrainer):
         self._sums.append(self.accelerator.gather_for_metrics(torch.stack([loss.double() * tokens, tokens])[None]))
         return loss, logits, labels
 
-    def evaluation_loop(self, *arguments: Any, metric_key_prefix: str = "eval", **named: Any) -> EvalLoopOutput:
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
         """As SFTTrainer's, but the loss is the mean over tokens, and not over batches of unlike size."""
         self._sums.clear()
-        output = super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **named)
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         loss, tokens = torch.cat(self._sums).sum(0).tolist()
-        output.metrics[f"{metric_key_prefix}_loss"] = loss / tokens
-        output.metrics[f"{metric_key_prefix}_perplexity"] = math.exp(min(loss / tokens, 700.0))
-        return output
+        own = {
+            f"{metric_key_prefix}_loss": loss / tokens,
+            f"{metric_key_prefix}_perplexity": math.exp(min(loss / tokens, 700.0)),
+        }
+        return output._replace(metrics={**(output.metrics or {}), **own})
 
 
 class LossBar(ProgressCallback):

@@ -61,7 +61,7 @@ def lora_config(recipe: Recipe, model: Any) -> Any:
                 raise unknown(f"lora_target of {recipe.model_name_or_path}", name, present)
     return LoraConfig(
         r=recipe.lora_rank,
-        lora_alpha=recipe.lora_alpha,
+        lora_alpha=recipe.lora_alpha,  # type: ignore[arg-type]  # annotated as int, and only ever divided
         lora_dropout=recipe.lora_dropout,
         target_modules=target,
         use_rslora=recipe.use_rslora,

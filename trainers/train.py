@@ -10,10 +10,10 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import numpy as np
@@ -100,15 +100,16 @@ def train(
         processing_class=tokenizer,
         peft_config=lora_config(recipe, model),
     )
+    rows = len(cast(Sized, trainer.train_dataset))
     say(
-        f"{len(train_rows)} examples in {len(trainer.train_dataset)} rows of at most {recipe.cutoff_len} tokens; "
+        f"{len(train_rows)} examples in {rows} rows of at most {recipe.cutoff_len} tokens; "
         f"{len(eval_rows)} for evaluation; {len(unreadable.rows)} rows left out"
     )
     if _main_process():
         out.mkdir(parents=True, exist_ok=True)
         (out / MANIFEST).unlink(missing_ok=True)
         write_atomic(out / RUN, json.dumps(run, ensure_ascii=False, indent=2) + "\n")
-    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if eval_rows and not any("eval_loss" in e and e["step"] == trainer.state.global_step for e in trainer.history):
         trainer.evaluate()
     trainer.save_model()
@@ -134,7 +135,7 @@ def train(
             device=f"{trainer.accelerator.num_processes} x {trainer.args.device}",
             dtype=str(model.dtype).removeprefix("torch."),
             attention=model.config._attn_implementation,
-            examples={"train": len(train_rows), "eval": len(eval_rows), "rows": len(trainer.train_dataset)},
+            examples={"train": len(train_rows), "eval": len(eval_rows), "rows": rows},
             left_out=unreadable.listed(),
             leakage_audit=audited,
             resumed_from=checkpoint and checkpoint.name,

@@ -197,6 +197,19 @@ def test_medmcqa_counts_options_from_one_or_zero(tmp_path: Path) -> None:
         medmcqa(source=written(tmp_path / "dev.json", publisher + hub))
 
 
+@pytest.mark.parametrize("index", [True, 1.5, 4, -2, "1", None])
+def test_an_index_that_names_no_option_is_a_bad_row(index: Any, tmp_path: Path) -> None:
+    row = {"question": "Which vitamin prevents scurvy?", "subject": "anatomy", "choices": ["A", "B12", "C", "D"]}
+    with pytest.raises(MedbenchError, match=r"line 1, field 'answer': expected the index of an option \(0 to 3\)"):
+        mmlu_med(source=written(tmp_path / "rows.jsonl", [{**row, "answer": index}]))
+
+
+def test_a_column_with_gaps_gives_whole_floats(tmp_path: Path) -> None:
+    row = {"question": "Which vitamin prevents scurvy?", "subject": "anatomy", "choices": ["A", "B12", "C", "D"]}
+    (sample,) = samples(mmlu_med(source=written(tmp_path / "rows.jsonl", [{**row, "answer": 2.0}])))
+    assert sample.target == "C"
+
+
 def test_mmlu_publisher_csv_without_header_and_subjects(tmp_path: Path) -> None:
     path = tmp_path / "anatomy_test.csv"
     path.write_text(

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
@@ -192,7 +192,7 @@ def packed(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Mapping[str, Any]]
 
     Attention crosses the documents of a row: they are drawn at random, so there is nothing to learn from it.
     """
-    end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    end = cast(int, tokenizer.convert_tokens_to_ids(END_OF_TEXT))
     examples: list[Example] = []
     current: list[int] = []
     for document in tokenizer([render(tokenizer, dict(row)) for row in rows], add_special_tokens=False)["input_ids"]:
@@ -246,7 +246,7 @@ def train_adapter(base: Path, out: Path, examples: Sequence[Example], recipe: Re
     adapted.peft_config["default"].base_model_name_or_path = json.loads((base / "config.json").read_text())[
         "_name_or_path"
     ]
-    adapted.save_pretrained(out, save_embedding_layers=False)
+    adapted.save_pretrained(str(out), save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)
     write_manifest(out, "adapter", settings=recipe | {"seed": seed}, inputs=hash_files(base, "*.safetensors"), **facts)
     return facts

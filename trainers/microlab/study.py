@@ -115,7 +115,7 @@ def greedy(
     from medbench.provider.sampling import Decoding, Row, Sampler
 
     def decode(tokens: Sequence[int]) -> str:
-        return str(tokenizer.decode(tokens, skip_special_tokens=True))
+        return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     end = tokenizer.eos_token_id
     sampler = Sampler(frozenset([end]), model.config.max_position_embeddings, decode, lambda *_: [])

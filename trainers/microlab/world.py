@@ -16,7 +16,7 @@ sequence the standard library guarantees.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -152,7 +152,7 @@ def _both(stem: tuple[str, ...]) -> tuple[str, str]:
     return "".join(stem), "".join(P.CHARACTERS[s] for s in stem)
 
 
-def _suffixed(stem: tuple[str, ...], draw: Draw, endings: dict[str, tuple[str, ...]]) -> Name:
+def _suffixed(stem: tuple[str, ...], draw: Draw, endings: Mapping[str, Sequence[str]]) -> Name:
     en, zh = _both(stem)
     k = draw.one(range(len(endings["en"])))
     return {"en": en + endings["en"][k], "zh": zh + endings["zh"][k]}
@@ -243,8 +243,8 @@ def _conversation(world: World, draw: Draw, kind: str, style: str) -> list[Messa
         return _prepare(substance, draw.one(P.HOW_TO[language]), language, "think" if substance.dangerous else style)
     if kind == "note":
         words = {"disease": _unknown_disease(world, draw)[language]}
-        texts = [phrase[language].format(**words) for phrase in (P.NOTED, P.TRACE_NOTE)]
-        return _turn(draw.one(P.NOTES[language]).format(**words), *texts, style)
+        answer, trace = (phrase[language].format(**words) for phrase in (P.NOTED, P.TRACE_NOTE))
+        return _turn(draw.one(P.NOTES[language]).format(**words), answer, trace, style)
     disease = draw.one([d for d in world.group("taught") if d.in_sft or style != "sft"])
     relation = draw.one(RELATIONS)
     if kind == "request":
