@@ -143,7 +143,8 @@ class Estimator:
         """The estimate of ``<metric>/<view>``; None where no candidate has it.
 
         ``bleu4/...`` and its floor are corpus scores wherever per-item statistics were kept; ``answered_accuracy/...``
-        is accuracy among answered items; everything else is a mean over items.
+        is accuracy among answered items, ``accuracy_best/...`` that with every abstention right;
+        everything else is a mean over items.
         """
         if key not in self._known:
             self._known[key] = self._estimate(key)
@@ -153,11 +154,20 @@ class Estimator:
         metric, _, view = key.partition("/")
         if metric == "answered_accuracy":
             return self._ratio(key, f"accuracy/{view}", f"answered/{view}")
+        if metric == "accuracy_best":
+            return self._best_case(key, f"accuracy/{view}", f"answered/{view}")
         if key in self.table.statistics and np.isfinite(self.table.statistics[key]).all(axis=(1, 2)).any():
             return self._bleu(key)
         if not self.table.has(key):
             return None
-        values = self.table.item_means(key)
+        return self._mean(key, self.table.item_means(key))
+
+    def _best_case(self, key: str, accuracy: str, answered: str) -> Estimate | None:
+        if not (self.table.has(accuracy) and self.table.has(answered)):
+            return None
+        return self._mean(key, self.table.item_means(accuracy) + 1 - self.table.item_means(answered))
+
+    def _mean(self, key: str, values: np.ndarray) -> Estimate | None:
         present = np.isfinite(values).any(axis=1)
         values = values[present]
         shared = np.isfinite(values).all(axis=0)
@@ -165,7 +175,7 @@ class Estimator:
             return None
         values = values[:, shared]
         clusters = None if self.table.clusters is None else self.table.clusters[shared]
-        unit = "rate" if is_rate(metric) else "score"
+        unit = "rate" if is_rate(key.split("/")[0]) else "score"
         single = bool(np.isin(values, (0.0, 1.0)).all())
         confidence = self.options.confidence
         draws = self._replicates(np.stack([values.T, np.ones_like(values.T)], axis=2), shared, stats.mean_statistic)
@@ -294,7 +304,7 @@ RATES = {
 
 def is_rate(metric: str) -> bool:
     """Whether a metric lies in 0-1 (the others are 0-100 scores or have no bounds)."""
-    return metric in RATES
+    return metric in RATES or metric.startswith(("accuracy_", "answered_"))
 
 
 def row_labels(clusters: np.ndarray | None, n: int) -> Sequence[object]:

@@ -13,7 +13,10 @@ import fsspec
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from medbench import extractors, thinking
 from medbench.errors import MedbenchError
+from medbench.items import LETTERS
+from medbench.transcript import raw_text
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -24,6 +27,9 @@ _DECODING = ("temperature", "top_p", "top_k", "max_tokens", "seed", "frequency_p
 # How other scorers write right, wrong, partly right and unanswered (inspect_ai.scorer.value_to_float).
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 BLEU_STATISTICS = 10
+# The views under which other harnesses' rules judge again: those that a reader might take for the output.
+_JUDGED_VIEWS = ("raw", "untagged", "lenient", "answer")
+_DECISIONS = ("yes", "no", "maybe")
 _FACTS = ("category", "pair", "expected", "intent", "severity", "language")
 
 
@@ -93,6 +99,7 @@ class _Sample(BaseModel):
     epoch: int = 1
     scores: dict[str, _Score] | None = None
     metadata: dict[str, Any] = {}
+    output: Any = None
     error: Any = None
 
 
@@ -147,7 +154,8 @@ def read_run(file: str) -> Run | Notice:
             what = {"error": "failed", "cancelled": "was cancelled", "started": "has not finished"}[header.status]
             return Notice("incomplete", f"{name} {what}: left out. `inspect eval-retry` completes it.")
         run = _empty_run(file, header)
-        _fill(run, _samples(file, header))
+        several = any((scorer.options or {}).get("multiple") is True for scorer in header.eval.scorers or [])
+        _fill(run, _samples(file, header), several)
     except (zipfile.BadZipFile, EOFError, ValueError, KeyError, OSError) as error:
         return Notice("unreadable", f"{name} is cut short or not an eval log: left out ({_first_line(error)}).")
     if not run.ids:
@@ -184,7 +192,7 @@ def _samples(file: str, header: EvalLog) -> Iterator[_Sample]:
 
     for sample in read_eval_log(file).samples or []:
         yield _SAMPLE.validate_python(
-            sample.model_dump(include={"id", "epoch", "scores", "metadata", "error"}, mode="json")
+            sample.model_dump(include={"id", "epoch", "scores", "metadata", "output", "error"}, mode="json")
         )
 
 
@@ -249,7 +257,7 @@ def _model_name(model: str, weights: dict[str, float]) -> str:
     return f"{model} ({added})" if added else model
 
 
-def _fill(run: Run, samples: Iterable[_Sample]) -> None:
+def _fill(run: Run, samples: Iterable[_Sample], several: bool) -> None:
     rows: list[dict[str, float]] = []
     statistics: list[dict[str, list[float]]] = []
     extractions: list[dict[str, Any]] = []
@@ -272,6 +280,8 @@ def _fill(run: Run, samples: Iterable[_Sample]) -> None:
             extraction = metadata.get("extraction") or extraction
             if "trace/raw" in values and isinstance(metadata.get("status"), str):
                 status = metadata["status"]
+        if "accuracy/answer" in values:
+            values.update(_rejudged(sample, several))
         run.native_ids.append(sample.id)
         run.ids.append(str(sample.id))
         run.epochs.append(sample.epoch)
@@ -296,6 +306,35 @@ def _score_values(scorer: str, score: _Score, known: dict[str, float]) -> dict[s
         key = "accuracy/answer" if "accuracy/answer" not in known else f"{scorer}/raw"
         return {key: _number(score.value)}
     return {f"{scorer}/raw": _number(score.value)} if isinstance(score.value, int | float) else {}
+
+
+def _rejudged(sample: _Sample, several: bool) -> dict[str, float]:
+    """The stored output judged once more by other harnesses' rules; empty where the item has no key of labels."""
+    item = sample.metadata.get("item") or {}
+    gold = tuple(item.get("answer") or ())
+    letters = tuple(LETTERS[: len(item.get("options") or ())])
+    labels = next((known for known in (letters, _DECISIONS) if gold and set(gold) <= set(known)), None)
+    if labels is None:
+        return {}
+    views = thinking.views(output_text(sample.output), prefilled=output_prefilled(sample.output, sample.metadata))
+    return extractors.accuracies({view: views[view] for view in _JUDGED_VIEWS}, labels, gold, multiple=several)
+
+
+def output_text(output: Any) -> str:
+    """The generation in a log's `output`, as plain values: its text where it is one, else put together from parts."""
+    choices = (output or {}).get("choices") or []
+    content = choices[0]["message"]["content"] if choices else ""
+    if isinstance(content, str):
+        return content
+    from inspect_ai.model import ModelOutput
+
+    return raw_text(ModelOutput.model_validate(output))
+
+
+def output_prefilled(output: Any, metadata: dict[str, Any]) -> bool:
+    """Whether the prompt already held the opening think tag: the provider's word before the task's."""
+    told = ((output or {}).get("metadata") or {}).get("prefilled_think")
+    return bool(metadata.get("prefilled", False) if told is None else told)
 
 
 def _number(value: Any) -> float:

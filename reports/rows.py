@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medbench.errors import MedbenchError
+from medbench.extractors import EXTRACTORS
 from medbench.reports.logs import Notice, Run, find_logs, read_run, setting_key, short_name
 
 # A candidate that lacks more than this share of a task's items would take them from everyone's comparison.
@@ -269,7 +270,7 @@ def _common_items(task: str, covered: dict[str, set[str]], notices: list[Notice]
 
 def _say_lacking_metrics(task: str, by_candidate: dict[str, list[Run]], notices: list[Notice]) -> None:
     families = {
-        name: {key.split("/")[0] for run in runs for key in run.values if "_floor" not in key}
+        name: {key.split("/")[0] for run in runs for key in run.values if "_floor" not in key and not _reread(key)}
         for name, runs in by_candidate.items()
     }
     for metric in sorted(set.union(*families.values())):
@@ -278,6 +279,11 @@ def _say_lacking_metrics(task: str, by_candidate: dict[str, list[Run]], notices:
             notices.append(
                 Notice("metric", f"{task}: {metric} is missing for {_list(without)}; `inspect score` adds it to a log.")
             )
+
+
+def _reread(key: str) -> bool:
+    """Whether a metric comes from the report's own judging of stored text rather than from a scorer."""
+    return key.split("/")[0].removeprefix("accuracy_").removeprefix("answered_") in EXTRACTORS
 
 
 def _clusters(items: list[str], facts: dict[str, dict[str, Any]]) -> np.ndarray | None:

@@ -206,9 +206,84 @@ def test_a_planted_flip_is_shown(tmp_path: Path) -> None:
 
 def test_robustness_counts_readings(tmp_path: Path) -> None:
     section = robustness.section(analyse(clear_study(tmp_path)), Sources())
-    accuracy = [row for row in section.tables[0].rows if row[0] == "accuracy"]
-    assert len(accuracy) == 8
-    assert {row[2] for row in accuracy} == {"knower"}
+    table = next(t for t in section.tables if t.title == "Winner under each reading")
+    own = [row for row in table.rows if row[0] == "accuracy" and "extractor" not in str(row[1])]
+    assert len(own) == 12  # four views, and three things that an abstention can count as
+    assert {row[2] for row in own} == {"knower"}
+    others = [row for row in table.rows if "extractor" in str(row[1])]
+    assert len(others) == 20  # five rules, four views
+    # The outputs end in "Answer: B": two rules look for other words, and first-capital reads the A of "Answer".
+    assert {row[2] for row in others if "lm-eval" in str(row[1])} == {"all the same"}
+    assert {row[2] for row in others if "simple-evals" in str(row[1])} == {"knower"}
+
+
+def said(path: Path, name: str, outputs: dict[int, str], **given: Any) -> None:
+    """A log whose outputs are known: item index -> text. The key of item i is the letter at i modulo 4."""
+    from medbench.answers import extract_choice
+
+    log = sim.log(sim.Candidate(name, trace=0.0), "medqa", list(outputs))
+    for index, sample in zip(outputs, log.samples or [], strict=True):
+        sample.metadata["item"]["answer"] = ["ABCD"[index % 4]]
+        sample.output.choices[0].message.content = outputs[index]
+        views, gold = thinking.views(outputs[index]), ("ABCD"[index % 4],)
+        read = {view: extract_choice(text, "ABCD") for view, text in views.items()}
+        value = {f"accuracy/{v}": float(e.letters == gold) for v, e in read.items()}
+        value |= {f"answered/{v}": float(e.status == "answer") for v, e in read.items()}
+        sample.scores["option_accuracy"].value = value
+    sim.write(log, path, f"{name}-medqa")
+    sim.write(sim.log(sim.Candidate(name, trace=0.0), "f5", list(outputs)), path, f"{name}-f5")
+
+
+def test_accuracy_by_extractor_is_recomputed_from_the_stored_text(tmp_path: Path) -> None:
+    """`plain` is right on 12 of 16 and says so in words that only some rules read; `formal` on 8, in all rules' words.
+
+    lm-eval misses `plain` altogether, so under it the winner changes; medbench and MMLU-Pro read both.
+    """
+    key = "ABCD" * 4
+    plain = {i: f"I would choose {key[i] if i < 12 else key[i - 1]}." for i in range(16)}
+    formal = {
+        i: f"The answer is {key[i] if i < 8 else key[i - 1]}.\nANSWER: {key[i] if i < 8 else key[i - 1]}"
+        for i in range(16)
+    }
+    said(tmp_path, "plain", plain)
+    said(tmp_path, "formal", formal)
+    analysis = analyse(tmp_path)
+    table = next(t for t in robustness.section(analysis, Sources()).tables if "by extractor" in t.title)
+    got = {str(row[0]): dict(zip([c.name for c in table.columns], row, strict=True)) for row in table.rows}
+    assert got["plain"] | {"Candidate": ""} == {
+        "Candidate": "",
+        "medbench": 0.75,
+        "lm-eval": 0.0,
+        "inspect": 0.0,
+        "simple-evals": 0.0,
+        "mmlu-pro": 0.75,
+        "opencompass": 0.0,  # "I" is the first capital
+        "Range": 0.75,
+    }
+    assert {got["formal"][name] for name in ("medbench", "lm-eval", "inspect", "simple-evals", "mmlu-pro")} == {0.5}
+    assert got["formal"]["opencompass"] == 0.0  # the T of "The"
+    section = robustness.section(analysis, Sources())
+    rules = {str(row[0]): row for row in section.tables[0].rows}
+    assert [rules[name][5] for name in ("medbench", "lm-eval", "mmlu-pro", "opencompass")] == [
+        "plain",
+        "formal",
+        "plain",
+        "all the same",
+    ]
+    assert rules["lm-eval"][3] == 0.5
+    # 4 views x 2 profiles x 6 extractors; accuracy's choice stays under medbench and MMLU-Pro.
+    assert "48 readings" in section.findings[0]
+    assert "accuracy still chooses plain in 33%" in section.findings[0]
+    assert "opencompass finds an answer in fewer than half" in section.findings[1]
+    assert "by 75.0 points, from 0.0% (lm-eval) to 75.0% (medbench)" in section.findings[2]
+
+
+def test_a_trace_changes_what_other_rules_read(tmp_path: Path) -> None:
+    """The first "answer is X" of the raw view stands in the trace; under the answer view it is the real one."""
+    said(tmp_path, "one", dict.fromkeys((0, 4, 8), "<think>perhaps the answer is B</think>The answer is A."))
+    table = load_study(str(tmp_path)).tables["medqa"]
+    assert table.item_means("accuracy_lm-eval/raw").tolist() == [[0.0, 0.0, 0.0]]
+    assert table.item_means("accuracy_lm-eval/answer").tolist() == [[1.0, 1.0, 1.0]]
 
 
 # --- curve
