@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+import rich.box
 from rich.console import Console
 from rich.table import Table
 
@@ -195,7 +196,7 @@ def _few(places: list[str]) -> str:
 def _figures(scores: SurfaceScores) -> dict[str, dict[str, float | None]]:
     figures = {}
     for metric in METRICS:
-        own, floor = scores.interval[metric], scores.floor_interval[metric]
+        own, floor, above = scores.interval[metric], scores.floor_interval[metric], scores.above_floor[metric]
         values = {
             "score": own.estimate,
             "low": own.low,
@@ -203,6 +204,9 @@ def _figures(scores: SurfaceScores) -> dict[str, dict[str, float | None]]:
             "floor": floor.estimate,
             "floor_low": floor.low,
             "floor_high": floor.high,
+            "above_floor": above.estimate,
+            "above_floor_low": above.low,
+            "above_floor_high": above.high,
         }
         figures[metric] = {name: None if math.isnan(value) else value for name, value in values.items()}
     return figures
@@ -237,21 +241,27 @@ def render(
     """Print one table a profile, its signature below it, and the notes."""
     for name, by_view in results.items():
         first = next(iter(by_view.values()))
-        table = Table(title=f"{name} profile, {len(first.languages)} items, 0-100", title_justify="left")
-        for column in ("view", "metric", "score", "95% interval", "floor", "95% interval"):
+        title = f"{name} profile, {len(first.languages)} items, 0-100 with 95% intervals"
+        table = Table(title=title, title_justify="left", box=rich.box.SIMPLE, padding=(0, 1, 0, 0))
+        for column in ("view", "metric", "score", "floor", "above floor"):
             table.add_column(column, justify="left" if column in ("view", "metric") else "right")
         for view, scores in by_view.items():
             for metric, figures in _figures(scores).items():
                 table.add_row(
                     view if metric == METRICS[0] else "",
                     TITLES[metric],
-                    _number(figures["score"]),
-                    _range(figures["low"], figures["high"]),
-                    _number(figures["floor"]),
-                    _range(figures["floor_low"], figures["floor_high"]),
+                    _cell(figures["score"], figures["low"], figures["high"]),
+                    _cell(figures["floor"], figures["floor_low"], figures["floor_high"]),
+                    _cell(figures["above_floor"], figures["above_floor_low"], figures["above_floor_high"]),
                     end_section=metric == METRICS[-1],
                 )
         console.print(table)
+        for metric, views in at_floor(by_view).items():
+            console.print(
+                f"At the floor: {TITLES[metric]}, view {', '.join(views)}: answers to other questions score as much, "
+                "within the interval.",
+                soft_wrap=True,
+            )
         for key, value in first.signature.items():
             console.print(f"  {key}: {value}", style="dim", markup=False, highlight=False, soft_wrap=True)
         console.print()
@@ -261,9 +271,15 @@ def render(
         console.print(f"note: {note}", markup=False, soft_wrap=True)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def at_floor(by_view: dict[str, SurfaceScores]) -> dict[str, list[str]]:
+    """Metric -> the views under which its score cannot be told from its floor."""
+    found = {
+        metric: [view for view, scores in by_view.items() if scores.above_floor[metric].low <= 0] for metric in METRICS
+    }
+    return {metric: views for metric, views in found.items() if views}
 
 
-def _range(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+def _cell(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} [{low:.1f}, {high:.1f}]"

@@ -47,10 +47,8 @@ class ScoreSet:
         return scores
 
     @functools.cached_property
-    def interval(self) -> dict[str, Interval]:
-        """95% percentile bootstrap interval over items of each score in `corpus` (1,000 resamples, fixed seed)."""
-        if not len(self):
-            return {metric: Interval(*[float("nan")] * 3) for metric in METRICS}
+    def replicates(self) -> dict[str, np.ndarray]:
+        """Each score of `corpus` over resampled items, shape (1000,): the same resamples for sets of one size."""
         columns = np.stack([self.per_item[metric] for metric in METRICS], axis=1)
         if self.bleu_stats is not None:
             columns = np.concatenate([columns, self.bleu_stats], axis=1)
@@ -58,7 +56,22 @@ class ScoreSet:
         replicates = {metric: sums[:, i] / len(self) for i, metric in enumerate(METRICS)}
         if self.bleu_stats is not None:
             replicates["bleu4"] = bleu_statistic(sums[:, len(METRICS) :])
-        return {metric: percentile_interval(self.corpus[metric], replicates[metric], len(self)) for metric in METRICS}
+        return replicates
+
+    @functools.cached_property
+    def interval(self) -> dict[str, Interval]:
+        """95% percentile bootstrap interval over items of each score in `corpus` (1,000 resamples, fixed seed)."""
+        if not len(self):
+            return {metric: Interval(*[float("nan")] * 3) for metric in METRICS}
+        return {
+            metric: percentile_interval(self.corpus[metric], self.replicates[metric], len(self)) for metric in METRICS
+        }
+
+    def of_items(self, items: Sequence[int]) -> ScoreSet:
+        """The scores of some items alone, by index."""
+        kept = np.asarray(items, np.int64)
+        per_item = {metric: values[kept] for metric, values in self.per_item.items()}
+        return ScoreSet(per_item, None if self.bleu_stats is None else self.bleu_stats[kept])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +82,7 @@ class SurfaceScores:
         profile: `standard` or `llamafactory`.
         scores: against each item's own reference.
         floor_scores: the same predictions against another item's reference; items without one are left out.
+        floor_items: the indices of the items in `floor_scores`, in order.
         signature: how the figures were computed: settings and library versions; report it with them.
         languages: per item, `en` or `zh`.
         empty_predictions: how many predictions hold nothing but white space; they score 0.
@@ -78,6 +92,7 @@ class SurfaceScores:
     profile: str
     scores: ScoreSet
     floor_scores: ScoreSet
+    floor_items: list[int]
     signature: dict[str, str]
     languages: list[str]
     empty_predictions: int
@@ -107,6 +122,24 @@ class SurfaceScores:
     def floor_interval(self) -> dict[str, Interval]:
         """95% bootstrap interval of each score in `floor`."""
         return self.floor_scores.interval
+
+    @functools.cached_property
+    def above_floor(self) -> dict[str, Interval]:
+        """Score less floor with its 95% bootstrap interval, paired: both over the same resampled items.
+
+        Where it reaches 0, the score says no more than an answer to another question would. NaN without a floor.
+        """
+        if not self.floor_items:
+            return {metric: Interval(*[float("nan")] * 3) for metric in METRICS}
+        own, floor = self.scores.of_items(self.floor_items), self.floor_scores
+        return {
+            metric: percentile_interval(
+                own.corpus[metric] - floor.corpus[metric],
+                own.replicates[metric] - floor.replicates[metric],
+                len(floor),
+            )
+            for metric in METRICS
+        }
 
     @property
     def bleu_stats(self) -> np.ndarray | None:
@@ -207,6 +240,7 @@ def _score(
             profile=profile,
             scores=own.score_set(profile),
             floor_scores=floor.score_set(profile),
+            floor_items=[i for i, other in enumerate(others) if other is not None],
             signature=signature(profile, languages),
             languages=languages,
             empty_predictions=sum(not text.strip() for text in predictions),

@@ -182,6 +182,29 @@ def test_floor_uses_the_last_different_reference_of_the_language() -> None:
     assert np.isnan(alone.floor_interval["bleu4"].low)
 
 
+def test_score_above_floor_is_paired_on_the_items_that_have_one() -> None:
+    rng = np.random.default_rng(5)
+    words = ["dose", "daily", "twice", "before", "meals", "after", "water", "rest", "fever", "cough"]
+    references = [" ".join(rng.choice(words, 12)) for _ in range(40)] + ["服药后多喝水"]
+    predictions = [" ".join(r.split()[:8] + ["then", "sleep"]) for r in references[:40]] + ["多喝水"]
+    scores = surface.score(predictions, references, language=["en"] * 40 + ["zh"])
+    assert scores.floor_items == list(range(40))  # the only Chinese item has no other reference to be scored against
+    bleu = BLEU()
+    others = [references[(i - 1) % 40] for i in range(40)]
+    expected = (
+        bleu.corpus_score(predictions[:40], [references[:40]]).score
+        - bleu.corpus_score(predictions[:40], [others]).score
+    )
+    above = scores.above_floor["bleu4"]
+    assert above.estimate == pytest.approx(expected)
+    # pairing takes out what the two share: resampling both apart gives a wider interval
+    difference = scores.per_item["rougeL"][:40] - scores.floor_scores.per_item["rougeL"]
+    half = 1.96 * difference.std(ddof=1) / np.sqrt(40)
+    paired = scores.above_floor["rougeL"]
+    assert paired.estimate == pytest.approx(difference.mean())
+    assert (paired.high - paired.low) / 2 == pytest.approx(half, rel=0.15)
+
+
 def test_empty_texts_score_zero_and_are_counted() -> None:
     for profile in surface.PROFILES:
         scores = surface.score(["", "x y z w", " \n"], ["a b c d", "", ""], profile=profile)

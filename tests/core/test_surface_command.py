@@ -110,9 +110,18 @@ def test_empty_answers_score_zero_and_are_named(tmp_path: Path) -> None:
     assert "references read 'nan'" in run(write(tmp_path / "p.jsonl", [*ROWS, ROWS[0] | {"label": "nan"}])).output
 
 
+def test_answers_to_other_questions_are_said_to_be_at_the_floor(tmp_path: Path) -> None:
+    labels = [f"Take {n} tablets of the {word} twice a day" for n, word in enumerate("red blue green white".split())]
+    rotated = [{"predict": other, "label": own} for own, other in zip(labels, labels[2:] + labels[:2], strict=True)]
+    own = [{"predict": label, "label": label} for label in labels]
+    assert "At the floor: BLEU-4" in run(write(tmp_path / "rotated.jsonl", rotated)).output
+    assert "At the floor" not in run(write(tmp_path / "own.jsonl", own)).output
+
+
 def test_one_item_has_no_floor(tmp_path: Path) -> None:
     data = json.loads(run(write(tmp_path / "p.jsonl", ROWS[:1]), "--json").output)
     assert data["profiles"]["standard"]["views"]["raw"]["bleu4"]["floor"] is None
+    assert data["profiles"]["standard"]["views"]["raw"]["bleu4"]["above_floor"] is None
 
 
 @pytest.mark.parametrize(("profile", "bleu4"), [("standard", 8.2), ("llamafactory", 36.3)])
