@@ -186,7 +186,7 @@ def test_score_above_floor_is_paired_on_the_items_that_have_one() -> None:
     rng = np.random.default_rng(5)
     words = ["dose", "daily", "twice", "before", "meals", "after", "water", "rest", "fever", "cough"]
     references = [" ".join(rng.choice(words, 12)) for _ in range(40)] + ["服药后多喝水"]
-    predictions = [" ".join(r.split()[:8] + ["then", "sleep"]) for r in references[:40]] + ["多喝水"]
+    predictions = [" ".join([*r.split()[:8], "then", "sleep"]) for r in references[:40]] + ["多喝水"]
     scores = surface.score(predictions, references, language=["en"] * 40 + ["zh"])
     assert scores.floor_items == list(range(40))  # the only Chinese item has no other reference to be scored against
     bleu = BLEU()

@@ -111,7 +111,7 @@ def test_empty_answers_score_zero_and_are_named(tmp_path: Path) -> None:
 
 
 def test_answers_to_other_questions_are_said_to_be_at_the_floor(tmp_path: Path) -> None:
-    labels = [f"Take {n} tablets of the {word} twice a day" for n, word in enumerate("red blue green white".split())]
+    labels = [f"Take {n} tablets of the {word} twice a day" for n, word in enumerate(["red", "blue", "green", "white"])]
     rotated = [{"predict": other, "label": own} for own, other in zip(labels, labels[2:] + labels[:2], strict=True)]
     own = [{"predict": label, "label": label} for label in labels]
     assert "At the floor: BLEU-4" in run(write(tmp_path / "rotated.jsonl", rotated)).output
