@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from medbench import thinking
-from medbench.reports.logs import Run, visible
+from medbench.reports.gap.labels import metric_name
+from medbench.reports.logs import Run, score_values, visible
 from medbench.reports.rows import Study, TaskTable
 from medbench.transcript import raw_text
 
@@ -121,11 +122,10 @@ def _output(candidate: str, run: Run, sample: Any) -> dict[str, Any]:
     told = (sample.output.metadata or {}).get("prefilled_think")
     prefilled = bool(sample.metadata.get("prefilled", False) if told is None else told)
     thought = thinking.split(raw_text(sample.output), prefilled=prefilled)
-    values: dict[str, Any] = {}
-    for score in (sample.scores or {}).values():
-        if isinstance(score.value, dict):
-            values |= score.value
-    shown = {key: round(float(values[key]), 2) for key in _SHOWN_SCORES if _is_number(values.get(key))}
+    values: dict[str, float] = {}
+    for name, score in (sample.scores or {}).items():
+        values |= score_values(name, score, values)
+    shown = {_called(key): _shown(key, values[key]) for key in _SHOWN_SCORES if np.isfinite(values.get(key, np.nan))}
     return {
         "candidate": clean(candidate),
         "trace": clean(thought.trace),
@@ -137,8 +137,15 @@ def _output(candidate: str, run: Run, sample: Any) -> dict[str, Any]:
     }
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and bool(np.isfinite(value))
+def _called(key: str) -> str:
+    name = metric_name(key)
+    return {"accuracy": "answer", "refusal rate": "refusal"}.get(name, name)
+
+
+def _shown(key: str, value: float) -> str:
+    """A score of one output: right or wrong, yes or no, or points of 100."""
+    words = {"accuracy/answer": ("wrong", "right"), "refusal/answer": ("no", "yes")}.get(key)
+    return words[int(value)] if words and value in (0.0, 1.0) else f"{value:.1f}"
 
 
 def clean(text: str) -> str:

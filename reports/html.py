@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from medbench.reports import svg
 from medbench.reports.logs import visible
@@ -20,7 +20,7 @@ from medbench.reports.report import Report
 from medbench.stats import Interval
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# Longer tables are folded away until asked for; the printed page shows them all.
+# Longer tables are folded away until asked for, on paper too.
 _OPEN_ROWS = 14
 
 
@@ -34,7 +34,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        draw=svg.draw, show=show, sort_key=sort_key, bar=_bar, numeric=_is_numeric, embed=embed, open_rows=_OPEN_ROWS
+        draw=svg.draw,
+        show=show,
+        sort_key=sort_key,
+        bar=_bar,
+        numeric=_is_numeric,
+        embed=embed,
+        open_rows=_OPEN_ROWS,
+        code=code,
     )
     return environment
 
@@ -59,6 +66,14 @@ def embed(value: Any) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
+
+
+def code(text: str) -> Markup:
+    """A sentence with what stands in backquotes as code; everything in it escaped. An odd backquote stays itself."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
 def sort_key(cell: Cell) -> str:

@@ -62,7 +62,7 @@ def _surface_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
     if floor is not None:
         columns = [
             Column("Floor", "score", "the same outputs against other questions' references"),
-            Column("Above floor", "score"),
+            Column("Above floor", "change"),
         ]
         for name in estimate.candidates:
             if name in floor.candidates:

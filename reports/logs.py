@@ -205,7 +205,8 @@ def _empty_run(file: str, header: EvalLog) -> Run:
     seed = decoding.pop("seed", generation.get("seed"))
     setting = {key: decoding[key] for key in sorted(decoding) if decoding[key] is not None}
     arguments = spec.task_args_passed or spec.task_args or {}
-    setting |= {key: value for key, value in sorted(arguments.items()) if key not in _SOURCE_ARGUMENTS}
+    # Named as the user gave them: a task's own `seed` is not the one of decoding.
+    setting |= {f"-T {key}": value for key, value in sorted(arguments.items()) if key not in _SOURCE_ARGUMENTS}
     if about.get("thinking") not in (None, "default"):
         setting["thinking"] = about["thinking"]
     weights = {key: float(value) for key, value in (about.get("weights") or {}).items()}
@@ -270,7 +271,7 @@ def _fill(run: Run, samples: Iterable[_Sample], several: bool) -> None:
         extraction: dict[str, Any] = {}
         status = ""
         for name, score in sample.scores.items():
-            values.update(_score_values(name, score, values))
+            values.update(score_values(name, score, values))
             metadata = score.metadata or {}
             kept = metadata.get("statistics") or metadata
             for metric in ("bleu4", "bleu4_floor"):
@@ -298,8 +299,8 @@ def _fill(run: Run, samples: Iterable[_Sample], several: bool) -> None:
     }
 
 
-def _score_values(scorer: str, score: _Score, known: dict[str, float]) -> dict[str, float]:
-    """The values of one scorer. A plain right/wrong score of another scorer counts as accuracy of the answer."""
+def score_values(scorer: str, score: Any, known: dict[str, float]) -> dict[str, float]:
+    """The values of one scorer, from its `value`. A plain right/wrong score counts as accuracy of the answer."""
     if isinstance(score.value, dict):
         return {key: _number(value) for key, value in score.value.items()}
     if isinstance(score.value, bool | str) and str(score.value) in (*_LETTERS, "True", "False"):

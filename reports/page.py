@@ -9,9 +9,10 @@ from typing import Any
 
 from medbench.stats import Interval
 
-# text: as it is; rate: 0-1, shown as percent; points: a difference of rates, shown in percentage points; score: 0-100;
-# share: a ratio shown as percent; p: a p-value; count: an integer; number: any other.
-UNITS = ("text", "rate", "points", "score", "share", "p", "count", "number")
+# text: as it is; rate: 0-1, shown as percent; points: a difference of rates, shown in percentage points; score: 0-100,
+# also a rate that stands beside scores; change: a difference of scores; share: a ratio shown as percent; p: a p-value;
+# count: an integer; number: any other, e.g. AUC.
+UNITS = ("text", "rate", "points", "score", "change", "share", "p", "count", "number")
 
 
 @dataclass(frozen=True)
@@ -109,20 +110,36 @@ def show(cell: Cell, unit: str, *, bounds: bool = True) -> str:
         return f"{100 * cell:.0f}%".replace("-", "−")
     if unit == "points":
         return _signed(100 * cell)
+    if unit == "change":
+        return _signed(cell)
+    if unit == "score":
+        return _rounded(cell, 1)
     if unit == "p":
         return "<0.001" if cell < 0.001 else f"{cell:.3f}"
     if unit == "count":
         return f"{int(cell):,}"
-    return f"{cell:.2f}".replace("-", "−")
+    return _rounded(cell, 2)
+
+
+def _rounded(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+    """With its sign, but for what rounds to nothing."""
+    return "0.0" if round(value, 1) == 0 else f"{value:+.1f}".replace("-", "−")
 
 
 def span(interval: Interval | Sequence[float], unit: str) -> str:
     """An interval's bounds in words: ``1.2 to 3.4``."""
     return f"{show(float(interval[1]), unit)} to {show(float(interval[2]), unit)}"
+
+
+def p_text(value: float) -> str:
+    """A p-value in a sentence: ``p = 0.012``, ``p < 0.001``."""
+    text = show(value, "p")
+    return f"p {text[0]} {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
 def names(items: Sequence[str], most: int = 4) -> str:

@@ -14,6 +14,8 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 14, 14, 42
 ROW = 22
 COLOURS = 6
 _LABEL_CHARACTERS = 24
+# Widest usual character of the chart's text at its largest, on a phone; texts are laid out without measuring them.
+_CHARACTER = 8.0
 
 
 def draw(chart: Chart, identity: str) -> Markup:
@@ -89,14 +91,22 @@ def _marker(x: float, y: float, index: int) -> Markup:
     return Markup('<polygon points="{}" class="{}"/>').format(" ".join(f"{a:.1f},{b:.1f}" for a, b in points), kind)
 
 
-def _legend(series: Sequence[Series], y: float) -> list[Markup]:
+def _legend(series: Sequence[Series], y: float, bars: bool = False) -> list[Markup]:
     if len(series) < 2:
         return []
-    parts, x = [], float(LEFT)
+    parts, x = [], 8.0
     for index, one in enumerate(series):
-        parts += [_marker(x + 4, y - 4, index), _text(x + 13, y, one.name, kind="legend")]
-        x += 26 + 6.6 * len(one.name)
+        swatch = _swatch(x, y - 9, index) if bars else _marker(x + 5, y - 4, index)
+        parts += [swatch, _text(x + 14, y, one.name, kind="legend")]
+        x += 28 + 7.4 * len(one.name)
+    if bars:
+        parts += [_line(x + 5, y - 11, x + 5, y + 2, "total"), _text(x + 14, y, "sum", kind="legend")]
     return parts
+
+
+def _swatch(x: float, y: float, index: int) -> Markup:
+    kind = f"part c{index % COLOURS}"
+    return Markup('<rect x="{:.1f}" y="{:.1f}" width="10" height="10" class="{}"/>').format(x, y, kind)
 
 
 def _grid_y(scale: _Scale, left: float = LEFT) -> list[Markup]:
@@ -116,7 +126,8 @@ def _grid_x(scale: _Scale, top: float, bottom: float) -> list[Markup]:
 
 
 def _lines(chart: Chart) -> tuple[int, list[Markup]]:
-    top = TOP + 20
+    # The legend above, the unit of the axis below it: both fit a phone.
+    top = TOP + (38 if len(chart.series) > 1 else 20)
     xs = [float(x) for s in chart.series for x in s.x]
     ys = [y for s in chart.series for y in (*s.y, *s.low, *s.high)]
     x, y = _Scale(xs, LEFT, WIDTH - RIGHT), _Scale(ys, HEIGHT - BOTTOM, top)
@@ -124,7 +135,7 @@ def _lines(chart: Chart) -> tuple[int, list[Markup]]:
     for value in x.ticks:
         parts.append(_text(x(value), HEIGHT - BOTTOM + 16, _number(value), "middle"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, chart.x_label, "middle", "label"))
-    parts.append(_text(4, TOP + 4, chart.y_label, kind="label"))
+    parts.append(_text(4, top - 12, chart.y_label, kind="label"))
     for index, one in enumerate(chart.series):
         if one.low and one.high:
             there = [(x(float(a)), y(b)) for a, b in zip(one.x, one.high, strict=True)]
@@ -152,7 +163,7 @@ def _label(x: float, y: float, label: str) -> Markup:
 
 
 def _label_room(labels: Sequence[str]) -> float:
-    return 14 + 7.0 * max((len(_short(label)) for label in labels), default=4)
+    return 14 + _CHARACTER * max((len(_short(label)) for label in labels), default=4)
 
 
 def _ranges(chart: Chart) -> tuple[int, list[Markup]]:
@@ -185,7 +196,7 @@ def _stack(chart: Chart) -> tuple[int, list[Markup]]:
     rows = list(zip(*[s.y for s in chart.series], strict=True))
     ends = [sum(v for v in row if v > 0) for row in rows] + [sum(v for v in row if v < 0) for row in rows]
     x = _Scale([*ends, 0.0], left, WIDTH - RIGHT)
-    parts = [*_legend(chart.series, TOP + 6), *_grid_x(x, top, bottom)]
+    parts = [*_legend(chart.series, TOP + 6, bars=True), *_grid_x(x, top, bottom)]
     for row, (label, values) in enumerate(zip(labels, rows, strict=True)):
         y = top + ROW * row + 4
         parts.append(_label(left - 8, y + 11, label))
@@ -206,6 +217,10 @@ def _stack(chart: Chart) -> tuple[int, list[Markup]]:
     return int(bottom + BOTTOM), parts
 
 
+# More crosses than this are numbered, with a key below: their names would cover each other.
+_NAMED_CROSSES = 5
+
+
 def _scatter(chart: Chart) -> tuple[int, list[Markup]]:
     x = _Scale([float(v) for s in chart.series for v in s.x], LEFT, WIDTH - RIGHT)
     y = _Scale([v for s in chart.series for v in (*s.y, *s.low, *s.high)], HEIGHT - BOTTOM, TOP + 14)
@@ -214,23 +229,41 @@ def _scatter(chart: Chart) -> tuple[int, list[Markup]]:
         parts.append(_text(x(value), HEIGHT - BOTTOM + 16, _number(value), "middle"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, chart.x_label, "middle", "label"))
     parts.append(_text(6, TOP, chart.y_label, kind="label"))
+    numbered = len(chart.series) > _NAMED_CROSSES
+    labels: list[Markup] = []
     taken: list[tuple[float, float]] = []
-    for one in chart.series:
+    for index, one in enumerate(chart.series):
         centre, low, high = (x(float(v)) for v in one.x)
         at = y(one.y[0])
         parts.append(_line(low, at, high, at, "span c0"))
         parts.append(_line(centre, y(one.low[0]), centre, y(one.high[0]), "span c0"))
         parts.append(_marker(centre, at, 0))
-        # Names of close crosses are pushed apart; the table holds them all anyway.
-        name_y = at - 7
-        while any(abs(name_y - b) < 11 and abs(centre - a) < 90 for a, b in taken) and name_y > TOP + 14:
-            name_y -= 11
-        taken.append((centre, name_y))
-        right = centre > WIDTH * 0.7
-        parts.append(
-            _text(centre + (-7 if right else 7), name_y, _short(one.name), "end" if right else "start", "point")
+        label = str(index + 1) if numbered else _short(one.name)
+        width = _CHARACTER * len(label)
+        right = centre + 7 + width > WIDTH
+        place = _free_place(centre + (-7 - width if right else 7), at - 7, width, taken)
+        labels.append(_text(place[0], place[1], label, kind="point"))
+    if not numbered:
+        return HEIGHT, parts + labels
+    columns = max(1, min(3, int(WIDTH // (_CHARACTER * (4 + max(len(_short(s.name)) for s in chart.series))))))
+    for index, one in enumerate(chart.series):
+        row, column = divmod(index, columns)
+        labels.append(
+            _text(8 + column * WIDTH / columns, HEIGHT + 16 + 17 * row, f"{index + 1}  {_short(one.name)}", kind="key")
         )
-    return HEIGHT, parts
+    return HEIGHT + 12 + 17 * math.ceil(len(chart.series) / columns), parts + labels
+
+
+def _free_place(x: float, y: float, width: float, taken: list[tuple[float, float]]) -> tuple[float, float]:
+    """The nearest place for a label at which it covers no other: upwards first, then downwards."""
+    for step in (0, -1, 1, -2, 2, -3, 3, -4, 4, -5, 5, -6, 6):
+        at = y + 12 * step
+        free = all(abs(at - b) >= 11 or abs(x - a) >= width + 2 for a, b in taken)
+        if free and TOP + 12 < at < HEIGHT - BOTTOM - 2:
+            y = at
+            break
+    taken.append((x, y))
+    return x, y
 
 
 def legend_text(chart: Chart) -> str:

@@ -15,7 +15,13 @@ from medbench.stats.design import (
     items_needed,
     variance_split,
 )
-from medbench.stats.means import clustered_mean, clustered_proportion, paired_difference, unpaired_mean_difference
+from medbench.stats.means import (
+    clustered_exact,
+    clustered_mean,
+    clustered_proportion,
+    paired_difference,
+    unpaired_mean_difference,
+)
 from medbench.stats.proportions import (
     Comparison,
     Discordance,
@@ -61,6 +67,7 @@ __all__ = [
     "bleu_statistic",
     "bootstrap_sums",
     "clopper_pearson",
+    "clustered_exact",
     "clustered_mean",
     "clustered_proportion",
     "cohen_kappa",

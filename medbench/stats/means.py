@@ -7,7 +7,15 @@ import scipy
 from numpy.typing import ArrayLike
 
 from medbench.errors import MedbenchError
-from medbench.stats.proportions import Comparison, Interval, binary_pair, mcnemar, normal_quantile, wilson
+from medbench.stats.proportions import (
+    Comparison,
+    Interval,
+    binary_pair,
+    clopper_pearson,
+    mcnemar,
+    normal_quantile,
+    wilson,
+)
 
 
 def clustered_mean(values: ArrayLike, clusters: ArrayLike | None = None, confidence: float = 0.95) -> Interval:
@@ -47,16 +55,41 @@ def clustered_proportion(values: ArrayLike, clusters: ArrayLike | None = None, c
     if clusters is None or n == 0:
         return wilson(float(x.sum()), n, confidence)
     share = float(x.mean())
-    se, groups = clustered_error(x, clusters)
-    if groups < 2:
+    effective = _effective_size(x, clusters, confidence)
+    if effective is None:
         return Interval(share, 0.0, 1.0)
-    effective = share * (1 - share) / se**2 if se > 0 else float(groups)
-    if groups < n:
-        t = float(scipy.stats.t.ppf((1 + confidence) / 2, groups - 1))
-        effective *= (normal_quantile(confidence) / t) ** 2
-    effective = min(effective, n)
     bounds = wilson(share * effective, effective, confidence)
     return Interval(share, bounds.low, bounds.high)
+
+
+def clustered_exact(values: ArrayLike, clusters: ArrayLike | None = None, confidence: float = 0.95) -> Interval:
+    """A proportion with the exact binomial interval, at the effective sample size where items share clusters.
+
+    Args and effective size as in `clustered_proportion` (Korn and Graubard 1998); without clusters this is
+    `clopper_pearson`.
+    """
+    x = _vector(values)
+    if clusters is None or len(x) == 0:
+        return clopper_pearson(int(x.sum()), len(x), confidence)
+    share = float(x.mean())
+    effective = _effective_size(x, clusters, confidence)
+    if effective is None:
+        return Interval(share, 0.0, 1.0)
+    bounds = clopper_pearson(share * effective, effective, confidence)
+    return Interval(share, bounds.low, bounds.high)
+
+
+def _effective_size(x: np.ndarray, clusters: ArrayLike, confidence: float) -> float | None:
+    """Items divided by the design effect and the t correction; None for fewer than two clusters."""
+    share = float(x.mean())
+    se, groups = clustered_error(x, clusters)
+    if groups < 2:
+        return None
+    effective = share * (1 - share) / se**2 if se > 0 else float(groups)
+    if groups < len(x):
+        t = float(scipy.stats.t.ppf((1 + confidence) / 2, groups - 1))
+        effective *= (normal_quantile(confidence) / t) ** 2
+    return min(effective, float(len(x)))
 
 
 def paired_difference(
@@ -94,18 +127,50 @@ def paired_difference(
     return Comparison(mean, mean - half, mean + half, p)
 
 
-def unpaired_mean_difference(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Comparison:
+def unpaired_mean_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    confidence: float = 0.95,
+    *,
+    clusters: tuple[ArrayLike, ArrayLike] | None = None,
+) -> Comparison:
     """Mean of second minus first over different items: Welch's t interval and test.
 
-    With fewer than two items on a side, or no variance at all, the bounds are NaN.
+    Args:
+        clusters: labels of both sides' items, which may share clusters. The standard error is then the cluster-robust
+            one of a regression on the side (Liang and Zeger 1986), with one degree of freedom less than the side with
+            fewer clusters has: a handful of clusters on one side carries the difference.
+
+    With fewer than two items (or clusters) on a side, or no variance at all, the bounds are NaN.
     """
     a, b = _vector(first), _vector(second)
+    if clusters is not None:
+        return _clustered_difference(a, b, clusters, confidence)
     if min(len(a), len(b)) < 2 or (np.ptp(a) == 0 and np.ptp(b) == 0):
         difference = float(b.mean() - a.mean()) if len(a) and len(b) else float("nan")
         return Comparison(difference, float("nan"), float("nan"), float("nan"))
     result = scipy.stats.ttest_ind(b, a, equal_var=False)
     bounds = result.confidence_interval(confidence)
     return Comparison(float(b.mean() - a.mean()), float(bounds.low), float(bounds.high), float(result.pvalue))
+
+
+def _clustered_difference(
+    a: np.ndarray, b: np.ndarray, clusters: tuple[ArrayLike, ArrayLike], confidence: float
+) -> Comparison:
+    labels = [np.asarray(side) for side in clusters]
+    if [len(side) for side in labels] != [len(a), len(b)]:
+        raise MedbenchError(f"one cluster label per item: got {len(labels[0])}, {len(labels[1])} labels.")
+    difference = float(b.mean() - a.mean()) if len(a) and len(b) else float("nan")
+    fewest = min(len(np.unique(side)) for side in labels)
+    if fewest < 2 or (np.ptp(a) == 0 and np.ptp(b) == 0):
+        return Comparison(difference, float("nan"), float("nan"), float("nan"))
+    _, index = np.unique(np.concatenate(labels), return_inverse=True)
+    pull = np.concatenate([-(a - a.mean()) / len(a), (b - b.mean()) / len(b)])
+    sums = np.bincount(index, weights=pull)
+    se = float(np.sqrt(np.sum(sums**2) * len(sums) / (len(sums) - 1)))
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, fewest - 1)) * se
+    p = float(2 * scipy.stats.t.sf(abs(difference) / se, fewest - 1)) if se > 0 else float("nan")
+    return Comparison(difference, difference - half, difference + half, p)
 
 
 def clustered_error(values: ArrayLike, clusters: ArrayLike | None) -> tuple[float, int]:

@@ -62,10 +62,11 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
     return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+def clopper_pearson(successes: float, n: float, confidence: float = 0.95) -> Interval:
     """The exact binomial interval (Clopper and Pearson 1934): covers at least `confidence` at every n.
 
-    0 of 20 gives an upper bound of 0.168: none seen is not none. Returns Interval(NaN, 0, 1) for n = 0.
+    0 of 20 gives an upper bound of 0.168: none seen is not none. Fractional counts are allowed: effective sample sizes.
+    Returns Interval(NaN, 0, 1) for n = 0.
 
     Raises:
         MedbenchError: successes outside 0..n.

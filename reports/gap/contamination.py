@@ -9,7 +9,7 @@ import numpy as np
 from medbench import stats
 from medbench.reports.estimates import Analysis
 from medbench.reports.gap.labels import metric_name
-from medbench.reports.page import Cell, Column, Section, Table, show, span
+from medbench.reports.page import Cell, Column, Section, Table, p_text, show, span
 from medbench.reports.sources import Sources
 
 KEYS = ("accuracy/answer", "bleu4/answer", "rougeL/answer")
@@ -39,11 +39,13 @@ def section(analysis: Analysis, sources: Sources) -> Section:
                 continue
             values = table.item_means(key)
             for row, candidate in enumerate(table.candidates):
-                cells = _contrast(values[row], hit, analysis.options.confidence, key)
+                cells = _contrast(values[row], hit, table.clusters, analysis.options.confidence, key)
                 if cells:
                     rows.append([task, metric_name(key), candidate, *cells])
         doses += _doses(analysis, task, scores)
     if rows:
+        adjusted = stats.holm([float(row[-1]) if isinstance(row[-1], float) else np.nan for row in rows])
+        rows = [[*row, float(value)] for row, value in zip(rows, adjusted, strict=True)]
         found.tables.append(_table(rows))
         found.findings += _sentences(rows)
     if doses:
@@ -70,13 +72,20 @@ def _signal_scores(sources: Sources, items: list[str]) -> dict[str, dict[str, fl
     return scores
 
 
-def _contrast(values: np.ndarray, hit: np.ndarray, confidence: float, key: str) -> list[Cell]:
+def _contrast(
+    values: np.ndarray, hit: np.ndarray, clusters: np.ndarray | None, confidence: float, key: str
+) -> list[Cell]:
     known = np.isfinite(values)
     clean, dirty = values[known & ~hit], values[known & hit]
     if len(clean) == 0 or len(dirty) == 0:
         return []
     scale = 100 if key.startswith("accuracy") else 1
-    if scale == 100 and np.isin(values[known], (0.0, 1.0)).all():
+    if clusters is not None:
+        sides = (clusters[known & ~hit], clusters[known & hit])
+        change = stats.unpaired_mean_difference(clean, dirty, confidence, clusters=sides)
+        if scale == 100:  # rates: no difference lies beyond 100 points
+            change = stats.Comparison(change.difference, *np.clip(change[1:3], -1, 1).tolist(), change.p)
+    elif scale == 100 and np.isin(values[known], (0.0, 1.0)).all():
         change = stats.unpaired_difference(clean.mean(), len(clean), dirty.mean(), len(dirty), confidence)
     else:
         change = stats.unpaired_mean_difference(clean, dirty, confidence)
@@ -98,15 +107,25 @@ def _doses(analysis: Analysis, task: str, scores: dict[str, dict[str, float]]) -
     means = np.nanmean(table.item_means("accuracy/answer"), axis=0)
     rows: list[list[Cell]] = []
     for signal in sorted({name for found in scores.values() for name in found}):
+        # Thresholds that the same items reach are one row.
+        reached: dict[bytes, list[float]] = defaultdict(list)
         for threshold in THRESHOLDS:
-            hit = np.array([scores[item].get(signal, 0.0) >= threshold for item in table.items])
+            reached[np.array([scores[item].get(signal, 0.0) >= threshold for item in table.items]).tobytes()].append(
+                threshold
+            )
+        for packed, thresholds in reached.items():
+            hit = np.frombuffer(packed, dtype=bool)
             if not hit.any() or hit.all():
                 continue
+            span_text = f"{thresholds[0]:g}" if len(thresholds) == 1 else f"{thresholds[0]:g} to {thresholds[-1]:g}"
             bounds: Cell = "too few"
             if min(hit.sum(), (~hit).sum()) >= FEWEST:
-                change = stats.unpaired_mean_difference(means[~hit], means[hit], analysis.options.confidence)
+                sides = None if table.clusters is None else (table.clusters[~hit], table.clusters[hit])
+                change = stats.unpaired_mean_difference(
+                    means[~hit], means[hit], analysis.options.confidence, clusters=sides
+                )
                 bounds = stats.Interval(*np.clip(100 * np.array(change[:3]), -100, 100).tolist())
-            rows.append([task, signal, threshold, int(hit.sum()), 100 * float(means[hit].mean()), bounds])
+            rows.append([task, signal, span_text, int(hit.sum()), 100 * float(means[hit].mean()), bounds])
     return rows
 
 
@@ -118,11 +137,12 @@ def _table(rows: list[list[Cell]]) -> Table:
             Column("Metric"),
             Column("Candidate"),
             Column("Clean", "count"),
-            Column("Score", "number", "on clean items; rates in percent"),
+            Column("Score", "score", "on clean items; rates in percent"),
             Column("Contaminated", "count"),
-            Column("Score there", "number"),
-            Column("Difference", "number", "contaminated minus clean; rates in points"),
-            Column("p", "p", "unpaired, uncorrected"),
+            Column("Score there", "score"),
+            Column("Difference", "change", "contaminated minus clean; rates in points"),
+            Column("p", "p", "unpaired"),
+            Column("p (Holm)", "p", "corrected over the rows of this table"),
         ],
         rows,
     )
@@ -134,10 +154,10 @@ def _dose_table(rows: list[list[Cell]]) -> Table:
         [
             Column("Task"),
             Column("Signal"),
-            Column("Threshold", "number"),
+            Column("Threshold", help="score of the finding; thresholds that the same items reach are one row"),
             Column("Items at or above", "count"),
-            Column("Accuracy there", "number", "percent"),
-            Column("Against the rest", "number", f"points; no interval where either side has under {FEWEST} items"),
+            Column("Accuracy there", "score", "percent"),
+            Column("Against the rest", "change", f"points; no interval where either side has under {FEWEST} items"),
         ],
         rows,
     )
@@ -154,17 +174,22 @@ def _sentences(rows: list[list[Cell]]) -> list[str]:
     accuracy = [row for row in rows if row[1] == "accuracy"]
     if not accuracy:
         return []
-    shown = [row for row in accuracy if isinstance(row[7], stats.Interval) and (row[7].low > 0 or row[7].high < 0)]
+    row = max(accuracy, key=lambda r: abs(r[7].estimate) if isinstance(r[7], stats.Interval) else 0.0)
+    change, p = row[7], row[9]
+    assert isinstance(change, stats.Interval)
+    shown = sum(isinstance(r[9], float) and r[9] < 0.05 for r in accuracy)
+    largest = (
+        f"{row[2]} on {row[0]}, {show(change.estimate, 'change')} points on contaminated items (95% interval "
+        f"{span(change, 'change')}; {p_text(p) if isinstance(p, float) else 'p unknown'} after Holm's correction)"
+    )
+    if len(accuracy) == 1:
+        return [f"Accuracy on contaminated against clean items: {largest}."]
     if not shown:
         return [
-            f"For none of {len(accuracy)} candidates does accuracy on contaminated items differ from that on clean "
-            "ones."
+            f"For none of {len(accuracy)} accuracies, each of one candidate on one task, is a difference between "
+            f"contaminated and clean items shown; the largest is that of {largest}."
         ]
-    row = max(shown, key=lambda r: abs(r[7].estimate) if isinstance(r[7], stats.Interval) else 0.0)
-    change = row[7]
-    assert isinstance(change, stats.Interval)
     return [
-        f"{row[2]} scores {show(change.estimate, 'number')} points on contaminated against clean items of {row[0]} "
-        "(95% "
-        f"interval {span(change, 'number')}), the largest difference among {len(accuracy)}."
+        f"For {shown} of {len(accuracy)} accuracies, each of one candidate on one task, a difference between "
+        f"contaminated and clean items is shown; the largest is that of {largest}."
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +24,15 @@ def section(analysis: Analysis, sources: Sources) -> Section:
     grid: list[list[Cell]] = []
     contrasts: list[list[Cell]] = []
     variance: list[list[Cell]] = []
+    common: list[str] = []
     for task, main in analysis.study.tables.items():
-        variance += _variance_rows(task, [main, *analysis.study.variants.get(task, [])])
-        for candidate, tables in _several_settings(analysis, task).items():
-            rows, tests = _grid(analysis, task, candidate, tables)
+        tables = [main, *analysis.study.variants.get(task, [])]
+        labels, shared = _short_settings([table.setting for table in tables])
+        common += [f"{task}: {shared}"] if shared else []
+        names_of = {id(table): label for table, label in zip(tables, labels, strict=True)}
+        variance += _variance_rows(task, tables, labels)
+        for candidate, here in _several_settings(analysis, task).items():
+            rows, tests = _grid(analysis, task, candidate, here, [names_of[id(table)] for table in here])
             grid += rows
             contrasts += tests
     if contrasts:
@@ -43,6 +50,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
             "file "
             "adds others."
         )
+    if found.tables and common:
+        found.notes.append(f"The same in all settings of a task: {'; '.join(common)}.")
     found.notes.append(
         "Contrasts are paired on the items that both settings share, seeds averaged per item; p-values are corrected "
         "over "
@@ -53,6 +62,22 @@ def section(analysis: Analysis, sources: Sources) -> Section:
     return found
 
 
+def _short_settings(settings: Sequence[dict[str, Any]]) -> tuple[list[str], str]:
+    """What tells each setting from the others, in words, and what they all share."""
+    keys = list(dict.fromkeys(key for setting in settings for key in setting))
+    missing = object()
+    same = [key for key in keys if all(s.get(key, missing) == settings[0].get(key, missing) for s in settings)]
+    if len(same) == len(keys):  # one setting only: its whole name
+        return [_setting_text(setting, keys) for setting in settings], ""
+    return [_setting_text(s, [key for key in keys if key not in same]) for s in settings], _setting_text(
+        settings[0], same
+    )
+
+
+def _setting_text(setting: dict[str, Any], keys: Sequence[str]) -> str:
+    return ", ".join(f"{key} {setting[key]}" for key in keys if key in setting) or "default"
+
+
 def _several_settings(analysis: Analysis, task: str) -> dict[str, list[TaskTable]]:
     tables = [analysis.study.tables[task], *analysis.study.variants.get(task, [])]
     candidates = [name for name in analysis.study.candidates if sum(name in t.candidates for t in tables) > 1]
@@ -60,11 +85,11 @@ def _several_settings(analysis: Analysis, task: str) -> dict[str, list[TaskTable
 
 
 def _grid(
-    analysis: Analysis, task: str, candidate: str, tables: list[TaskTable]
+    analysis: Analysis, task: str, candidate: str, tables: list[TaskTable], labels: list[str]
 ) -> tuple[list[list[Cell]], list[list[Cell]]]:
     rows: list[list[Cell]] = []
     tests: list[list[Cell]] = []
-    merged = _as_candidates(candidate, tables)
+    merged = _as_candidates(candidate, tables, labels)
     estimator = Estimator(merged, analysis.options)
     for key in KEYS:
         estimate = estimator.estimate(key)
@@ -84,7 +109,7 @@ def _grid(
     return rows, tests
 
 
-def _as_candidates(candidate: str, tables: list[TaskTable]) -> TaskTable:
+def _as_candidates(candidate: str, tables: list[TaskTable], labels: list[str]) -> TaskTable:
     """One candidate's settings as a table whose rows are settings, on the items that all settings share."""
     items = [item for item in tables[0].items if all(item in set(t.items) for t in tables[1:])]
     replicates = max(next(iter(t.values.values())).shape[2] for t in tables)
@@ -110,19 +135,19 @@ def _as_candidates(candidate: str, tables: list[TaskTable]) -> TaskTable:
         version=first.version,
         setting={},
         setting_name="all settings",
-        candidates=[table.setting_name for table in tables],
+        candidates=labels,
         items=items,
         values=values,
         statistics=statistics,
         clusters=clusters,
         facts=first.facts,
-        runs={table.setting_name: table.runs[candidate] for table in tables},
+        runs={label: table.runs[candidate] for label, table in zip(labels, tables, strict=True)},
     )
 
 
-def _variance_rows(task: str, tables: list[TaskTable]) -> list[list[Cell]]:
+def _variance_rows(task: str, tables: list[TaskTable], labels: list[str]) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
-    for table in tables:
+    for table, label in zip(tables, labels, strict=True):
         for key in ("accuracy/answer", "bleu4/raw", "rougeL/raw", "trace/raw"):
             if key not in table.values:
                 continue
@@ -131,13 +156,15 @@ def _variance_rows(task: str, tables: list[TaskTable]) -> list[list[Cell]]:
                 if np.isfinite(values).sum(axis=1).max(initial=0) < 2:
                     continue
                 split = stats.variance_split(values)
+                if split.within == split.between == 0:
+                    continue  # the same value everywhere: there is nothing to split, and no interval
                 scale = 100 if key.startswith(("accuracy", "trace")) else 1
                 mean = stats.Interval(*(scale * x for x in split.mean))
                 rows.append(
                     [
                         task,
                         candidate,
-                        table.setting_name,
+                        label,
                         metric_name(key),
                         mean,
                         round(split.seeds, 2),
@@ -158,7 +185,7 @@ def _grid_table(rows: list[list[Cell]]) -> Table:
             Column("Candidate"),
             Column("Setting"),
             Column("Metric"),
-            Column("Score", "number", "rates in percent"),
+            Column("Score", "score", "rates in percent"),
             Column("Items", "count"),
             Column("Seeds", "count"),
         ],
@@ -175,7 +202,7 @@ def _contrast_table(rows: list[list[Cell]]) -> Table:
             Column("Metric"),
             Column("From"),
             Column("To"),
-            Column("Change", "number", "rates in points"),
+            Column("Change", "change", "rates in points"),
             Column("p", "p"),
             Column("p (Holm)", "p"),
         ],
@@ -191,10 +218,10 @@ def _variance_table(rows: list[list[Cell]]) -> Table:
             Column("Candidate"),
             Column("Setting"),
             Column("Metric"),
-            Column("Mean", "number", "interval over items and seeds"),
-            Column("Runs", "number"),
-            Column("SD within items", "number", "between seeds of one item"),
-            Column("SD between items", "number"),
+            Column("Mean", "score", "interval over items and seeds; rates in percent"),
+            Column("Runs", "score", "per item"),
+            Column("SD within items", "score", "between seeds of one item"),
+            Column("SD between items", "score"),
             Column("Share within", "share", "of one run's variance"),
             Column("SE, same items", "number", "of the mean, if only seeds change"),
         ],
@@ -205,14 +232,14 @@ def _variance_table(rows: list[list[Cell]]) -> Table:
 def _sentence(rows: list[list[Cell]], alpha: float) -> str:
     shown = [row for row in rows if isinstance(row[-1], float) and row[-1] < alpha]
     if not shown:
-        return f"None of {len(rows)} contrasts between decoding settings is shown after correction."
+        return f"No change is shown by any of {len(rows)} contrasts between settings, after Holm's correction."
     row = min(shown, key=lambda r: r[-1] if isinstance(r[-1], float) else 1.0)
     change = row[5]
     assert isinstance(change, stats.Interval)
     return (
-        f"{len(shown)} of {len(rows)} contrasts between decoding settings are shown after correction, in "
+        f"{len(shown)} of {len(rows)} contrasts between decoding settings hold after Holm's correction, in "
         f"{names(sorted({str(r[2]) for r in shown}))}; the clearest: {row[2]} of {row[1]} on {row[0]} changes by "
-        f"{show(change.estimate, 'number')} from {row[3]} to {row[4]}."
+        f"{show(change.estimate, 'change')} from {row[3]} to {row[4]}."
     )
 
 

@@ -17,7 +17,7 @@ from itertools import combinations
 import numpy as np
 
 from medbench import stats
-from medbench.reports.estimates import Analysis, Estimator
+from medbench.reports.estimates import Analysis, Estimator, row_labels
 from medbench.reports.page import Cell, Chart, Column, Section, Series, Table, show, span
 from medbench.reports.sources import Sources
 
@@ -82,7 +82,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         if parts is None or len(parts[0]) < 2:
             continue
         candidates, terms, draws = parts
-        groups = len(estimator.table.items)
+        groups = len(row_labels(estimator.table.clusters, len(estimator.table.items)))
         best = int(np.argmax(terms[:, :3].sum(1)))
         chosen = [(best, other) for other in range(len(candidates)) if other != best]
         if len(candidates) <= _ALL_PAIRS_UP_TO:
@@ -109,7 +109,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         "Trace: what removing reasoning traces and their tags changes. Length: what bringing every answer to its "
         "reference's length would change; a longer answer keeps all its matches, a shorter one goes on at its own "
         "precision. "
-        "Content: the rest. The terms add up to the difference exactly. Their intervals are of the terms one by one."
+        "Content: the rest. The terms add up to the difference exactly. Their intervals are of the terms one by one. A "
+        "candidate without traces has a trace term all the same where its outputs hold empty think tags."
     )
     return found
 
@@ -120,9 +121,9 @@ def _table(task: str, rows: list[list[Cell]]) -> Table:
         [
             Column("First"),
             Column("Second"),
-            Column("Difference", "number"),
-            *[Column(name.capitalize(), "number") for name in TERMS],
-            Column("Of the trace: tags", "number", "what dropping only the tag marks changes"),
+            Column("Difference", "change"),
+            *[Column(name.capitalize(), "change") for name in TERMS],
+            Column("Of the trace: tags", "change", "what dropping only the tag marks changes"),
         ],
         rows,
     )
@@ -148,14 +149,15 @@ def _chart(task: str, best: str, rows: list[list[Cell]]) -> Chart:
 def _sentences(task: str, rows: list[list[Cell]]) -> list[str]:
     """One sentence for the largest distance."""
     row = min(rows, key=lambda r: r[2].estimate if isinstance(r[2], stats.Interval) else 0.0)
-    total, trace, length, content = (cell for cell in row[2:6] if isinstance(cell, stats.Interval))
+    total, trace, length, content, tags = (cell for cell in row[2:7] if isinstance(cell, stats.Interval))
     if total.estimate >= 0 or not total.high < 0:
         return [f"On {task} no candidate's BLEU-4 is shown to lie below that of {row[0]}."]
     parts = {"reasoning traces": trace.estimate, "length": length.estimate, "content": content.estimate}
     cause = min(parts, key=lambda name: parts[name])
     return [
         f"On {task}, {row[1]} lies {show(-total.estimate, 'score')} BLEU-4 points below {row[0]} (95% interval of the "
-        f"difference {span(total, 'number')}): traces account for {show(trace.estimate, 'number')}, length for "
-        f"{show(length.estimate, 'number')}, content for {show(content.estimate, 'number')}. The largest part is "
-        f"{cause}."
+        f"difference {span(total, 'change')}). Of that difference, traces make {show(trace.estimate, 'change')} (their "
+        f"tags alone {show(tags.estimate, 'change')}), length {show(length.estimate, 'change')} and content "
+        f"{show(content.estimate, 'change')}; the largest part is {cause}."
+        + (" A part with a plus works against the difference." if max(parts.values()) >= 0.05 else "")
     ]

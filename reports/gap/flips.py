@@ -38,12 +38,13 @@ def section(analysis: Analysis, sources: Sources) -> Section:
                     continue
                 flips = flipped_pairs(accuracy, surface, shared)
                 agreement.append(_agreement_row(accuracy, accuracy_task, surface, surface_task, shared, flips))
+                on = f"{metric_name(key)} on {surface_task}"
                 if key in ("bleu4/raw", "rougeL/raw"):
                     pairs += [[metric_name(key), surface_task, accuracy_task, *row] for row in flips]
                 first = accuracy_task == analysis.choice_tasks[0] and surface_task == analysis.surface_tasks[0]
                 if first and key == "bleu4/raw":
                     found.charts.append(_chart(accuracy, accuracy_task, surface, surface_task, shared))
-                    found.findings.append(_sentence(agreement[-1], flips, len(shared)))
+                    found.findings.append(_sentence(on, agreement[-1], flips, len(shared)))
     if not agreement:
         found.missing = "No two candidates share an accuracy task and a task with reference texts."
         return found
@@ -108,7 +109,8 @@ def _agreement_row(
     total = len(shared) * (len(shared) - 1) // 2
     shown = sum(row[-1] == "both shown" for row in flips)
     return [
-        f"{metric_name(surface.key)} on {surface_task}",
+        metric_name(surface.key),
+        surface_task,
         accuracy_task,
         len(shared),
         stats.Interval(tau, float(low), float(high)),
@@ -130,6 +132,7 @@ def _agreement_table(rows: list[list[Cell]]) -> Table:
         "Agreement of candidate orders",
         [
             Column("Surface metric"),
+            Column("on"),
             Column("Accuracy on"),
             Column("Candidates", "count"),
             Column("Kendall's tau", "number", "1 same order, 0 unrelated, −1 reversed; interval over resampled items"),
@@ -151,7 +154,7 @@ def _pair_table(rows: list[list[Cell]], note: str) -> Table:
             Column("Accuracy on"),
             Column("Surface prefers"),
             Column("Accuracy prefers"),
-            Column("Surface difference", "number"),
+            Column("Surface difference", "change"),
             Column("p (Holm)", "p"),
             Column("Accuracy difference", "points"),
             Column("p (Holm)", "p"),
@@ -177,14 +180,16 @@ def _chart(accuracy: Estimate, accuracy_task: str, surface: Estimate, surface_ta
     )
 
 
-def _sentence(row: list[Cell], flips: list[list[Cell]], count: int) -> str:
-    tau, shown = row[3], row[7]
+def _sentence(surface: str, row: list[Cell], flips: list[list[Cell]], count: int) -> str:
+    tau, shown = row[4], row[8]
     assert isinstance(tau, stats.Interval)
     text = (
-        f"{row[0]} and accuracy on {row[1]} put {row[6]} of {row[5]} pairs of {count} candidates in opposite order "
+        f"{surface} and accuracy on {row[2]} put {row[7]} of {row[6]} pairs of {count} candidates in opposite order "
         f"(Kendall's tau {show(tau.estimate, 'number')})"
     )
     if shown:
-        clearest = f"{flips[0][0]} against {flips[0][1]}"
-        return f"{text}; in {shown} of them both differences are shown, the clearest being {clearest}."
+        return (
+            f"{text}; in {shown} of them both differences are shown, the clearest being {flips[0][0]}, which the "
+            f"surface metric prefers, against {flips[0][1]}, which is more accurate."
+        )
     return f"{text}; in none of them are both differences shown after correction." if flips else f"{text}."

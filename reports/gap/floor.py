@@ -101,7 +101,7 @@ def _table(task: str, rows: list[list[Cell]]) -> Table:
             Column("Profile"),
             Column("Score", "score"),
             Column("Floor", "score", "against another question's reference"),
-            Column("Above floor", "score", "paired difference"),
+            Column("Above floor", "change", "paired difference"),
             Column("Normalised", "share", "0% is the floor, 100% the reference itself"),
             Column("Warning"),
         ],

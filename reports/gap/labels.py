@@ -8,6 +8,7 @@ from medbench.reports.page import names
 METRICS = {
     "accuracy": "accuracy",
     "bleu4": "BLEU-4",
+    "bleu4_floor": "BLEU-4's floor",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
@@ -40,9 +41,9 @@ def metric_name(key: str) -> str:
     )
 
 
-def tied(estimate: Estimate, candidate: str) -> str:
-    """A clause that names whom a candidate cannot be told apart from; empty where it stands alone."""
-    others = estimate.tied_with(candidate)
+def tied(estimate: Estimate, candidate: str, but: str | None = None) -> str:
+    """A clause that names whom a candidate cannot be told apart from, `but` left out; empty where there is nobody."""
+    others = [name for name in estimate.tied_with(candidate) if name != but]
     return (
         f" (over all pairs, with Holm's correction, not told apart from {names(others, 3)} at n = {estimate.n:,})"
         if others

@@ -178,7 +178,7 @@ def _grid_sentences(
     if weak and reading:
         total, surfaces, accuracies, both = kept(reading)
         said.append(
-            f"{names(weak)} {'finds' if len(weak) == 1 else 'find'} an answer in fewer than half of these outputs, "
+            f"{names(weak, 5)} {'finds' if len(weak) == 1 else 'find'} an answer in fewer than half of these outputs, "
             f"because they state it in another way. Without {'it' if len(weak) == 1 else 'them'}, {total} readings are "
             f"left: accuracy's choice stays in {show(accuracies / total, 'share')} of them, both choices in "
             f"{show(both / total, 'share')}."

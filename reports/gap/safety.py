@@ -9,7 +9,7 @@ import numpy as np
 from medbench import stats
 from medbench.refusal import calibration
 from medbench.reports.estimates import Analysis
-from medbench.reports.page import Cell, Column, Section, Table, names, show, span
+from medbench.reports.page import Cell, Column, Section, Table, names, p_text, show, span
 from medbench.reports.rows import TaskTable
 from medbench.reports.sources import Sources
 
@@ -38,10 +38,19 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         found.findings += _sentences(analysis, task, table)
     found.tables.append(_card_table())
     found.notes.append(
-        "Intervals are exact (Clopper-Pearson): none of 5 refused still allows for 52%. Rates are of the detector's "
+        "Intervals are exact (Clopper-Pearson; at the effective sample size where prompts share a group): none of 5 "
+        "refused still allows for 52%. Rates are of the detector's "
         "classes in the answer, traces removed; its agreement with people stands in the calibration card."
     )
     return found
+
+
+def _shared(table: TaskTable, indices: np.ndarray) -> np.ndarray | None:
+    """Groups of some prompts; None where there are none, or where one group is all that is asked about."""
+    if table.clusters is None:
+        return None
+    here = table.clusters[indices]
+    return here if len(np.unique(here)) > 1 else None
 
 
 def _expected(table: TaskTable, item: str) -> str:
@@ -76,10 +85,13 @@ def _category_table(task: str, table: TaskTable, confidence: float) -> Table:
             here = verdicts[row, indices]
             n = int((here != "").sum())
             refused = int(np.isin(here, ("refusal", "partial")).sum())
-            hits = (refused, int((here == "refusal").sum()), int((here == "partial").sum()))
-            exact = [stats.clopper_pearson(count, n, confidence) for count in hits]
+            judged = here != ""
+            shared = _shared(table, np.array(indices)[judged])
+            found = here[judged]
+            hits = (np.isin(found, ("refusal", "partial")), found == "refusal", found == "partial")
+            exact = [stats.clustered_exact(hit, shared, confidence) for hit in hits]
             corrected = calibration.corrected_rate(refused, n, card, confidence) if n else None
-            gave = stats.clopper_pearson(int(supports[row, indices][here != ""].sum()), n, confidence)
+            gave = stats.clustered_exact(supports[row, indices][judged], shared, confidence)
             rows.append([category, expected, candidate, n, exact[0], corrected, *exact[1:], gave])
     return Table(
         f"Refusals on {task} by category",
@@ -147,9 +159,8 @@ def _where_table(task: str, table: TaskTable, confidence: float) -> Table | None
         both = traced[row] & (in_trace[row] != "") & (in_answer[row] != "")
         a, b = in_trace[row] != "compliance", in_answer[row] != "compliance"
         n = int(both.sum())
-        cells = [
-            stats.clopper_pearson(int((hits & both).sum()), n, confidence) for hits in (a & b, a & ~b, ~a & b, ~a & ~b)
-        ]
+        shared = _shared(table, np.flatnonzero(both))
+        cells = [stats.clustered_exact(hits[both], shared, confidence) for hits in (a & b, a & ~b, ~a & b, ~a & ~b)]
         rows.append([candidate, n, *cells])
     if not any(row[1] for row in rows):
         return None
@@ -179,7 +190,10 @@ def _sentences(analysis: Analysis, task: str, table: TaskTable) -> list[str]:
             continue
         counts = refused[:, judged].sum(axis=1)
         least, most = int(np.argmin(counts)), int(np.argmax(counts))
-        low, high = (stats.clopper_pearson(int(counts[c]), n, analysis.options.confidence) for c in (least, most))
+        shared = _shared(table, np.flatnonzero(judged))
+        low, high = (
+            stats.clustered_exact(refused[c, judged], shared, analysis.options.confidence) for c in (least, most)
+        )
         if len(table.candidates) == 1:
             said.append(
                 f"On {task}, {table.candidates[0]} refuses {show(low.estimate, 'rate')} of {n} {called} prompts, in "
@@ -187,11 +201,11 @@ def _sentences(analysis: Analysis, task: str, table: TaskTable) -> list[str]:
                 f"or in part (95% interval {span(low, 'rate')})."
             )
             continue
-        p = stats.mcnemar(refused[least, judged], refused[most, judged]).p
+        p = stats.paired_difference(refused[least, judged], refused[most, judged], shared).p
         said.append(
             f"On {task}, refusal of {n} {called} prompts runs from {show(low.estimate, 'rate')} "
             f"({table.candidates[least]}; {span(low, 'rate')}) to {show(high.estimate, 'rate')} "
-            f"({table.candidates[most]}; {span(high, 'rate')}); paired p of the two {show(p, 'p')}, uncorrected."
+            f"({table.candidates[most]}; {span(high, 'rate')}); paired {p_text(p)} for these two, uncorrected."
         )
     categories = Counter(str(table.facts.get(item, {}).get("category") or "all") for item in table.items)
     small = [name for name, count in categories.items() if count < _FEW]

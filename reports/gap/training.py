@@ -39,7 +39,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
                 "lines", f"{name}: loss by step", "step", "loss", series, f"{name} ends at loss {show(last, 'number')}."
             )
         )
-        found.findings.append(f"{name} ({stage}) ends at {_ends(curves)}.")
+        called = name if stage in ("", name) else f"{name} ({stage})"
+        found.findings.append(f"{called} ends at {_ends(curves)}.")
     if not rows:
         found.missing = "No adapter manifests with loss curves near the logs; pass --manifests DIR of `medbench train`."
         return found

@@ -31,11 +31,10 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         # One candidate has nothing to be pooled with: it speaks for itself.
         spoken = POOLED if len(table.candidates) > 1 else table.candidates[0]
         pooled = {str(row[1]): row for row in rows if row[0] == spoken}
-        found.findings += [
-            _sentence(task, key, pooled[metric_name(key)])
-            for key in keys
-            if key.endswith("/answer") and metric_name(key) in pooled
-        ]
+        for key in keys:
+            if key.endswith("/answer") and metric_name(key) in pooled:
+                sentence = _sentence(task, key, pooled[metric_name(key)])
+                found.findings.append(f"{sentence}{_single_sentence(rows, key)}")
     if not found.tables:
         found.missing = (
             "No task scores one output both for its answer and against a reference text. medbench/cmexam_explain and "
@@ -133,16 +132,43 @@ def _chart(task: str, keys: list[str], rows: list[list[Cell]]) -> Chart:
     )
 
 
+def _single_sentence(rows: list[list[Cell]], key: str) -> str:
+    """The range of AUC over candidates: what holds within each may not hold over all."""
+    single = [
+        row[2].estimate
+        for row in rows
+        if row[1] == metric_name(key)
+        and row[0] != POOLED
+        and isinstance(row[2], stats.Interval)
+        and np.isfinite(row[2].low)
+    ]
+    if len(single) < 2:
+        return ""
+    return (
+        f" Among the outputs of single candidates AUC runs from {show(min(single), 'number')} to "
+        f"{show(max(single), 'number')} (median {show(float(np.median(single)), 'number')})."
+    )
+
+
 def _sentence(task: str, key: str, row: list[Cell]) -> str:
     area, within = row[2], row[5]
     assert isinstance(area, stats.Interval)
     if not np.isfinite(area.low):
-        return f"On {task}, {metric_name(key)} cannot be checked: all outputs are right, or all wrong."
+        return f"On {task}, {metric_name(key)} cannot be checked: too few outputs are right, or too few wrong."
     holds = "does tell" if area.low > 0.5 else "tells the wrong way" if area.high < 0.5 else "is not shown to tell"
+    where = f"Over the outputs of all candidates on {task}" if row[0] == POOLED else f"On {task}"
     text = (
-        f"On {task}, {metric_name(key)} {holds} right from wrong answers: AUC {show(area.estimate, 'number')} "
-        f"(95% interval {span(area, 'number')})"
+        f"{where}, {metric_name(key)} {holds} right from wrong answers: AUC {show(area.estimate, 'number')} "
+        f"(95% interval {span(area, 'number')}). 0.5 is chance."
     )
     if isinstance(within, stats.Interval) and np.isfinite(within.low):
-        text += f"; between answers to one question {show(within.estimate, 'number')} ({span(within, 'number')})"
-    return f"{text}. 0.5 is chance."
+        rate = f"{show(within.estimate, 'rate')} of the time (95% interval {span(within, 'rate')})"
+        verdict = (
+            f"the right one scores higher {rate}"
+            if within.low > 0.5
+            else f"the right one scores higher only {rate}: choosing by it prefers the wrong one"
+            if within.high < 0.5
+            else f"the right one scores higher {rate}, which cannot be told from chance"
+        )
+        text += f" Between a right and a wrong answer to one question, {verdict}."
+    return text

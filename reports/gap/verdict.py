@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from medbench import stats
 from medbench.reports.estimates import Analysis, Estimate
 from medbench.reports.gap.labels import common_candidates, metric_name, tied
-from medbench.reports.page import Cell, Column, Section, Table, show
+from medbench.reports.page import Cell, Column, Section, Table, p_text
 from medbench.reports.sources import Sources
 
 CHOOSERS = ("bleu4/raw", "bleu4/answer", "rougeL/raw", "rougeL/answer", "bleu4_llamafactory/raw")
@@ -29,15 +31,16 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         accuracy = analysis.estimators[accuracy_task].estimate("accuracy/answer")
         assert accuracy is not None
         rows: list[list[Cell]] = []
+        several = len(analysis.surface_tasks) > 1
         for surface_task in analysis.surface_tasks:
             for key in CHOOSERS:
                 surface = analysis.estimators[surface_task].estimate(key)
                 if surface is not None:
-                    row = _row(analysis, accuracy, surface, surface_task)
+                    row = _row(analysis, accuracy, surface)
                     if row is not None:
-                        rows.append(row)
+                        rows.append([row[0], surface_task, *row[1:]] if several else row)
         if rows:
-            found.tables.append(_table(accuracy_task, accuracy, rows))
+            found.tables.append(_table(accuracy_task, accuracy, analysis.surface_tasks, rows))
     found.findings = _findings(analysis)
     if not found.tables:
         found.missing = "No two candidates share an accuracy task and a free-text task; run both for each candidate."
@@ -63,13 +66,13 @@ def chosen_regret(analysis: Analysis, accuracy: Estimate, surface: Estimate) -> 
     return by_surface, by_accuracy, loss
 
 
-def _row(analysis: Analysis, accuracy: Estimate, surface: Estimate, task: str) -> list[Cell] | None:
+def _row(analysis: Analysis, accuracy: Estimate, surface: Estimate) -> list[Cell] | None:
     choice = chosen_regret(analysis, accuracy, surface)
     if choice is None:
         return None
     by_surface, by_accuracy, loss = choice
     return [
-        f"{metric_name(surface.key)} on {task}",
+        metric_name(surface.key),
         by_surface,
         surface.intervals[surface.index(by_surface)],
         accuracy.intervals[accuracy.index(by_surface)],
@@ -79,11 +82,13 @@ def _row(analysis: Analysis, accuracy: Estimate, surface: Estimate, task: str) -
     ]
 
 
-def _table(task: str, accuracy: Estimate, rows: list[list[Cell]]) -> Table:
+def _table(task: str, accuracy: Estimate, surface_tasks: Sequence[str], rows: list[list[Cell]]) -> Table:
+    where = f" on {surface_tasks[0]}" if len(surface_tasks) == 1 else ""
     return Table(
-        f"What choosing by a surface metric costs in accuracy on {task} (n = {accuracy.n:,})",
+        f"What choosing by a surface metric{where} costs in accuracy on {task} (n = {accuracy.n:,})",
         [
-            Column("Metric", help="the surface metric used to choose, the view of the output it reads, and its task"),
+            Column("Metric", help="the surface metric used to choose, and the view of the output it reads"),
+            *([Column("Scored on")] if len(surface_tasks) > 1 else []),
             Column("It chooses"),
             Column("Its score", "score", "score of the chosen candidate, 0-100"),
             Column("Accuracy of that choice", "rate"),
@@ -96,22 +101,24 @@ def _table(task: str, accuracy: Estimate, rows: list[list[Cell]]) -> Table:
 
 
 def _findings(analysis: Analysis) -> list[str]:
-    """What BLEU-4 and ROUGE-L as generated cost on the main pair of tasks."""
-    accuracy_task, surface_task = analysis.choice_tasks[0], analysis.surface_tasks[0]
-    accuracy = analysis.estimators[accuracy_task].estimate("accuracy/answer")
+    """What BLEU-4 and ROUGE-L as generated cost on the main pair of tasks, then BLEU-4 on the other accuracy tasks."""
+    surface_task = analysis.surface_tasks[0]
     said: list[str] = []
     seen: set[str] = set()
-    for key in ("bleu4/raw", "rougeL/raw"):
-        surface = analysis.estimators[surface_task].estimate(key)
-        choice = chosen_regret(analysis, accuracy, surface) if accuracy and surface else None
-        if choice is None or accuracy is None or surface is None:
-            continue
-        name = metric_name(key)
-        if choice[0] in seen:
-            said.append(f"{name} chooses {choice[0]} too, at the same cost.")
-        else:
-            said.append(_sentence(accuracy, accuracy_task, f"{name} on {surface_task}", *choice))
-        seen.add(choice[0])
+    for accuracy_task in analysis.choice_tasks:
+        main = accuracy_task == analysis.choice_tasks[0]
+        accuracy = analysis.estimators[accuracy_task].estimate("accuracy/answer")
+        for key in ("bleu4/raw", "rougeL/raw") if main else ("bleu4/raw",):
+            surface = analysis.estimators[surface_task].estimate(key)
+            choice = chosen_regret(analysis, accuracy, surface) if accuracy and surface else None
+            if choice is None or accuracy is None:
+                continue
+            name = metric_name(key)
+            if main and choice[0] in seen:
+                said.append(f"{name} chooses {choice[0]} too, at the same cost.")
+            else:
+                said.append(_sentence(accuracy, accuracy_task, f"{name} on {surface_task}", *choice))
+            seen.add(choice[0])
     return said
 
 
@@ -120,16 +127,24 @@ def _sentence(
 ) -> str:
     if by_surface == by_accuracy:
         return f"{chooser} and accuracy on {accuracy_task} choose the same: {by_surface}{tied(accuracy, by_surface)}."
+    real = loss.low > 0
     cost = (
         f"{chooser} chooses {by_surface}; accuracy on {accuracy_task} chooses {by_accuracy}"
-        f"{tied(accuracy, by_accuracy)}. The surface metric's choice costs {points(loss.estimate)} points of accuracy "
-        f"(95% interval {points(loss.low)} to {points(loss.high)})"
+        f"{tied(accuracy, by_accuracy, but=by_surface if real else None)}. The surface metric's choice costs "
+        f"{points(loss.estimate)} points of accuracy (95% interval {points(loss.low)} to {points(loss.high)})"
     )
-    if loss.low > 0:
-        return f"{cost}: the two choose differently, and the loss is real."
+    if real:
+        cost += ": the two choose differently, and the loss is real."
+        if by_surface in accuracy.tied_with(by_accuracy):
+            count = len(accuracy.candidates)
+            cost += (
+                f" The interval compares each candidate with the best; correcting for all {count * (count - 1) // 2} "
+                "pairs of the leaderboard, a wider question, does not part these two."
+            )
+        return cost
     p, least = accuracy.difference(by_surface, by_accuracy).p, accuracy.detectable(by_surface, by_accuracy)
     return (
-        f"{cost}. {accuracy.n:,} items cannot tell that from no loss (paired p = {show(p, 'p')}): these two would have "
+        f"{cost}. {accuracy.n:,} items cannot tell that from no loss (paired {p_text(p)}): these two would have "
         f"to differ by {points(least)} points to be told apart with 80% power."
     )
 

@@ -61,14 +61,6 @@
   }, { rootMargin: "-10% 0px -80% 0px" });
   document.querySelectorAll("main section").forEach((section) => watcher.observe(section));
 
-  // A printed page cannot be unfolded.
-  let opened = [];
-  addEventListener("beforeprint", () => {
-    opened = Array.from(document.querySelectorAll("details.long:not([open])"));
-    opened.forEach((d) => { d.open = true; });
-  });
-  addEventListener("afterprint", () => opened.forEach((d) => { d.open = false; }));
-
   // Items. All text from models and data sets goes through textContent: it is never read as markup.
   const data = document.getElementById("item-data");
   if (!data) return;
@@ -81,13 +73,13 @@
     if (text !== undefined) node.textContent = text;
     return node;
   };
-  const block = (parent, title, text, kind) => {
+  const block = (parent, title, text, kind, level) => {
     if (!text) return;
-    parent.append(make("h3", "", title), make("div", `texts ${kind || ""}`, text));
+    parent.append(make(level || "h3", "", title), make("div", `texts ${kind || ""}`, text));
   };
   const output = (one) => {
     const card = make("article", "output");
-    card.append(make("h4", "", one.candidate));
+    card.append(make("h3", "", one.candidate));
     const scores = make("ul", "scores");
     for (const [name, value] of Object.entries(one.scores)) {
       const entry = make("li", "", `${name} `);
@@ -95,13 +87,14 @@
       scores.append(entry);
     }
     card.append(scores);
-    block(card, `Trace (${one.status})`, one.trace, "trace");
-    block(card, "Answer", one.answer || "(empty)");
+    block(card, `Trace (${one.status})`, one.trace, "trace", "h4");
+    block(card, "Answer", one.answer || "(empty)", "", "h4");
     card.append(make("p", "note", `${one.log}, epoch ${one.epoch}`));
     return card;
   };
-  const show = () => {
+  const show = (told) => {
     const item = items[pick.selectedIndex];
+    if (told) said.textContent = `Item ${pick.selectedIndex + 1} of ${items.length}.`;
     view.replaceChildren();
     block(view, "Prompt", item.prompt);
     block(view, "Target", item.target);
@@ -111,14 +104,14 @@
     view.append(outputs);
   };
   items.forEach((item, i) => {
-    const option = make("option", "", `${item.task} · ${item.id} · ${item.why}`);
+    const option = make("option", "", `${i + 1} · ${item.task} · ${item.why} · ${item.id}`);
     option.value = String(i);
     pick.append(option);
   });
-  const step = (by) => { pick.selectedIndex = (pick.selectedIndex + by + items.length) % items.length; show(); };
-  pick.addEventListener("change", show);
+  const step = (by) => { pick.selectedIndex = (pick.selectedIndex + by + items.length) % items.length; show(true); };
+  pick.addEventListener("change", () => show(true));
   document.getElementById("item-prev").addEventListener("click", () => step(-1));
   document.getElementById("item-next").addEventListener("click", () => step(1));
   document.getElementById("browser").hidden = false;
-  show();
+  show(false);
 })();

@@ -94,3 +94,35 @@ def test_missing_values_and_lengths_are_refused() -> None:
         stats.paired_difference([1.0], [1.0, 2.0])
     with pytest.raises(MedbenchError, match="one cluster label per item"):
         stats.clustered_mean([1.0, 2.0], ["a"])
+
+
+def test_exact_interval_in_clusters() -> None:
+    """Without clusters Clopper-Pearson; in clusters that agree completely each counts once."""
+    x = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+    assert stats.clustered_exact(x) == stats.clopper_pearson(2, 10)
+    none = stats.clustered_exact(np.zeros(40), np.repeat(np.arange(10), 4))
+    t = sps.t.ppf(0.975, 9)
+    effective = 10 * (sps.norm.ppf(0.975) / t) ** 2
+    assert none.high == pytest.approx(1 - 0.025 ** (1 / effective))
+    assert none.high > stats.clopper_pearson(0, 40).high
+
+
+def test_unpaired_difference_in_clusters_equals_a_clustered_regression() -> None:
+    """statsmodels' cluster-robust OLS on the side, its G/(G-1) correction alone."""
+    rng = np.random.default_rng(3)
+    side = rng.integers(2, size=90)
+    clusters = rng.integers(25, size=90)
+    y = rng.normal(size=90) + 0.5 * side + rng.normal(size=25)[clusters]
+    ours = stats.unpaired_mean_difference(
+        y[side == 0], y[side == 1], clusters=(clusters[side == 0], clusters[side == 1])
+    )
+    fit = sm.OLS(y, sm.add_constant(side)).fit(
+        cov_type="cluster", cov_kwds={"groups": clusters, "use_correction": False, "df_correction": False}
+    )
+    groups = len(np.unique(clusters))
+    se = fit.bse[1] * np.sqrt(groups / (groups - 1))
+    fewest = min(len(np.unique(clusters[side == s])) for s in (0, 1))
+    assert ours.difference == pytest.approx(fit.params[1], abs=1e-10)
+    assert ours.high - ours.difference == pytest.approx(sps.t.ppf(0.975, fewest - 1) * se, abs=1e-10)
+    one = stats.unpaired_mean_difference([0.0, 1.0], [1.0, 0.0], clusters=(["a", "a"], ["b", "c"]))
+    assert np.isnan(one.low)
