@@ -84,7 +84,8 @@ def _contrast(
         sides = (clusters[known & ~hit], clusters[known & hit])
         change = stats.unpaired_mean_difference(clean, dirty, confidence, clusters=sides)
         if scale == 100:  # rates: no difference lies beyond 100 points
-            change = stats.Comparison(change.difference, *np.clip(change[1:3], -1, 1).tolist(), change.p)
+            low, high = np.clip(change[1:3], -1, 1).tolist()
+            change = stats.Comparison(change.difference, low, high, change.p)
     elif scale == 100 and np.isin(values[known], (0.0, 1.0)).all():
         change = stats.unpaired_difference(clean.mean(), len(clean), dirty.mean(), len(dirty), confidence)
     else:
