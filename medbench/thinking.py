@@ -11,6 +11,9 @@ How the hard cases are read (each is a decision; the tests hold them):
   in the text itself could tell a cut-off prefilled trace from an answer, so the caller must say which it was.
 - **Nested and reopened blocks.** A closing tag ends the thinking; one more closing tag for an opening tag that was
   nested takes the text between along. A repeated opening tag (``<think><think>``) therefore costs nothing.
+- **Other models' markers** count as the tag: ``[THINK]``, ``<|begin_of_thought|>``, ``<seed:think>``, ``<reasoning>``,
+  gpt-oss's channels, HuatuoGPT-o1's "## Thinking" / "## Final Response" and more (`_TAG`, `_LAYOUTS`). Markers around
+  the answer alone (``<answer>``, ``<|begin_of_solution|>``) are part of the answer.
 - **A second closing tag that nothing opened** turns the text since the last block into trace when an answer follows
   it (models restart), and is only a stray tag when nothing does.
 - **A cut-off trace** runs to the end of the text, and leaves the answer empty: the model was still thinking, so what it
@@ -24,7 +27,7 @@ import bisect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 Status = Literal["absent", "closed", "unterminated", "orphan_close"]
 Kind = Literal["open", "close", "empty"]
@@ -72,17 +75,35 @@ class _Span(NamedTuple):
     paired: bool
 
 
-_NAME = r"(?:\w{1,16}:)?(?:thinking|thinks?|thoughts?|reasoning|思考过程|思考|推理过程|推理)"
+_NAME = r"(?:\w{1,16}:)?(?:thinking|thinks?|thoughts?|reasoning|scratchpad|ｔｈｉｎｋ|思考过程|思考|推理过程|推理)"
+_LEFT, _RIGHT = r"(?:\\?[<＜〈⟨‹◁]|&lt;)\s{0,8}", r"\s{0,8}(?:\\?[>＞〉⟩›▷]|&gt;)"
 # White space and attributes are bounded and stop at the next bracket, so that matching stays linear.
+_REST = r"(?:\s[^<>＜＞\n]{0,400}?)?\s{0,8}"
+# gpt-oss: what is not in the final channel is no answer.
+_CHANNEL = (
+    r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>{}[^<>\n]{{0,60}}(?:<\|constrain\|>\w{{1,20}})?<\|message\|>"
+)
+# A tag's kind is the name of its group. After angle brackets: Magistral, Sky-T1, Cohere, MedGemma.
 _TAG = re.compile(
     rf"""
-      [<＜〈⟨‹◁] \s{{0,8}} (?P<close1>[/／\\]{{1,2}})? \s{{0,8}} {_NAME} (?:\s[^<>＜＞\n]{{0,400}}?)? \s{{0,8}}
-      (?P<empty>[/／])? \s{{0,8}} [>＞〉⟩›▷]
-    | \[ (?P<close2>[/／])? (?:THINK|思考) \]
-    | 【 (?P<close3>[/／])? (?:think|思考) 】
-    | <\| (?:begin | (?P<close4>end)) _of_thought \|>
+    (?P<close> {_LEFT}[/／\\]{{1,2}}\s{{0,8}}{_NAME}{_REST}{_RIGHT}
+        | [\[【][/／](?:think|思考)[\]】] | <\|end_of_thought\|> | <\|END_THINKING\|> | <unused95>
+        | {_CHANNEL.format("final")} )
+    | (?P<empty> {_LEFT}{_NAME}{_REST}[/／]\s{{0,8}}{_RIGHT} )
+    | (?P<open> {_LEFT}{_NAME}{_REST}{_RIGHT}
+        | [\[【](?:think|思考)[\]】] | <\|begin_of_thought\|> | <\|START_THINKING\|> | <unused94>(?:thought\n)?
+        | {_CHANNEL.format("(?:analysis|commentary)")} )
     """,
     re.IGNORECASE | re.VERBOSE,
+)
+# Layouts without brackets, told by how the whole output begins: HuatuoGPT-o1's headings (another heading after
+# "Thinking" makes it a section of some other report), and gpt-oss where the tokenizer dropped its special tokens.
+_LAYOUTS = (
+    (
+        re.compile(r"\s*#{1,4} *Thinking *:?(?=\s*\n|$)"),
+        re.compile(r"^#{1,4} *(?P<known>Final Response|Final Answer|Response|Answer)[ :]*$|^#{1,4} ", re.MULTILINE),
+    ),
+    (re.compile(r"\s*analysis(?=[A-Z])"), re.compile(r"(?P<known>assistantfinal)")),
 )
 _FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)", re.MULTILINE)
 _INLINE_CODE = re.compile(r"(?<!`)(`{1,3})(?!`)[^`\n]+\1(?!`)")
@@ -96,10 +117,11 @@ _WEAK_NOUN_AFTER = re.compile(r" (?:block|section|element|marker|delimiter|part|
 _CUE_BEFORE = re.compile(
     r"(?:\b(?:the|an?|any|no|us(?:e|es|ed|ing)|output(?:s|ting)?|emit(?:s|ting)?|includ(?:e|es|ing)|writ(?:e|es|ing)|"
     r"print(?:s|ing)?|produc(?:e|es|ing)|add(?:s|ing)?|insert|remove|strip|with|without|inside|within|between|in|into|"
-    r"your|of|by|called|named|like|avoid|omit|tags?|and|or|not|opening|closing|literal|say|type)"
-    r"|使用|采用|输出|出现|包含|包括|包裹|添加|加上|加入|写出|写上|生成|带有|不要|避免|标签|标记)[ \t]*$",
+    r"your|of|by|called|named|like|avoid|omit|tags?|and|or|not|opening|closing|literal|say|type)[ \t]+"
+    r"|(?:使用|采用|输出|出现|包含|包括|包裹|添加|加上|加入|写出|写上|生成|带有|不要|避免|标签|标记)[ \t]*)$",
     re.IGNORECASE,
 )
+_WITHIN_SENTENCE = re.compile(r"\w[ \t]+$")
 _SENTENCE_GOES_ON = re.compile(r"[ \t]*[,;:.!?，。；：！？、)）]|[ \t]+[a-z]")
 
 
@@ -191,6 +213,7 @@ def _parse(text: str, prefilled: bool) -> tuple[list[_Tag], list[_Span], Status]
     opening_end = 0  # where the latest opening tag ended: one more right after it is a repetition, not a nesting
     nested = 0  # opening tags inside a block whose closing tags are still due
     orphan = False
+    previous_end = -1
     for tag in tags:
         if tag.kind == "open":
             if opened is None:
@@ -206,9 +229,12 @@ def _parse(text: str, prefilled: bool) -> tuple[list[_Tag], list[_Span], Status]
         elif nested:
             nested -= 1
             spans[-1] = spans[-1]._replace(end=tag.end)
+        elif spans and spans[-1].end == previous_end and not text[previous_end : tag.start].strip():
+            spans[-1] = spans[-1]._replace(end=tag.end)  # closed once more at once
         elif not spans or last_text >= tag.end:
             spans.append(_Span(spans[-1].end if spans else 0, tag.end, paired=False))
             orphan = True
+        previous_end = tag.end
     if opened is not None:
         spans.append(_Span(opened, len(text), paired=False))
         return tags, spans, "unterminated"
@@ -230,13 +256,16 @@ def _last_text(text: str, tags: list[_Tag]) -> int:
 
 def _used_tags(text: str) -> list[_Tag]:
     """The tag tokens of `text` that are used as tags, in order; those that are only mentioned are left out."""
-    found = []
-    for match in _TAG.finditer(text):
-        closes = match["close1"] or match["close2"] or match["close3"] or match["close4"]
-        kind: Kind = "empty" if match["empty"] else "close" if closes else "open"
-        found.append(_Tag(match.start(), match.end(), kind))
+    found = [_Tag(match.start(), match.end(), cast(Kind, match.lastgroup)) for match in _TAG.finditer(text)]
     mentions = _mentions(text, found)
-    return [tag for i, tag in enumerate(found) if i not in mentions]
+    used = [tag for i, tag in enumerate(found) if i not in mentions]
+    for opening, closing in _LAYOUTS:
+        begins = opening.match(text)
+        ends = closing.search(text, begins.end()) if begins else None
+        if begins and (ends is None or ends["known"]):
+            used += [_Tag(*begins.span(), "open")] + ([_Tag(*ends.span(), "close")] if ends else [])
+            used.sort()
+    return used
 
 
 def _mentions(text: str, tags: list[_Tag]) -> set[int]:
@@ -252,20 +281,24 @@ def _mentions(text: str, tags: list[_Tag]) -> set[int]:
         first, last = tags[cluster[0]], tags[cluster[-1]]
         left = text[max(0, first.start - _REACH) : first.start].rpartition("\n")[2]
         right = text[last.end : last.end + _REACH].partition("\n")[0]
+        unclosed = last.kind == "open" and last_close < cluster[-1]
         mid_line = bool(left.strip(" \t*#>-"))
         cued = mid_line and _CUE_BEFORE.search(left) is not None
         quoted = left[-1:] in _QUOTES_BEFORE and right[:1] in _QUOTES_AFTER and left and right
+        if left[-1:] == '"' and left.count('"') % 2 == 0:
+            quoted = False  # 'it says "B"</think>"B"': a quotation that ends before the tag
         named = _NOUN_AFTER.match(right) or (mid_line and _WEAK_NOUN_AFTER.match(right))
         is_pair = mid_line and len(cluster) > 1
         if quoted or named or (is_pair and (cued or text[first.end : tags[cluster[1]].start].strip())):
             mentions.update(cluster)
         elif cued:
-            dangling = last.kind == "open" and not right.strip() and last_close < cluster[-1]
-            if dangling or _SENTENCE_GOES_ON.match(right):
+            if (unclosed and not right.strip()) or _SENTENCE_GOES_ON.match(right):
                 mentions.update(cluster)
                 partner = cluster[-1] + 1
                 if last.kind == "open" and partner < len(tags) and _same_sentence(text, last, tags[partner]):
                     mentions.add(partner)
+        elif unclosed and _WITHIN_SENTENCE.search(left) and _SENTENCE_GOES_ON.match(right):
+            mentions.update(cluster)
     return mentions
 
 

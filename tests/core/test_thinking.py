@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import collections
 import json
+import re
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from inspect_ai.model import ChatMessageAssistant, ContentReasoning, ContentText, ModelOutput
 
 from medbench import thinking
 from medbench.transcript import raw_text
 
+DATA = Path(__file__).parent / "data"
 GENERATIONS = Path(__file__).parents[3] / "shared/data/generations/DeepSeek-R1-Distill-Qwen-7B.jsonl"
 
 # text -> trace, answer, status
@@ -76,6 +78,27 @@ def test_variant(name: str) -> None:
     assert thinking.split(text) == thinking.Thought(trace, answer, status)
 
 
+PHRASINGS = [json.loads(line) for line in (DATA / "thinking_variants.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("row", PHRASINGS, ids=lambda row: row["text"][:40])
+def test_written_down_before_reading_the_code(row: dict) -> None:
+    expected = thinking.Thought(row.get("trace", ""), row.get("answer", row["text"]), row["status"])
+    assert thinking.split(row["text"], prefilled=row.get("prefilled", False)) == expected
+
+
+def test_layouts_without_brackets() -> None:
+    huatuo = "## Thinking\n\nIt hurts.\n\n## Final Response\n\nB"
+    assert thinking.split(huatuo) == thinking.Thought("It hurts.", "B", "closed")
+    assert thinking.views(huatuo)["lenient"] == "B"
+    report = "## Thinking\n\nIt hurts.\n\n## Diagnosis\n\nB"
+    assert thinking.split(report) == thinking.Thought("", report, "absent")
+    harmony = "analysisIt hurts.assistantfinalB"
+    assert thinking.split(harmony) == thinking.Thought("It hurts.", "B", "closed")
+    assert thinking.split("analysisIt hurts") == thinking.Thought("It hurts", "", "unterminated")
+    assert thinking.split("analysis of B").status == "absent"
+
+
 @pytest.mark.parametrize("text", MENTIONS)
 def test_a_mention_is_not_a_trace(text: str) -> None:
     assert thinking.split(text) == thinking.Thought("", text, "absent")
@@ -114,7 +137,25 @@ def test_the_five_views() -> None:
 
 
 WORDS = st.sampled_from(["a", "B", " ", "\n", "。", "the ", "“", "`", "```\n", "use ", "标签", ". ", "<", ">", "/"])
-TAGS = st.sampled_from(["<think>", "</think>", "<thinking>", "< / THINK >", "＜think＞", "<think/>", "【/思考】"])
+TAGS = st.sampled_from(
+    [
+        "<think>",
+        "</think>",
+        "<thinking>",
+        "< / THINK >",
+        "&lt;think&gt;",
+        "[/THINK]",
+        "<|end_of_thought|>",
+        "<unused94>thought\n",
+        "<|channel|>analysis<|message|>",
+        "<|end|><|start|>assistant<|channel|>final<|message|>",
+        "## Thinking\n",
+        "## Answer\n",
+        "＜think＞",
+        "<think/>",
+        "【/思考】",
+    ]
+)
 OUTPUTS = st.lists(WORDS | TAGS | st.text(max_size=5), max_size=24).map("".join)
 
 
@@ -144,7 +185,9 @@ def test_views_invent_nothing(text: str, prefilled: bool) -> None:
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="<＜〈⟨‹◁[【"), max_size=80))
+@example("analysis A")
 def test_text_without_tags_is_its_own_answer(text: str) -> None:
+    assume(re.match(r"\s*(?:analysis[A-Z]|#+ *Thinking)", text) is None)  # layouts that need no tags
     assert thinking.split(text) == thinking.Thought("", text, "absent")
     assert thinking.statistics(text) == (False, False, 0.0, "absent")
 
@@ -173,7 +216,8 @@ def test_statistics() -> None:
     "piece",
     ["<", "< ", "<think", "<think ", "<think>", "</think>", "</think>b", "<think>a</think>", "the <think> ", "`", "` ",
      "```\n",
-     "<think>`", "a b", "【", "\n", " ", "<think>and", "'<think>'"],
+     "<think>`", "a b", "&lt;", "\\<", "<|channel|>final", "<|end|>", "## Thinking\n",
+     "<think>a</think>b</think>", "【", "\n", " ", "<think>and", "'<think>'"],
 )  # fmt: skip
 def test_time_is_linear(piece: str) -> None:
     def seconds(size: int) -> float:
