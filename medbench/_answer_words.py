@@ -24,15 +24,15 @@ from __future__ import annotations
 import re
 
 _ENGLISH = {
-    "A": "answer answers ans key solution boxed prediction decision verdict judgment judgement response",
+    "A": "answer answers ans key exception solution boxed prediction decision verdict judgment judgement response",
     "C": (
         "choose chose chosen choosing select selected selecting pick picked picking picks selects chooses "
-        "mark prefer favor favour leaves leaving vote"
+        "mark prefer favor favour favors favours favored favoured favoring support supports leaves leaving vote"
     ),
     "O": "option options choice choices letter letters alternative alternatives",
     "+": (
         "correct right true best accurate appropriate suitable valid fits matches proper correctly ideal "
-        "better preferred recommended indicated consistent"
+        "better preferred recommended indicated consistent classic typical characteristic suggestive fit fitting wins"
     ),
     "-": (
         "incorrect wrong false inaccurate inappropriate invalid untrue unlikely inconsistent unsuitable "
@@ -76,7 +76,7 @@ _ENGLISH = {
         "well ok okay sure yes please confident said saying good bet says am were out up so-called namely "
         "unfortunately fortunately sadly honestly basically i.e e.g ie eg each every any other others two "
         "three four among concerning regarding called labeled labelled corresponding corresponds represented "
-        "indicated thing"
+        "indicated thing clear cautious qualified tentative"
     ),
 }
 _PAIRS = {
@@ -84,12 +84,17 @@ _PAIRS = {
     ("cross", "out"): "E", ("crossed", "out"): "E", ("less", "likely"): "-", ("least", "likely"): "-",
     ("i'd", "say"): "C", ("would", "say"): "C", ("i", "say"): "C", ("i", "think"): "C", ("i", "believe"): "C",
     ("go", "with"): "C", ("going", "with"): "C", ("goes", "with"): "C", ("went", "with"): "C", ("opt", "for"): "C",
+    ("left", "with"): "C",
     ("settle", "on"): "C", ("settled", "on"): "C", ("lean", "toward"): "C", ("lean", "towards"): "C",
-    ("leaning", "toward"): "C", ("leaning", "towards"): "C", ("vote", "for"): "C", ("decide", "on"): "C",
+    ("leaning", "toward"): "C", ("leaning", "towards"): "C", ("vote", "for"): "C",
+    ("respond", "with"): "C", ("reply", "with"): "C",
+    ("change", "to"): "C", ("changed", "to"): "C", ("changing", "to"): "C", ("switch", "to"): "C",
+    ("switched", "to"): "C", ("switching", "to"): "C", ("decide", "on"): "C",
     ("rather", "than"): "X", ("instead", "of"): "X", ("other", "than"): "X", ("apart", "from"): "X",
     ("aside", "from"): "X", ("as", "opposed"): "X", ("different", "from"): "X", ("not", "only"): "f",
     ("not", "just"): "f", ("no", "doubt"): "f", ("without", "doubt"): "f", ("without", "question"): "f",
-    ("anything", "but"): "X", ("nothing", "but"): "f", ("none", "but"): "f", ("no", "other"): "f",
+    ("anything", "but"): "X", ("nothing", "but"): "f", ("none", "but"): "f", ("exception", "of"): "X",
+    ("no", "other"): "f",
     ("none", "other"): "f", ("none other", "than"): "f",
     ("as", "well"): "&", ("along", "with"): "&", ("together", "with"): "&",
     ("most", "likely"): "+", ("most", "appropriate"): "+", ("most", "probable"): "+", ("going", "to"): "f",
@@ -103,7 +108,7 @@ _PAIRS = {
 
 _CHINESE = {
     "A": "正确答案|标准答案|参考答案|最终答案|最佳答案|答案|正解|答|回答|判断结果",
-    "C": "应该选择|应该选|应选择|应选|可选|故选择|故选|选择|选定|勾选|选取|选用|倾向于|选",
+    "C": "更改为|改为|改选|改成|应该选择|应该选|应选择|应选|可选|故选择|故选|选择|选定|勾选|选取|选用|倾向于|选",
     "O": "选项|项|一项",
     "+": (
         "首选|是对的|正确的|正确|准确|最佳|最符合|最合适|最适合|最可能|符合题意|符合|合适|恰当|成立|没有错|"
@@ -121,6 +126,7 @@ _CHINESE = {
     "I": "如果|假如|假设|假定|倘若|若是|若",
     "P": ("起初|最初|本来|一开始|原以为|原本|容易误选|易误选|误选|误认为|干扰项|易错|容易选|很多人|有人|乍一看|之前"),
     "W": "等等|更正|纠正|修正|不对，|等一下|重新考虑|抱歉|说错了|再想想",
+    "w": "次选|备选",
     "B": "但是|但|而|然而|不过|却|虽然|尽管",
     "H": "可能|也许|大概|或许|似乎|好像|应该|猜",
     "&": "以及|和|与|及|跟|并且|加",
@@ -129,7 +135,7 @@ _CHINESE = {
     "f": (
         "说法|叙述|描述|我认为|我觉得|我|你|您|本题的|本题|此题|该题|这道题|题目|题|的|地|得|最终|最后|最|都|"
         "均|也|只有|只能|只|仅|其中|其余|其他|它|这个|这|那|该|此|在|于|将|会|能|可以|可|应|则|就|并|又|再|"
-        "才|已|了|因为|由于|因|根据|考虑|认为|判断|确定|一般|首先|其次|属于|当然|肯定|显然|明显|直接|请|正|"
+        "更为|更|较为|较|才|已|了|因为|由于|因|根据|考虑|认为|判断|确定|一般|首先|其次|属于|当然|肯定|显然|明显|直接|请|正|"
         "所述|以下|下列|上述|以上|两者|二者|三者|全部|全|单|多|个|种|是|呀|啊|吧|哦|嗯|好|给出|得出|得到|综"
     ),
 }
@@ -147,7 +153,7 @@ _WORDS = _lexicon(_ENGLISH, None)
 _HAN = _lexicon(_CHINESE, "|")
 _MARKS = {
     ".": ".", "!": ".", "。": ".", "！": ".", ";": "/", "；": "/", "\n": ".", "?": "?", "？": "?",
-    ",": ",", "，": ",", "•": ",", "·": ",", "-": ",", "–": ",", "—": ",", "|": "/",
+    ",": ",", "，": ",", "•": ",", "·": ",", "-": ",", "–": ",", "—": ",", "|": ",",
     "、": "/", "/": "/", "+": "/", "&": "&", ":": ":", "：": ":", "=": ":", "→": ":", ">": ":", "⇒": ":",
     "(": "(", "（": "(", "[": "(", "【": "(", "<": "(", "{": "(", "《": "(",
     ")": ")", "）": ")", "]": ")", "】": ")", "}": ")", "》": ")",
@@ -173,7 +179,9 @@ def roles_of(text: str, start: int, end: int) -> list[str]:
             word = f"{previous} {word}"  # so that a third word can change it: "none other than"
         else:
             role = _ROLES.get(word)
-            if role is None:
+            if role is None and word.endswith("'s"):
+                role = _ROLES.get(word[:-2], "w") + "="  # "the answer's B"
+            elif role is None:
                 role = "w" if word[0].isalnum() else ""
             if role:
                 roles.append(role)

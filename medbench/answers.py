@@ -16,7 +16,7 @@ import bisect
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -99,7 +99,7 @@ def extract_choice(
     clean = _clean(text)
     if not clean.strip():
         return Extraction("abstain", reason="no_response")
-    statements = _choice_statements(clean, letters, texts)
+    statements = _choice_statements(clean, letters, texts, multiple)
     if texts and not statements:
         statements = _near_texts(clean, texts)
     return _decide(clean, statements, letters, multiple)
@@ -124,14 +124,29 @@ _PLAIN |= {0x24B6 + i: ord("A") + i for i in range(26)} | {0x24D0 + i: ord("a") 
 _PLAIN |= {base + i: ord("A") + i for base in (0x1D400, 0x1D434, 0x1D468, 0x1D5A0, 0x1D5D4) for i in range(26)}  # maths
 _PLAIN |= {ord(c): " " for c in '\u3000\u00a0\u200b\u200c\u200d\ufeff"“”「」『』*`$~#'}  # type: ignore[misc]
 _PLAIN |= dict(zip(map(ord, "АВСЕ’‘"), "ABCE''", strict=True))  # type: ignore[arg-type]
+_PLAIN |= dict(  # traditional characters of the words in `medbench._answer_words`
+    zip(
+        map(
+            ord,
+            "選項為確錯誤應該題對個綜與還則並無會認後結論從這當準難斷視況屬擇餘處標參覺評價據顯過檢釋說寫還沒開劃適須將",
+        ),
+        "选项为确错误应该题对个综与还则并无会认后结论从这当准难断视况属择余处标参觉评价据显过检释说写还没开划适须将",
+        strict=True,
+    )
+)  # type: ignore[arg-type]
 # Every alternative starts with a literal, which lets the search skip to one.
 _MARKUP = re.compile(
     r"\\(?:text(?:bf|rm|it|sf)?|math(?:rm|bf|sf|it)|bf|rm|[()\[\]]|,|;|!|quad)|__+|'(?:(?<!\w')|(?!\w))"
 )
 
 
+_STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,200}~~|<del>[^<\n]{0,200}</del>")
+
+
 def _clean(text: str) -> str:
     """`text` with full-width forms, Markdown, LaTeX and quotes made plain; every character keeps its place."""
+    if "~~" in text or "<del>" in text:
+        text = _STRUCK.sub(lambda match: " " * len(match.group()), text)
     plain = text.translate(_PLAIN)
     return _MARKUP.sub(lambda match: " " * len(match.group()), plain)
 
@@ -161,17 +176,23 @@ _COMPOUND = re.compile(
     """,
     re.VERBOSE,
 )
-_NAMED_BY = re.compile(
-    r"""
-    (?: \b(?:vitamins?|hepatitis|types?|groups?|patients?|figures?|fig\.?|tables?|class|grades?|stages?|phases?
-        |study|panels?|part|sections?|appendix|schedule|category|factor|proteins?|ha?emoglobin|influenza|strain|plan|case|child-pugh
-        |immunoglobulin|subtype|serotype|cohort|arm|zone|region|drug|compound|coenzyme|lipid|cyclosporine?|amphotericin
-        |polymyxin|complement|kell|rh|immunity|doctor|dr|hospital|point|step|box|column|row)
-    | 维生素|维他命|肝炎|患者|病人|图|表|类型|因子|蛋白|辅酶|血型|组|型|期|级|点|方案|附录|通路|两性霉素
-    ) [ -]*$
-    """,
-    re.IGNORECASE | re.VERBOSE,
+# Words that a letter after them belongs to ("vitamin A", "Dr. B", "维生素C"). Looked up, since a pattern that ends at a
+# place must be tried from every place before it.
+_NAMED_BY = frozenset(
+    re.findall(
+        r"[\w-]+",
+        """vitamin vitamins hepatitis type types group groups patient patients figure figures fig table tables class
+        grade grades stage stages phase phases study panel panels part section sections appendix schedule category
+        factor protein proteins hemoglobin haemoglobin influenza strain plan case child-pugh immunoglobulin subtype
+        serotype cohort arm zone region drug compound coenzyme lipid cyclosporin cyclosporine amphotericin polymyxin
+        complement kell rh immunity doctor dr mr mrs ms prof hospital point step box column row""",
+    )
 )
+_NAMED_BY_HAN = (
+    *("维生素", "维他命", "肝炎", "患者", "病人", "图", "表", "类型", "因子", "蛋白", "辅酶", "血型"),
+    *("组", "型", "期", "级", "点", "方案", "附录", "通路", "两性霉素"),
+)
+_NO_WORD = re.compile(r"[^a-z-]")
 _NONE = re.compile(
     r"""
       \b(?:none\ of\ (?:the|these|those)(?:\ (?:above|options?|choices?|answers?|given|following|provided|listed))+
@@ -284,6 +305,8 @@ def _letter_mentions(clean: str, letters: tuple[str, ...]) -> Iterable[_Mention]
             continue
         if not single and len(set(word)) < len(word):
             continue
+        if single and word.islower() and after[:1] == "." and after[1:].strip() and not _at_line_start(clean, start):
+            continue  # "such as: a.this; b.that"
         upper = word if set(word) <= known else word.upper()
         if set(upper) <= known:
             kind = "letter" if word == upper and single else "run" if word == upper else "lower"
@@ -330,7 +353,10 @@ def _stands_for_option(clean: str, start: int, end: int, word: str) -> bool:
             return False
         elif word.islower() and next_word.lower() not in _FOLLOWS:
             return named_option
-    return not _NAMED_BY.search(clean, max(0, start - 24), start)
+    before = clean[max(0, start - 24) : start].rstrip(" -")
+    if before.endswith(_NAMED_BY_HAN):
+        return False
+    return _NO_WORD.split(before.rstrip(".").lower())[-1] not in _NAMED_BY
 
 
 def _text_mentions(clean: str, texts: dict[str, str]) -> list[_Mention]:
@@ -342,13 +368,18 @@ def _text_mentions(clean: str, texts: dict[str, str]) -> list[_Mention]:
         needle = _clean(text).lower().strip(" .。;；,，")
         if not needle or needle.upper() in texts:  # a text that is another option's letter is read as the letter
             continue
-        at = lower.find(needle)
-        while at != -1:
-            end = at + len(needle)
+        for match in _needle(needle).finditer(lower):
+            at, end = match.span()
             if not (_joins(lower, at - 1, at) or _joins(lower, end - 1, end)):
                 found.append(_Mention(at, end, (letter,), "text"))
-            at = lower.find(needle, end)
     return found
+
+
+@lru_cache(maxsize=64)
+def _needle(text: str) -> re.Pattern[str]:
+    """An option's text, however its words are wrapped and its units spaced ("100 mg" is "100mg")."""
+    marked = re.sub(r"\s+", "\1", re.sub(r"(?<=\d)\s*(?=[a-z])", "\0", text))
+    return re.compile(re.escape(marked).replace("\0", r"\s{0,2}").replace("\1", r"\s+"))
 
 
 _SLOT = re.compile(r"(?:\banswer(?: is)?\b|答案(?:是|为)?)\s*[:：]?\s*(?P<said>[^\n.。]{2,200})", re.IGNORECASE)
@@ -397,7 +428,8 @@ def _joins(text: str, left: int, right: int) -> bool:
 
 # A semicolon between two letters joins them; a dot inside a number or name ends nothing.
 _BOUNDARY = re.compile(r"[!?！？。]+|\n+|\.(?=\s|$|[一-鿿])|(?<![A-Z])[;；]|[;；](?!\s*[A-Z]\s*(?:[,.;，。；]|$))")
-_LINES = re.compile(r"\n+")
+_LIST_GOES_ON = re.compile(r"\s*\(?[A-J](?:[.．)、]|\s*(?:[,;，；。]|$))")
+_LISTED = re.compile(r"[^.。;；,，\n]{1,80}[;；,，]" + _LIST_GOES_ON.pattern)
 
 
 def _sentences(clean: str, mentions: list[_Mention]) -> list[tuple[int, int]]:
@@ -410,6 +442,14 @@ def _sentences(clean: str, mentions: list[_Mention]) -> list[tuple[int, int]]:
         inside = bisect.bisect_right(starts, match.start()) - 1
         if inside >= 0 and match.start() < mentions[inside].end:
             continue  # "N. gonorrhoeae" in an option's text
+        follows = inside >= 0 and match.start() - mentions[inside].end <= 2  # a mention's own mark, blanks aside
+        if follows and mark[0] in ".;；" and not clean[mentions[inside].end : match.start()].strip():
+            after = mentions[inside + 1 : inside + 2]
+            named = mark[0] == "." and after and after[0].kind == "text" and mentions[inside].kind == "letter"
+            if named and not clean[match.end() : after[0].start].strip():
+                continue  # "A. aspirin"
+            if (_LISTED if mark[0] == "." else _LIST_GOES_ON).match(clean, match.end()):
+                continue  # "A. this; C. that"
         if labels and mark[0] != "\n":
             label = bisect.bisect_left(labels, start)
             if label < len(labels) and labels[label] < match.start():
@@ -429,6 +469,8 @@ _LEFT_STATED = re.compile(r"(?:A(?:[fHNOTw]{0,8}[=:,])?|[+]O?[wfOA]{0,5}[=:]|O[f
 _LEFT_CHOSEN = re.compile(r"C[fHNO:=(]*$")
 _LEFT_WRONG_IS = re.compile(r"-(?P<noun>[OAwf]{0,3})[=:][fH:(O]*$")
 _LEFT_REJECTED = re.compile(r"(?:[EXN])[fOH(:]*$")
+_LEFT_TURNED = re.compile(r"(?<=B)[^L,]{0,8}[=C][fO(]*$")  # "at first A, but on reflection it is B"
+_LEFT_FITS = re.compile(r"[=fHN]*\+(?:[f&]f?)?$")  # "is not consistent with"
 _LEFT_EITHER = re.compile(r"R[fHO(]*$")
 _GOVERNS = re.compile(r"(?:A[fHNO]{0,6}[=:]|[CXR])[fHO:=(]*$")
 _LEFT_SO = re.compile(r"T[,f:OH(=]*$")
@@ -441,13 +483,13 @@ _RIGHT_JUDGED = re.compile(
 )
 _RIGHT_LURES = re.compile(r"(?:w?O)?[f=H,N]*P")
 _ENDS_HERE = re.compile(r"[O)]{0,2}[)]?(?:$|[.,?B(:T])")
-_ONLY_FUNCTION = re.compile(r"[f=H:,()O&TRC+AWL]*")
-_JOINS = re.compile(r"O?(?:,|[,/&R]{0,2}[/&R][fH]{0,2})[O(]{0,2}|\([^.L+\-EN]{0,16}\)[,/&R]{1,2}f?O?")
+_ONLY_FUNCTION = re.compile(r"[f=H:,()O&TRC+AWLB]*")
+_JOINS = re.compile(r"O?\)?(?:,|[,/&R]{0,2}[/&R][fH]{0,2})[O(]{0,2}|\)A?\(|\([^.L+\-EN]{0,16}\)[,/&R]{1,2}f?O?")
 _DECISION_JOINS = re.compile(r"[,/&R]?[/&R]f?")
 _ASIDE = re.compile(r",?[XN][fO(]*L[),]?")  # "C rather than B is", "C, not B, is"
 
 
-def _choice_statements(clean: str, letters: tuple[str, ...], texts: dict[str, str]) -> list[_Statement]:
+def _choice_statements(clean: str, letters: tuple[str, ...], texts: dict[str, str], multiple: bool) -> list[_Statement]:
     mentions = _mentions(clean, letters, texts)
     sentences = _sentences(clean, mentions)
     ends = [end for _, end in sentences]
@@ -460,7 +502,7 @@ def _choice_statements(clean: str, letters: tuple[str, ...], texts: dict[str, st
         while at < len(mentions) and mentions[at].start < end:
             at += 1
         announced = _announced(clean, sentences, number)
-        found += _sentence_statements(clean, start, end, mentions[first:at], letters, announced)
+        found += _sentence_statements(clean, start, end, mentions[first:at], letters, announced, multiple)
     return found
 
 
@@ -475,7 +517,13 @@ def _announced(clean: str, sentences: list[tuple[int, int]], number: int) -> boo
 
 
 def _sentence_statements(
-    clean: str, start: int, end: int, mentions: list[_Mention], letters: tuple[str, ...], announced: bool
+    clean: str,
+    start: int,
+    end: int,
+    mentions: list[_Mention],
+    letters: tuple[str, ...],
+    announced: bool,
+    multiple: bool,
 ) -> list[_Statement]:
     roles, groups = _roles(clean, start, end, mentions)
     if announced:
@@ -484,7 +532,7 @@ def _sentence_statements(
     statements: list[_Statement] = []
     for place, group in groups.items():
         if not asks:
-            all_but = _all_but(clean, group, letters)
+            all_but = _all_but(clean, group, letters, multiple)
             statements += [all_but] if all_but else _judge(roles, place, group, statements)
     return statements
 
@@ -494,16 +542,32 @@ _ALL_BUT = re.compile(
     re.IGNORECASE,
 )
 _ALL_BUT_ZH = re.compile(r"项?(?:之外|以外|外)?[，, ]*(?:其余|其他|剩余)?(?:各项|选项|的)?(?:都|均|全|皆)")
-_WRONG = re.compile(r"[^.;。；\n]{0,12}(?:wrong|incorrect|false|错|不对|不正确)", re.IGNORECASE)
+_WRONG = re.compile(
+    r"[^.;。；\n]{0,12}(?:wrong|incorrect|false|ruled out|excluded|eliminated|错|不对|不正确|排除)", re.IGNORECASE
+)
 
 
-def _all_but(clean: str, group: _Group, letters: tuple[str, ...]) -> _Statement | None:
-    """ "All except D" is every other letter; "all except D are wrong" is D."""
+_REST_RIGHT = re.compile(
+    r"[^.。\n]{0,24}?[,，;； ](?:其余|其他|the rest|(?:all )?(?:the )?others?)(?:选项|各项| options?)?"
+    r"(?:都|均|全|是| are| is)*(?: all)? ?(?:正确|对|correct|true|right)",
+    re.IGNORECASE,
+)
+
+
+def _all_but(clean: str, group: _Group, letters: tuple[str, ...], multiple: bool) -> _Statement | None:
+    """ "All except D" and "D错，其余都对" are every other letter; "all except D are wrong" is D.
+
+    Where one letter is asked for, the exception is the answer either way.
+    """
     start, end = group.mentions[0].start, group.mentions[-1].end
+    others = tuple(x for x in letters if x not in group.letters) if multiple else group.letters
+    rest = _REST_RIGHT.match(clean, end)
+    if rest and group.letters and _WRONG.search(clean, max(0, start - 12), rest.end()):
+        return _Statement(start, end, others, _STATED)
     before = _ALL_BUT.search(clean, max(0, start - 48), start)
     if not before or not group.letters or (before.group()[0] == "除" and not _ALL_BUT_ZH.match(clean, end)):
         return None
-    kept = group.letters if _WRONG.match(clean, end) else tuple(x for x in letters if x not in group.letters)
+    kept = group.letters if _WRONG.match(clean, end) else others
     return _Statement(before.start(), end, kept, _STATED)
 
 
@@ -512,8 +576,9 @@ class _Group:
     """Mentions joined into one ("A, C and D", "A or B"), an option's text taken together with its letter."""
 
     mentions: list[_Mention]
-    last_join: str = ""
+    joins: list[str] = field(default_factory=list)  # the roles between one mention and the next
     either: bool = False  # joined by "or" somewhere
+    end: int = 0  # where what it holds ends, an option's text after its letter included
 
     @property
     def letters(self) -> tuple[str, ...]:
@@ -539,15 +604,17 @@ def _roles(
         joint = "".join(between)
         if last is not None and _absorbs(clean, groups[last], mention, joint):
             roles += [")"] * joint.count("(")
+            groups[last].end = mention.end
             continue
         if last is not None and _joined(clean, groups[last], mention, joint, joins):
             groups[last].mentions.append(mention)
-            groups[last].last_join = joint
+            groups[last].end = mention.end
+            groups[last].joins.append(joint)
             groups[last].either |= "R" in joint
             continue
         roles += between
         last = len(roles)
-        groups[last] = _Group([mention])
+        groups[last] = _Group([mention], end=mention.end)
         roles.append("L")
     roles += roles_of(lower, position, end)
     return "".join(roles), groups
@@ -569,12 +636,14 @@ def _absorbs(clean: str, group: _Group, mention: _Mention, joint: str) -> bool:
 
 def _joined(clean: str, group: _Group, mention: _Mention, joint: str, joins: re.Pattern[str]) -> bool:
     last = group.mentions[-1]
-    gap = clean[last.end : mention.start]
+    gap = clean[group.end : mention.start]
     if (mention.kind == "lower") != (last.kind == "lower") or (mention.label and "\n" in gap):
         return False
+    if mention.letters == last.letters and mention.kind != "text":
+        return False  # "between B and D, and D wins"
     if joint:
         return joins.fullmatch(joint) is not None
-    return gap.isspace() and "\n" not in gap and {mention.kind, last.kind} <= {"letter", "run"}
+    return gap.isspace() and "\n" not in gap and {mention.kind, last.kind} <= {"letter", "run", "yes", "no"}
 
 
 def _judge(roles: str, place: int, group: _Group, before: list[_Statement]) -> list[_Statement]:
@@ -586,6 +655,9 @@ def _judge(roles: str, place: int, group: _Group, before: list[_Statement]) -> l
     aside = _ASIDE.match(after)
     right = after if label else re.split(r"[.L]", after[aside.end() if aside else 0 :], maxsplit=1)[0]
     ending = after[len(right) : len(right) + 1]
+    judged = _RIGHT_JUDGED.match(right)
+    if judged and left.endswith("(") != right.startswith(")"):
+        left = "("  # "the first choice (C is wrong)": the verdict in the brackets is all there is
     names = bool(left) and left[-1] == "w"  # "hepatitis B", "维生素C": the letter belongs to the word before it
     clause = left[left.rfind(",") + 1 :]
     dropped = "P" in clause[clause.rfind("B") + 1 :] or re.fullmatch(r"f*P,[^BWL]*", left) is not None
@@ -606,36 +678,41 @@ def _judge(roles: str, place: int, group: _Group, before: list[_Statement]) -> l
         return [_Statement(start, end, letters, strength, rejects, undecided, reason, label, kinds == {"text"})]
 
     stated_right = None if names and not _IS_THE_ANSWER.match(right) else _RIGHT_STATED.match(right)
-    judged = _RIGHT_JUDGED.match(right)
     if names and judged and "=" not in judged["link"]:
         judged = None
     if judged and judged["how"] != "E" and "=" not in judged["link"] and right[judged.end() : judged.end() + 1] == "w":
         judged = None
     judged_wrong = judged is not None and (judged["how"] != "+") != (judged["link"].count("N") % 2 == 1)
-    if judged and (left.endswith("(") or right.startswith(")")):
-        left = "("  # "the first choice (C is wrong)": the verdict in the brackets is all there is
     stated_left = _LEFT_STATED.search(left)
     chosen = _LEFT_CHOSEN.search(left)
     wrong_is = _LEFT_WRONG_IS.search(left)
 
     if re.search(r"L,?[XN][fO(]*$", left) or (left.endswith("X") and not judged):
         return statement(_JUDGED, rejects=True)
-    if (judged or stated_right) and len(group.mentions) > 1 and group.last_join == "," and _GOVERNS.search(left):
-        # "The answer is A, B is wrong", "Unlike A and B, C is correct": the last is the subject of a clause of its own.
-        head = _Group(group.mentions[:-1], either=group.either)
-        own = _Group(group.mentions[-1:])
+    comma = len(group.joins) - 1 - group.joins[::-1].index(",") if "," in group.joins else None
+    if comma is not None and (stated_right or judged) and _GOVERNS.search(left):
+        # "The answer is A, B is wrong", "Unlike A and B, C is correct", "答案为C，A、B均错": what follows the comma is
+        # the subject of a clause of its own; several letters ("The answers are A, B and C, correctly") if it rejects.
+        split = comma + 1 if judged_wrong or comma == len(group.joins) - 1 else 0
+    else:
+        split = 0
+    if split:
+        head = _Group(group.mentions[:split], group.joins[: split - 1], group.either)
+        own = _Group(group.mentions[split:], group.joins[split:])
         return _judge(left + "L.", len(left), head, before) + _judge(f".L{after}", 1, own, [])
     if stated_right:
         odd = (stated_right["link"].count("N") + (stated_right["how"] == "-")) % 2 == 1
         return [replace(found, subject=True) for found in statement(_STATED, rejects=odd)]
     if wrong_is:
         return statement(_JUDGED, rejects="A" in wrong_is["noun"] or len(letters) > 1)
+    if not stated_left and _LEFT_TURNED.search(left):
+        stated_left = _LEFT_TURNED.search(left)
     cue = stated_left or chosen
     subject = judged is not None and judged["link"].count("=") > 0 and "," not in judged["link"]
     if cue and (not judged or (cue is chosen and not subject) or re.search(r"[=:,OT]", cue.group()[1:])):
         negations = cue.group().count("N") + bool(cue is chosen and re.search(r"N[fH]{0,2}$", left[: cue.start()]))
         return statement(_STATED, rejects=negations % 2 == 1)
-    if _LEFT_EITHER.search(left) and len(letters) > 1:
+    if len(letters) > 1 and (_LEFT_EITHER.search(left) or right.startswith("R")):  # "between A and B", "A与B之间"
         return statement(_JUDGED, undecided=True)
     if kinds <= {"lower"} and not label and not (left.endswith("(") and right.startswith(")")):
         return statement(_ALONE) if not left.strip("O(") and not right.strip(")O,:") else []
@@ -658,10 +735,15 @@ def _judge(roles: str, place: int, group: _Group, before: list[_Statement]) -> l
         return statement(_ALONE, label=True)
     alone_left = _ONLY_FUNCTION.fullmatch(left) or ("w" not in left and _ONLY_FUNCTION.fullmatch(clause))
     alone_left = alone_left or re.fullmatch(r"w{1,3}:", left)  # "Q1: B"
+    if "B" in left and "H" in right:
+        alone_left = None  # "although C is possible"
     leads = kinds == {"letter"} and not left.strip("OTH(:,=") and right[:1] in ",:(f"  # "B, because ..."
     if leads or (alone_left and _ONLY_FUNCTION.fullmatch(right)):
         return statement(_ALONE)
     if "text" in kinds:
+        fitting = _LEFT_FITS.search(left)
+        if fitting:
+            return statement(_JUDGED, rejects=fitting.group().count("N") % 2 == 1)
         return statement(_JUDGED if left.endswith("=") else _NAMED)
     if kinds & {"letter"} and (
         (left.endswith("(") and right.startswith(")")) or left.endswith("O") or right.startswith("O")
@@ -671,7 +753,7 @@ def _judge(roles: str, place: int, group: _Group, before: list[_Statement]) -> l
 
 
 _SPECIAL = {"none": "none_of_the_options", "unknown": "undecided", "outside": "outside_options"}
-_LABEL_VERDICT = re.compile(r"(?:(?<!O)[=:,.(][fH]*|^[fH]*)(?P<link>[=fHN,]*)(?P<how>[+\-E])(?!w)")
+_LABEL_VERDICT = re.compile(r"(?:(?<!O)[=:,.(][fH]*|^[fH]*)(?P<link>[=fHN,]*)(?P<how>[+\-E]|N(?=[.,]|$))(?!w)")
 
 
 def _inherits(left: str, before: list[_Statement]) -> bool:
@@ -685,7 +767,9 @@ _CORRECTION = re.compile(
     r"|on second thoughts?|oops|i made a mistake|let me (?:re\w+|correct))\b"
     r"|(?<![一-鿿])(?:更正|纠正|修正|等等|等一下|(?:我?说|写|选)错了|"
     r"再想想|重新(?:考虑|分析)|不对)"
-    r"[，,：:。！… ]",
+    r"[，,：:。！… ]"
+    r"|(?:…|\.\.+|[,;.?—–-]) *(?:no+|nope)[,.:;—–-]+ *(?=(?:it's |it is |the answer is |rather )?\(?[A-J]\b)"
+    r"|[？?。，,]不[，,。]\s*(?:应该?|而?是|[A-J])",
     re.IGNORECASE,
 )
 _CORRECTED_WITHIN = 160  # characters after the marker in which a weaker statement takes back a stated answer
@@ -698,10 +782,40 @@ _REFUSAL = re.compile(
 )
 
 
+# How a base model goes on after its answer: with a question of its own, or another turn.
+_NEXT_ITEM = re.compile(
+    r"^[ \t#*>-]*(?:(?:Question|Q|Problem|题目|问题|例题)[ \t]*\d*[ \t]*[:：]"
+    r"|(?:Human|User|用户|Instruction)[ \t]*[:：]"
+    r"|<\|(?:im_start|start_header_id)\|>[ \t]*user)",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+def _of_this_item(clean: str, statements: list[_Statement], letters: tuple[str, ...]) -> list[_Statement]:
+    """The statements before the output moves on to another item, where an answer had been given by then."""
+    at, stated, labels = 0, False, set[str]()
+    for moves_on in _NEXT_ITEM.finditer(clean, statements[0].end if statements else len(clean)):
+        while at < len(statements) and statements[at].start < moves_on.start():
+            if statements[at].label:
+                labels.update(statements[at].letters)
+            elif statements[at].strength >= _ALONE and not statements[at].rejects:
+                stated = True
+            at += 1
+        if stated or 0 < len(labels) < len(letters):
+            return statements[:at]
+    return statements
+
+
 def _decide(clean: str, statements: list[_Statement], letters: tuple[str, ...], multiple: bool) -> Extraction:
+    statements = _of_this_item(clean, statements, letters)
+    repeated = False
+    if not multiple:
+        # "A, B, C or D" named together are the options over again, not an answer
+        kept = [s for s in statements if s.strength != _ALONE or len(s.letters) < max(3, len(letters))]
+        repeated, statements = len(kept) < len(statements), kept
     labels = {letter for statement in statements if statement.label for letter in statement.letters}
-    repeated = len(labels) > 1 and len(labels) == len(letters)
-    if repeated:
+    if len(labels) > 1 and len(labels) == len(letters):
+        repeated = True
         statements = [statement for statement in statements if not statement.label]
     positive = [statement for statement in statements if not statement.rejects]
     if not positive:
@@ -734,9 +848,13 @@ def _settle(clean: str, picked: list[_Statement], statements: list[_Statement], 
         last = picked[-1]
         deciding = [last]
         for earlier in reversed(picked[:-1]):
-            if clean[earlier.end : deciding[0].start].count("\n\n") or earlier.label != last.label:
+            later = deciding[-1]
+            if clean.find("\n\n", earlier.end, later.start) != -1 or earlier.label != last.label:
                 break
-            deciding.insert(0, earlier)
+            if _CORRECTION.search(clean, earlier.end, later.end):
+                break
+            deciding.append(earlier)
+        deciding.reverse()
     else:
         settled = [statement for statement in picked if not statement.undecided]
         deciding = settled or picked
@@ -746,8 +864,8 @@ def _settle(clean: str, picked: list[_Statement], statements: list[_Statement], 
     if not deciding:
         return Extraction("abstain", reason="only_rejections")
     span = (deciding[0].start, deciding[-1].end)
-    found = tuple(sorted({letter for statement in deciding for letter in statement.letters}))
-    if last.reason and deciding == [last]:
+    found = tuple(sorted({letter for statement in deciding if not statement.reason for letter in statement.letters}))
+    if last.reason and all(statement.reason for statement in deciding):
         return Extraction("abstain", span=span, reason=last.reason)
     if any(statement.undecided for statement in deciding) or (len(found) > 1 and not multiple):
         if strength == _NAMED:
@@ -773,7 +891,7 @@ def _why_none(clean: str, statements: list[_Statement], repeated: bool) -> str:
 # --- yes, no, maybe ---------------------------------------------------------------------------------------------------
 
 _FREE = r"(?:(?<![一-鿿])|(?<=答案[是为])|(?<=结论[是为])|(?<=当然)|(?<=肯定)|(?<=一定))"  # no part of another word
-_STOPS = r"(?=\s*(?:[，。；：！）,.;:!)}\]<—–\n]|$))"
+_STOPS = r"(?=\s*(?:[，。；：！）,.;:!)}\]<—–…\n]|\((?:[pn]\b|\d)|$))"
 _DECISION = re.compile(
     rf"""(?<![a-z])(?=[acdeilmnpuy不未无难视因尚也或可否是并没错肯对能会有正需既])(?:  # rules most places out at once
       (?P<maybe>maybe|perhaps|possibly|uncertain|unclear|inconclusive|indeterminate|equivocal|undetermined
@@ -789,14 +907,27 @@ _DECISION = re.compile(
         |is|in|for|from|based|according)\b)))|negative(?=[\s.]*$))(?!\w|-\w)
     | (?P<zh_maybe>不一定|未必|不(?:能|太)?确定|无法(?:确定|判断)|难以(?:确定|判断)|视情况而定|因人而异
         |尚(?:不|无|未)(?:清楚|明确|定论|确定)|(?:也许|或许|可能|不好说)(?:是的?|不是)?吧?{_STOPS})
-    | (?P<zh_no>(?<=答案是)否|否定的?|(?<!是)否(?!则|认)|不是的?{_STOPS}
+    | (?P<zh_no>(?<=答案是)否|(?<=回答是)否|(?<=结论是)否|否定的?|(?<!是)否(?!则|认)|不是的?{_STOPS}
         |{_FREE}(?:不(?:能|会|可以|对|正确|需要|行|可能|应该|建议)?|没有|并非如此|并不是?|错误?|无){_STOPS})
     | (?P<zh_yes>肯定的|(?<!不)(?:是的|(?<!答案)(?<!回答)(?<!结论)是{_STOPS})
         |{_FREE}(?:对的?|能|会|可以|有|正确|需要|没错|可行){_STOPS}))
     """,
     re.VERBOSE,
 )
-_OPEN_QUESTION = ("maybe", "zh_maybe")
+# The three named in a row are the options over again, not an answer: "yes/no/maybe", "A) Yes B) No C) Maybe".
+_ONE = r"(?:yes|no|maybe|是|否|可能|也许|不确定|不一定)"
+_DECISIONS = {"yes": "yes", "是": "yes", "no": "no", "否": "no"}
+_SEPARATOR = r"[\"'`*]*(?:[\s,/|、，;；()*\[\]-]|\bor\b|\band\b|或者?|和|还是|(?<![a-z0-9])[a-c1-3][).:．、])+[\"'`*]*"
+_BOTH = r"(?P<both>yes\s*(?:/|or)\s*no|是\s*[/或]\s*否)(?=\s*[:：])"
+_ALL_THREE = re.compile(
+    rf"{_BOTH}|(?<![a-z一-鿿])(?:[a-c1-3][).:．、]\s*)?{_ONE}(?:{_SEPARATOR}{_ONE}){{2}}(?![a-z])", re.IGNORECASE
+)
+# "It is unclear whether"; in "possibly with less pain" and "the mechanism is unclear" the question itself is not meant.
+_LEFT_OPEN = re.compile(
+    r"\b(?:it|this|that|answer|question|evidence|data|results?|findings|abstract|study)"
+    r"(?: (?:is|are|was|were|remains?|seems?|appears?|still|yet|as|currently|very|quite|therefore|thus)){0,3} $",
+    re.IGNORECASE,
+)
 
 
 def extract_decision(text: str) -> Extraction:
@@ -809,6 +940,7 @@ def extract_decision(text: str) -> Extraction:
     clean = _clean(text)
     if not clean.strip():
         return Extraction("abstain", reason="no_response")
+    text, clean = clean, _ALL_THREE.sub(_blank_if_all_three, clean)
     mentions = []
     for match in _DECISION.finditer(_lower(clean)):
         kind = match.lastgroup or ""
@@ -829,13 +961,23 @@ def extract_decision(text: str) -> Extraction:
         if _announced(clean, sentences, number):
             roles, groups = "A:" + roles, {place + 2: group for place, group in groups.items()}
         for place, group in groups.items():
-            statements += _judge_decision(roles, place, group, statements)
-    return _decide(clean, statements, ("yes", "no", "maybe"), multiple=False)
+            statements += _judge_decision(clean, roles, place, group, statements)
+    result = _decide(clean, statements, ("yes", "no", "maybe"), multiple=False)
+    if result.reason == "no_answer_found" and clean != text:
+        return replace(result, reason="options_repeated")
+    return result
 
 
-def _judge_decision(roles: str, place: int, group: _Group, before: list[_Statement]) -> list[_Statement]:
+def _blank_if_all_three(match: re.Match[str]) -> str:
+    said = {_DECISIONS.get(word, "maybe") for word in re.findall(_ONE, match.group().lower())}
+    return " " * len(match.group()) if len(said) == 3 or match["both"] else match.group()
+
+
+def _judge_decision(clean: str, roles: str, place: int, group: _Group, before: list[_Statement]) -> list[_Statement]:
     stop = max(roles.rfind(mark, max(0, place - _WINDOW), place) for mark in ".?") + 1
     left = roles[max(stop, place - _WINDOW) : place]
+    if left.endswith("w)"):
+        left = left[:-2].removesuffix("(")  # "(B) no"
     clause = left[left.rfind(",") + 1 :]
     if "I" in clause or "P" in left[left.rfind("B") + 1 :]:
         return []
@@ -847,7 +989,8 @@ def _judge_decision(roles: str, place: int, group: _Group, before: list[_Stateme
 
     stated = _LEFT_STATED.search(left) or _LEFT_CHOSEN.search(left) or _LEFT_SO.search(left)
     if stated:
-        return statement(_STATED, rejects=stated.group().count("N") % 2 == 1)
+        hypothetical = roles[place + 1 : place + 2] == "I"  # "the answer would be yes if"
+        return statement(_JUDGED if hypothetical else _STATED, rejects=stated.group().count("N") % 2 == 1)
     if re.search(r"N[fH=]*$", left):
         return statement(_JUDGED, rejects=True)
     if _inherits(left, before):
@@ -855,6 +998,6 @@ def _judge_decision(roles: str, place: int, group: _Group, before: list[_Stateme
     ends = re.match(r"[)]?[.]?$", roles[place + 1 :][:3]) is not None
     if (ends and re.fullmatch(r"[^L]*[,=]|[fwT]{1,4}:", left)) or ("L" not in left and _ONLY_FUNCTION.fullmatch(left)):
         return statement(_ALONE)
-    if group.kinds & set(_OPEN_QUESTION):
+    if "zh_maybe" in group.kinds or ("maybe" in group.kinds and _LEFT_OPEN.search(clean, max(0, start - 48), start)):
         return statement(_JUDGED)
     return []
