@@ -23,9 +23,10 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         return found
     without_floor: list[str] = []
     for task in analysis.surface_tasks:
-        rows: list[list[Cell]] = []
+        tables: list[Table] = []
         at_floor: dict[str, list[str]] = {}
         for profile, profile_name in PROFILES.items():
+            rows: list[list[Cell]] = []
             for metric in SURFACE:
                 for view in ("raw", "answer"):
                     key = f"{metric}{profile}/{view}"
@@ -48,7 +49,6 @@ def section(analysis: Analysis, sources: Sources) -> Section:
                                 candidate,
                                 METRICS[metric],
                                 VIEWS[view],
-                                profile_name,
                                 score.intervals[score.index(candidate)],
                                 floor.intervals[floor.index(candidate)],
                                 above,
@@ -56,8 +56,10 @@ def section(analysis: Analysis, sources: Sources) -> Section:
                                 warning,
                             ]
                         )
-        if rows:
-            found.tables.append(_table(task, rows))
+            if rows:
+                tables.append(_table(task, profile_name, rows))
+        if tables:
+            found.tables += tables
             found.findings += _sentences(analysis, task, at_floor)
             found.charts += _charts(analysis, task)
     if without_floor:
@@ -91,14 +93,13 @@ def normalised(score: Estimate, floor: Estimate, candidate: str) -> stats.Interv
     return score.interval_of(draws, float(value))
 
 
-def _table(task: str, rows: list[list[Cell]]) -> Table:
+def _table(task: str, profile: str, rows: list[list[Cell]]) -> Table:
     return Table(
-        f"Surface scores on {task} beside their floors",
+        f"Surface scores on {task} beside their floors, {profile} profile",
         [
             Column("Candidate"),
             Column("Metric"),
             Column("View"),
-            Column("Profile"),
             Column("Score", "score"),
             Column("Floor", "score", "against another question's reference"),
             Column("Above floor", "change", "paired difference"),

@@ -330,11 +330,12 @@ def test_an_output_that_answers_another_question_is_at_the_floor(tmp_path: Path)
         sample.scores["surface_overlap"] = sim.surface_score("f5", index, thinking.views(text))
     sim.write(log, tmp_path)
     section = floor.section(analyse(tmp_path), Sources())
-    table = section.tables[0]
-    warned = {row[0] for row in table.rows if row[-1]}
-    assert warned == {"lost"}
-    for row in table.rows:
-        score, floor_cell, above = row[4:7]
+    assert len(section.tables) == 2  # one per profile
+    for profile, table in zip(("standard", "paper's"), section.tables, strict=True):
+        assert profile in table.title
+        assert {row[0] for row in table.rows if row[-1]} == {"lost"}
+    for table, row in ((table, row) for table in section.tables for row in table.rows):
+        score, floor_cell, above = (row[column(table, name)] for name in ("Score", "Floor", "Above floor"))
         assert isinstance(score, Interval)
         assert isinstance(floor_cell, Interval)
         assert isinstance(above, Interval)
