@@ -14,6 +14,7 @@ from medbench.reports import leaderboard
 from medbench.reports.browser import Browser, browse
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap import SECTIONS, verdict
+from medbench.reports.gap.labels import common_candidates
 from medbench.reports.logs import Notice, local_path
 from medbench.reports.page import Cell, Column, Section, Table, names, plain, show
 from medbench.reports.rows import Study, load_study
@@ -81,7 +82,7 @@ def build(
     tell("reading items", 0, 1)
     items = browse(study, options.seed) if with_items else Browser()
     tell("reading items", 1, 1)
-    headline, lead, facts = _headline(analysis, by_key["verdict"])
+    headline, lead, facts = _headline(analysis, by_key["verdict"], by_key["leaderboard"])
     return Report(
         headline=headline,
         lead=lead,
@@ -158,14 +159,17 @@ def check(
     return found
 
 
-def _headline(analysis: Analysis, section: Section) -> tuple[str, list[str], list[tuple[str, str, str]]]:
+def _headline(
+    analysis: Analysis, section: Section, ranking: Section
+) -> tuple[str, list[str], list[tuple[str, str, str]]]:
     study = analysis.study
     facts = [
         ("Candidates", str(len(study.candidates)), names(study.candidates, 3)),
         ("Tasks", str(len(study.tables)), names([f"{t} ({len(x.items):,})" for t, x in study.tables.items()], 4)),
     ]
     if section.missing is not None:
-        return "What these logs can and cannot say", [section.missing], facts
+        # Without a surface metric there is no gap, but the leaderboard may know who is best.
+        return "What these logs can and cannot say", [section.missing, *ranking.findings[:2]], facts
     accuracy_task, surface_task = analysis.choice_tasks[0], analysis.surface_tasks[0]
     accuracy = analysis.estimators[accuracy_task].estimate("accuracy/answer")
     surface = analysis.estimators[surface_task].estimate("bleu4/raw")
@@ -174,6 +178,9 @@ def _headline(analysis: Analysis, section: Section) -> tuple[str, list[str], lis
         return "What these logs can and cannot say", section.findings, facts
     by_surface, by_accuracy, loss = choice
     assert accuracy is not None
+    assert surface is not None
+    if verdict.tells_none_apart(surface, common_candidates(analysis, accuracy, surface)):
+        return "BLEU-4 tells no candidate from another", section.findings[:2], facts
     pair = accuracy.difference(by_surface, by_accuracy)
     facts.insert(
         0,

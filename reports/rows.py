@@ -17,6 +17,14 @@ from medbench.errors import MedbenchError
 from medbench.extractors import EXTRACTORS
 from medbench.reports.logs import Notice, Run, find_logs, read_run, setting_key, short_name
 
+# The scores that tables are made of: metric -> the key whose values stand for it.
+_HEADLINES = {
+    "accuracy": "accuracy/answer",
+    "bleu4": "bleu4/raw",
+    "rougeL": "rougeL/raw",
+    "refusal": "refusal/answer",
+    "trace": "trace/raw",
+}
 # A candidate that lacks more than this share of a task's items would take them from everyone's comparison.
 _MISSING_TOLERATED = 0.5
 
@@ -224,6 +232,7 @@ def _table(task: str, runs: list[Run], notices: list[Notice]) -> TaskTable:
                     np.add.at(statistics[key][row], at[used], counts[used])
             start += max(run.epochs)
     _say_lacking_metrics(task, by_candidate, notices)
+    _say_missing_values(task, candidates, values, notices)
     return TaskTable(
         task=task,
         version=runs[0].version,
@@ -255,6 +264,15 @@ def _common_items(task: str, covered: dict[str, set[str]], notices: list[Notice]
                 )
             )
     common = set.intersection(*covered.values())
+    if not common and len(covered) > 1:
+        notices.append(
+            Notice(
+                "items",
+                f"{task}: its {len(covered)} candidates share no item, so nothing is compared on it. Run them on the "
+                "same items (the same source, --limit and --sample-id).",
+            )
+        )
+        return common
     short = {name: len(everything - ids) for name, ids in covered.items() if everything - ids}
     if short:
         named = _list([f"{name} ({count})" for name, count in sorted(short.items())])
@@ -273,12 +291,52 @@ def _say_lacking_metrics(task: str, by_candidate: dict[str, list[Run]], notices:
         name: {key.split("/")[0] for run in runs for key in run.values if "_floor" not in key and not _reread(key)}
         for name, runs in by_candidate.items()
     }
+    lacking: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for metric in sorted(set.union(*families.values())):
-        without = sorted(name for name, has in families.items() if metric not in has)
+        without = tuple(sorted(name for name, has in families.items() if metric not in has))
         if without:
-            notices.append(
-                Notice("metric", f"{task}: {metric} is missing for {_list(without)}; `inspect score` adds it to a log.")
+            lacking[without].append(metric)
+    for without, metrics in lacking.items():
+        notices.append(
+            Notice(
+                "metric",
+                f"{task}: {_list(metrics, 12)} {'is' if len(metrics) == 1 else 'are'} missing for {_list(without)}; "
+                "`inspect score` adds what a log lacks.",
             )
+        )
+    used = {metric for has in families.values() for metric in has}
+    if not used & _HEADLINES.keys():
+        notices.append(
+            Notice(
+                "metric",
+                f"{task}: scored for {_list(sorted(used))} only, of which this report makes no table; the values are "
+                "in rows.parquet.",
+            )
+        )
+
+
+def _say_missing_values(task: str, candidates: list[str], values: dict[str, np.ndarray], notices: list[Notice]) -> None:
+    """Items on which a score was logged as NaN: they are left out of that metric for every candidate."""
+    said: dict[tuple[int, int, tuple[str, ...]], list[str]] = defaultdict(list)
+    for metric, key in _HEADLINES.items():
+        if key not in values or values[key].shape[1] == 0:
+            continue
+        missing = ~np.isfinite(values[key]).any(axis=2)
+        scored = ~missing.all(axis=1)
+        hit = missing[scored].any(axis=0)
+        if hit.any():
+            who = tuple(name for name, lacks in zip(candidates, missing.any(axis=1) & scored, strict=True) if lacks)
+            said[int(hit.sum()), len(hit), who].append(metric)
+        elif not scored.any():
+            said[len(hit), len(hit), tuple(candidates)].append(metric)
+    for (count, total, who), metrics in said.items():
+        notices.append(
+            Notice(
+                "values",
+                f"{task}: {', '.join(metrics)} {'is' if len(metrics) == 1 else 'are'} not a number (NaN) on {count} of "
+                f"{total} items for {_list(who)}; those items are left out of it for every candidate.",
+            )
+        )
 
 
 def _reread(key: str) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from medbench import stats
 from medbench.reports.estimates import Analysis, Estimate
 from medbench.reports.gap.labels import common_candidates, metric_name, tied
-from medbench.reports.page import Cell, Column, Section, Table, p_text
+from medbench.reports.page import Cell, Column, Section, Table, names, p_text, show
 from medbench.reports.sources import Sources
 
 CHOOSERS = ("bleu4/raw", "bleu4/answer", "rougeL/raw", "rougeL/answer", "bleu4_llamafactory/raw")
@@ -20,6 +20,13 @@ def section(analysis: Analysis, sources: Sources) -> Section:
     found = Section("verdict", "Verdict")
     if len(analysis.study.candidates) < 2:
         found.missing = "There is one candidate only, so there is nothing to choose. Add logs of another model."
+        return found
+    apart = [task for task, table in analysis.study.tables.items() if not table.items]
+    if apart and (not analysis.choice_tasks or not analysis.surface_tasks):
+        found.missing = (
+            f"The candidates share no item of {names(apart)}: nothing can be compared. Run them on the same items "
+            "(the same source, --limit and --sample-id) and report again."
+        )
         return found
     if not analysis.choice_tasks or not analysis.surface_tasks:
         lacking = (
@@ -66,9 +73,15 @@ def chosen_regret(analysis: Analysis, accuracy: Estimate, surface: Estimate) -> 
     return by_surface, by_accuracy, loss
 
 
+def tells_none_apart(surface: Estimate, shared: Sequence[str]) -> bool:
+    """Whether a metric gives all of these candidates the same score."""
+    values = [surface.value(name) for name in shared]
+    return max(values) - min(values) < 1e-9
+
+
 def _row(analysis: Analysis, accuracy: Estimate, surface: Estimate) -> list[Cell] | None:
     choice = chosen_regret(analysis, accuracy, surface)
-    if choice is None:
+    if choice is None or tells_none_apart(surface, common_candidates(analysis, accuracy, surface)):
         return None
     by_surface, by_accuracy, loss = choice
     return [
@@ -114,6 +127,11 @@ def _findings(analysis: Analysis) -> list[str]:
             if choice is None or accuracy is None:
                 continue
             name = metric_name(key)
+            assert surface is not None
+            if tells_none_apart(surface, common_candidates(analysis, accuracy, surface)):
+                score = show(float(surface.values[0]), "score")
+                said.append(f"{name} on {surface_task} gives all candidates the same score, {score}: it chooses none.")
+                continue
             if main and choice[0] in seen:
                 said.append(f"{name} chooses {choice[0]} too, at the same cost.")
             else:

@@ -486,3 +486,16 @@ def test_zero_variance_is_not_certainty(tmp_path: Path) -> None:
     assert difference.low < 0 < difference.high
     for compute in SECTIONS:
         compute(analysis, Sources())
+
+
+def test_a_metric_that_scores_all_alike_chooses_none(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        sim.write(sim.log(sim.Candidate(name, trace=0.0), "medqa", 12), tmp_path)
+        log = sim.log(sim.Candidate(name, trace=0.0), "f5", 12)
+        for index, sample in enumerate(log.samples or []):
+            assert sample.scores
+            sample.scores["surface_overlap"] = sim.surface_score("f5", index, thinking.views("rest water sleep diet"))
+        sim.write(log, tmp_path)
+    found = verdict.section(analyse(tmp_path), Sources()).findings
+    assert found[0].startswith("BLEU-4 (as generated) on f5 gives all candidates the same score")
+    assert found[0].endswith("it chooses none.")

@@ -148,8 +148,21 @@ def test_numbers_as_text() -> None:
 
 def test_markdown_has_every_section(built: Report) -> None:
     text = markdown.render(built)
+    shown, _, lacking = text.partition("## Not in these logs")
+    assert {section.missing is None for section in built.sections} == {True, False}
     for section in built.sections:
-        assert f"## {section.title}" in text
+        if section.missing is None:
+            assert f"## {section.title}" in shown
+        else:
+            assert f"- **{section.title}**: " in lacking
+    assert "pass --audit DIR" in lacking
+    assert "`medbench audit CORPUS --against TASK --out DIR`" in lacking
+
+
+def test_markdown_keeps_code_and_obeys_nothing_else() -> None:
+    assert markdown.escape("a `b` *c* <i>") == "a \\`b\\` \\*c\\* &lt;i&gt;"
+    assert markdown.sentence("run `medbench x_y` on *all* <b>") == "run `medbench x_y` on \\*all\\* &lt;b&gt;"
+    assert markdown.sentence("an odd ` stays") == "an odd \\` stays"
 
 
 def test_json_is_plain_and_reaches_the_samples(built: Report) -> None:

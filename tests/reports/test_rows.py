@@ -14,7 +14,7 @@ from inspect_ai.log import EvalSample
 from inspect_ai.scorer import Score
 
 from medbench.errors import MedbenchError
-from medbench.reports.estimates import Analysis
+from medbench.reports.estimates import Analysis, Options
 from medbench.reports.logs import find_logs
 from medbench.reports.rows import load_study, write_parquet
 
@@ -169,7 +169,12 @@ def test_a_metric_missing_in_some_logs_is_said(tmp_path: Path) -> None:
     sim.write(log, tmp_path)
     sim.write(sim.log(B, "medqa", 10), tmp_path)
     study = load_study(str(tmp_path))
-    assert any(n.kind == "metric" and "bleu4 is missing for sft" in n.text for n in study.notices)
+    assert any(
+        n.kind == "metric"
+        and n.text.startswith("medqa: bleu4, bleu4_llamafactory, rouge1")
+        and "are missing for sft" in n.text
+        for n in study.notices
+    )
 
 
 def test_logs_of_other_scorers_count_as_accuracy(tmp_path: Path) -> None:
@@ -208,3 +213,37 @@ def test_nothing_to_read_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "x.eval").write_bytes(b"junk")
     with pytest.raises(MedbenchError, match="none of 1 logs can be used"):
         load_study(str(tmp_path))
+
+
+def test_scores_that_are_not_numbers_are_said(tmp_path: Path) -> None:
+    """Ten of thirty accuracies of one candidate are NaN: those items leave the comparison, and the page says so."""
+    for candidate in (A, B):
+        log = sim.log(candidate, "medqa", 30)
+        for index, sample in enumerate(log.samples or []):
+            if candidate is B and index < 10:
+                assert sample.scores
+                value = sample.scores["option_accuracy"].value
+                sample.scores["option_accuracy"].value = dict.fromkeys(value, float("nan"))  # type: ignore[arg-type]
+        sim.write(log, tmp_path)
+    study = load_study(str(tmp_path))
+    text = next(n.text for n in study.notices if n.kind == "values")
+    assert text.startswith("medqa: accuracy is not a number (NaN) on 10 of 30 items for pt;")
+    estimate = Analysis(study, Options(resamples=200)).estimators["medqa"].estimate("accuracy/answer")
+    assert estimate is not None
+    assert estimate.n == 20
+
+
+def test_candidates_without_a_common_item_are_said(tmp_path: Path) -> None:
+    sim.write(sim.log(A, "medqa", range(10)), tmp_path)
+    sim.write(sim.log(B, "medqa", range(50, 60)), tmp_path)
+    study = load_study(str(tmp_path))
+    assert [n.kind for n in study.notices] == ["items"]
+    assert "2 candidates share no item" in study.notices[0].text
+
+
+def test_scores_of_which_no_table_is_made_are_said(tmp_path: Path) -> None:
+    log = sim.log(A, "medqa", 5)
+    for sample in log.samples or []:
+        sample.scores = {"f1": Score(value=0.5)}
+    sim.write(log, tmp_path)
+    assert "scored for f1 only" in load_study(str(tmp_path)).notices[0].text
