@@ -281,6 +281,9 @@ def _fill(run: Run, samples: Iterable[_Sample], several: bool) -> None:
             extraction = metadata.get("extraction") or extraction
             if "trace/raw" in values and isinstance(metadata.get("status"), str):
                 status = metadata["status"]
+        if not run.ids:
+            # The provider says so with every output; one model has one template.
+            run.provenance["chat_template"] = ((sample.output or {}).get("metadata") or {}).get("chat_template_sha256")
         if "accuracy/answer" in values:
             values.update(_rejudged(sample, several))
         run.native_ids.append(sample.id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,7 +80,7 @@ def build(
     # The verdict comes first on the page, the leaderboard right after it.
     order = ["verdict", "leaderboard", *[key for key in by_key if key not in ("verdict", "leaderboard")]]
     hashes = {**_log_hashes(study), **sources.hashes}
-    sections = [*[by_key[key] for key in order], _provenance(study, options, hashes, location, audit)]
+    sections = [*[by_key[key] for key in order], _provenance(study, options, hashes, location, audit, manifests)]
     tell("reading items", 0, 1)
     items = browse(study, options.seed) if with_items else Browser()
     tell("reading items", 1, 1)
@@ -211,12 +213,20 @@ def _log_hashes(study: Study) -> dict[str, str]:
     return {file: sha256_file(path) for file, path in paths.items() if path is not None}
 
 
-def _provenance(study: Study, options: Options, hashes: dict[str, str], location: str, audit: str | None) -> Section:
+def _provenance(
+    study: Study,
+    options: Options,
+    hashes: dict[str, str],
+    location: str,
+    audit: str | None,
+    manifests: tuple[str, ...],
+) -> Section:
     rows: list[list[Cell]] = []
     for run in study.runs:
         about = run.provenance["metadata"].get("medbench") or {}
         weights = ", ".join(f"{key} {value:g}" for key, value in run.weights.items())
-        made = ", ".join(f"{key} {str(value)[:12]}" for key, value in sorted((about.get("hashes") or {}).items()))
+        hashed = {**(about.get("hashes") or {}), "chat template": run.provenance.get("chat_template")}
+        made = ", ".join(f"{key} {str(value)[:12]}" for key, value in sorted(hashed.items()) if value)
         rows.append(
             [
                 run.provenance["log"],
@@ -232,13 +242,28 @@ def _provenance(study: Study, options: Options, hashes: dict[str, str], location
                 hashes.get(run.file, "")[:16],
             ]
         )
-    flags = f" --audit {audit}" if audit else ""
+    templates = defaultdict(set)
+    for run in study.runs:
+        templates[run.provenance.get("chat_template")].add(run.candidate)
+    known = {template: sorted(who) for template, who in templates.items() if template}
+    said = []
+    if len(known) > 1:
+        groups = "; ".join(f"{template[:12]} for {names(who)}" for template, who in known.items())
+        said.append(
+            f"The candidates were prompted by {len(known)} chat templates ({groups}): differences between them may "
+            "come from that."
+        )
+    given = [location, *(["--audit", audit] if audit else [])]
+    for path in manifests:
+        given += ["--manifests", path]
+    command = " ".join(shlex.quote(part) for part in given)
     return Section(
         "provenance",
         "Provenance",
         findings=[
             f"Computed from {len(study.runs)} logs with {options.resamples:,} resamples and seed {options.seed}; "
-            f"`medbench report {location}{flags} --out DIR --check` recomputes every number and compares."
+            f"`medbench report {command} --out DIR --check` recomputes every number and compares.",
+            *said,
         ],
         tables=[
             Table(
@@ -253,7 +278,10 @@ def _provenance(study: Study, options: Options, hashes: dict[str, str], location
                     Column("Unscored", "count"),
                     Column("Created"),
                     Column("Packages"),
-                    Column("Hashes", help="of adapters, base and templates, as the sweep logged them"),
+                    Column(
+                        "Hashes",
+                        help="of adapters (logged by the sweep) and of the chat template (by the medbench provider)",
+                    ),
                     Column("SHA-256", help="first 16 hex digits of the log file; all are in report.json"),
                 ],
                 rows,

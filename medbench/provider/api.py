@@ -122,6 +122,8 @@ class MedbenchAPI(ModelAPI):
         if adapters:
             self._submit = self._candidate(adapters, merge_method, merge_settings, any_base)
         self._template = chat.template_source(self.engine.tokenizer, chat_template)
+        # Hashed once: a log's outputs carry it, so that a report can tell that two logs were prompted alike.
+        self._template_hash = chat.template_hash(self._template)
         self._warned: set[str] = set()
         if self._thinking is not None:
             self._check_thinking_switch()
@@ -201,7 +203,10 @@ class MedbenchAPI(ModelAPI):
         _lift_ceiling(config)
         prompt = self._render(input, config)
         tokens = self._encode(prompt.text, special_tokens=prompt.special_tokens)
-        metadata: dict[str, Any] = {"prefilled_think": prompt.prefilled_think}
+        metadata: dict[str, Any] = {
+            "prefilled_think": prompt.prefilled_think,
+            "chat_template_sha256": self._template_hash,
+        }
         if not tokens:
             raise ProviderError("the prompt is empty.")
         if self.engine.context is not None and len(tokens) >= self.engine.context:

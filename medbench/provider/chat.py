@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,11 @@ def template_source(tokenizer: PreTrainedTokenizerBase, override: str | None) ->
             f"-M chat_template={override}: no such file. Give a Jinja file, Jinja source, or 'none' for a base model."
         )
     return path.read_text("utf-8")
+
+
+def template_hash(template: str | None) -> str:
+    """SHA-256 of a chat template's Jinja source in 64 hex digits; ``none`` for a model that only completes text."""
+    return "none" if template is None else hashlib.sha256(template.encode("utf-8")).hexdigest()
 
 
 def has_thinking_switch(template: str | None) -> bool:

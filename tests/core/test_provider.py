@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import shutil
 import subprocess
@@ -297,6 +298,18 @@ def test_prefilled_think_is_reported(directory: Path, setting: str, messages: li
         output = ask(model, [messages], max_tokens=2)[0]
     assert output.metadata is not None
     assert output.metadata["prefilled_think"] is expected
+
+
+def test_the_chat_templates_hash_is_reported(directory: Path, model: Model) -> None:
+    from medbench.provider.tiny import TEMPLATE
+
+    found = ask(model, ["Q"], max_tokens=1)[0].metadata
+    assert found is not None
+    assert found["chat_template_sha256"] == hashlib.sha256(TEMPLATE.encode()).hexdigest()
+    with get_model(f"medbench/{directory}", chat_template="none", memoize=False) as bare:
+        found = ask(bare, ["Q"], max_tokens=1)[0].metadata
+    assert found is not None
+    assert found["chat_template_sha256"] == "none"
 
 
 def test_thinking_can_be_set_per_request(model: Model) -> None:
