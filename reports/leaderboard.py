@@ -42,7 +42,7 @@ def _accuracy_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
     columns = []
     for key, title, text in (
         ("answered/answer", "Answered", "share of outputs with a recognised answer"),
-        ("answered_accuracy/answer", "Among answered", "accuracy with abstentions left out"),
+        ("answered_accuracy/answer", "If answered", "accuracy with abstentions left out"),
         ("trace/raw", "Traces", "share of outputs with a reasoning trace"),
     ):
         other = analysis.estimators[task].estimate(key)

@@ -107,7 +107,7 @@ def show(cell: Cell, unit: str, *, bounds: bool = True) -> str:
     if unit == "rate":
         return f"{100 * cell:.1f}%"
     if unit == "share":
-        return f"{100 * cell:.0f}%".replace("-", "−")
+        return f"{_rounded(100 * cell, 0)}%"
     if unit == "points":
         return _signed(100 * cell)
     if unit == "change":

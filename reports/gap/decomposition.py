@@ -154,10 +154,11 @@ def _sentences(task: str, rows: list[list[Cell]]) -> list[str]:
         return [f"On {task} no candidate's BLEU-4 is shown to lie below that of {row[0]}."]
     parts = {"reasoning traces": trace.estimate, "length": length.estimate, "content": content.estimate}
     cause = min(parts, key=lambda name: parts[name])
+    marks = f" (their tags alone {show(tags.estimate, 'change')})" if show(trace.estimate, "change") != "0.0" else ""
     return [
         f"On {task}, {row[1]} lies {show(-total.estimate, 'score')} BLEU-4 points below {row[0]} (95% interval of the "
-        f"difference {span(total, 'change')}). Of that difference, traces make {show(trace.estimate, 'change')} (their "
-        f"tags alone {show(tags.estimate, 'change')}), length {show(length.estimate, 'change')} and content "
+        f"difference {span(total, 'change')}). Of that difference, traces make {show(trace.estimate, 'change')}{marks}"
+        f", length {show(length.estimate, 'change')} and content "
         f"{show(content.estimate, 'change')}; the largest part is {cause}."
         + (" A part with a plus works against the difference." if max(parts.values()) >= 0.05 else "")
     ]

@@ -60,7 +60,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
                 tables.append(_table(task, profile_name, rows))
         if tables:
             found.tables += tables
-            found.findings += _sentences(analysis, task, at_floor)
+            readings = len({(table.title, row[1], row[2]) for table in tables for row in table.rows})
+            found.findings += _sentences(analysis, task, at_floor, readings)
             found.charts += _charts(analysis, task)
     if without_floor:
         found.notes.append(
@@ -110,7 +111,8 @@ def _table(task: str, profile: str, rows: list[list[Cell]]) -> Table:
     )
 
 
-def _sentences(analysis: Analysis, task: str, at_floor: dict[str, list[str]]) -> list[str]:
+def _sentences(analysis: Analysis, task: str, at_floor: dict[str, list[str]], readings: int) -> list[str]:
+    """The best BLEU-4 beside its floor, and who lies at the floor. `readings`: metrics, views and profiles shown."""
     said = []
     for profile, called in (("", "in the standard profile"), ("_llamafactory", "in the paper's profile")):
         score = analysis.estimators[task].estimate(f"bleu4{profile}/raw")
@@ -124,7 +126,14 @@ def _sentences(analysis: Analysis, task: str, at_floor: dict[str, list[str]]) ->
             f"{show(normalised(score, floor, best).estimate, 'share')} "
             "of the way from floor to ceiling is covered."
         )
-    said += [f"{metric} on {task} cannot be told from its floor for {names(who)}." for metric, who in at_floor.items()]
+    lying: dict[str, list[str]] = {}
+    for metric, who in at_floor.items():
+        for candidate in who:
+            lying.setdefault(candidate, []).append(metric)
+    for candidate, metrics in lying.items():
+        everywhere = len(metrics) == readings
+        under = f"any of {readings} readings" if everywhere and readings > 1 else names(metrics, 6)
+        said.append(f"On {task}, {candidate} cannot be told from its floor under {under}.")
     return said
 
 

@@ -170,7 +170,7 @@ def _grid_sentences(
     views = len({view for _, view in extractors})
     profiles = len({key.split("/")[0] for key in surface if key.startswith("bleu4")})
     said = [
-        f"Under {views} views x {profiles} BLEU profiles x {len(names_of)} extractors, {total} readings, BLEU-4 still "
+        f"Under {views} views × {profiles} BLEU profiles × {len(names_of)} extractors, {total} readings, BLEU-4 still "
         f"chooses {by_surface} in {show(surfaces / total, 'share')}, accuracy still chooses {by_accuracy} in "
         f"{show(accuracies / total, 'share')}, and both stay as they are in {show(both / total, 'share')}."
     ]
