@@ -85,36 +85,42 @@ def extract_choice(
 
     Args:
         text: the output, or one view of it.
-        letters: the options' letters (or digits), in order.
+        letters: the options' letters (or digits), in order; given in lower case, they are returned so.
         choices: the options' texts in the same order (or by letter); a text may be stated instead of its letter.
         multiple: the item can have several correct letters; without it, stating several is ``ambiguous``.
 
     Raises:
         MedbenchError: there are no letters, or more `choices` than `letters`.
     """
-    letters = tuple(letters)
+    given = tuple(letters)
+    letters = tuple(letter.upper() for letter in given)
     if not letters:
         raise MedbenchError('letters is empty: name the options, e.g. letters="ABCD".')
-    texts = _option_texts(letters, choices)
+    texts = _option_texts(given, choices)
     clean = _clean(text)
     if not clean.strip():
         return Extraction("abstain", reason="no_response")
     statements = _choice_statements(clean, letters, texts, multiple)
     if texts and not statements:
         statements = _near_texts(clean, texts)
-    return _decide(clean, statements, letters, multiple)
+    result = _decide(clean, statements, letters, multiple)
+    if given == letters:
+        return result
+    return replace(result, letters=tuple(sorted(given[letters.index(letter)] for letter in result.letters)))
 
 
 def _option_texts(letters: tuple[str, ...], choices: Sequence[str] | Mapping[str, str] | None) -> dict[str, str]:
+    """The options' texts by letter in upper case; an option without a text is left out."""
     if choices is None:
         return {}
     if isinstance(choices, Mapping):
-        return {letter: choices[letter] for letter in letters if letter in choices}
+        choices = [choices.get(letter) for letter in letters]  # type: ignore[misc]
     if len(choices) > len(letters):
         raise MedbenchError(
             f"{len(choices)} option texts for {len(letters)} letters ({''.join(letters)}): give one letter for each."
         )
-    return dict(zip(letters, choices, strict=False))
+    pairs = zip(letters, choices, strict=False)
+    return {letter.upper(): str(text) for letter, text in pairs if text is not None}
 
 
 # --- reading: the text with marks made plain, character for character -------------------------------------------------
@@ -362,15 +368,21 @@ def _text_mentions(clean: str, texts: dict[str, str]) -> list[_Mention]:
         return []
     lower = _lower(clean)
     found = []
+    needles: dict[str, list[str]] = {}  # two options can read the same
     for letter, text in texts.items():
-        needle = _clean(text).lower().strip(" .。;；,，")
+        needles.setdefault(_clean(text).lower().strip(" .。;；,，\n\t"), []).append(letter)
+    for needle, of in needles.items():
         if not needle or needle.upper() in texts:  # a text that is another option's letter is read as the letter
             continue
         for match in _needle(needle).finditer(lower):
             at, end = match.span()
             if not (_joins(lower, at - 1, at) or _joins(lower, end - 1, end)):
-                found.append(_Mention(at, end, (letter,), "text"))
+                stop = _OWN_STOP.match(clean, end)
+                found.append(_Mention(at, stop.end() if stop else end, tuple(of), "text"))
     return found
+
+
+_OWN_STOP = re.compile(r"[.。](?= ?[)）]| [a-z(])")  # the full stop of an option that is a sentence, within another
 
 
 @lru_cache(maxsize=64)
@@ -527,14 +539,16 @@ def _sentence_statements(
     if announced:
         roles, groups = "A:" + roles, {place + 2: group for place, group in groups.items()}
     asks = roles.rstrip(".").endswith("?") and re.match(r"[,f]*(?:[=IN]|H|w?\?)", roles) is not None
+    excepts = _EXCEPTS.search(clean, start, end) is not None
     statements: list[_Statement] = []
     for place, group in groups.items():
         if not asks:
-            all_but = _all_but(clean, group, letters, multiple)
+            all_but = _all_but(clean, group, letters, multiple) if excepts else None
             statements += [all_but] if all_but else _judge(roles, place, group, statements)
     return statements
 
 
+_EXCEPTS = re.compile(r"除|其余|其他|except|excluding|but|rest|other", re.IGNORECASE)  # what the patterns below need
 _ALL_BUT = re.compile(
     r"(?:\b(?:all|everything)\b[^.,;\n]{0,30}\b(?:except|but|excluding)(?: for)?(?: options?)?|除了?(?:选项)?)[\s(]*$",
     re.IGNORECASE,
@@ -625,7 +639,7 @@ def _absorbs(clean: str, group: _Group, mention: _Mention, joint: str) -> bool:
     if len(gap) > 6 or re.search(r"[^,:().]", joint) or "\n" in gap:
         return False
     if mention.kind == "text" and last.kind in ("letter", "lower"):
-        return mention.letters == last.letters or "," not in gap
+        return set(last.letters) <= set(mention.letters) or "," not in gap
     if mention.kind == "letter" and last.kind == "text" and "(" in joint:
         group.mentions[-1] = mention
         return True
@@ -637,7 +651,7 @@ def _joined(clean: str, group: _Group, mention: _Mention, joint: str, joins: re.
     gap = clean[group.end : mention.start]
     if (mention.kind == "lower") != (last.kind == "lower") or (mention.label and "\n" in gap):
         return False
-    if mention.letters == last.letters and mention.kind != "text":
+    if joint and mention.letters == last.letters and mention.kind != "text":
         return False  # "between B and D, and D wins"
     if joint:
         return joins.fullmatch(joint) is not None

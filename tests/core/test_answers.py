@@ -79,6 +79,8 @@ def test_the_span_holds_the_answer() -> None:
 
 def test_options_may_be_a_mapping() -> None:
     assert extract_choice("It is aspirin.", "AB", choices={"A": "Heparin", "B": "Aspirin"}).letters == ("B",)
+    assert extract_choice("5 mg", "AB", choices={"B": "5 mg"}).letters == ("B",)
+    assert extract_choice("The answer is 5.", "AB", choices=[4, 5]).letters == ("B",)
     with pytest.raises(MedbenchError, match="5 option texts for 4 letters"):
         extract_choice("A", choices=["a", "b", "c", "d", "e"])
 
@@ -136,6 +138,9 @@ TEMPLATES = [
     "{letter}\n\n{other} is wrong because it is not indicated.",
     "{other} is unlikely here. The most likely answer is {text}.",
     "正确答案：{text}",
+    '{{"answer": "{text}"}}',
+    "{letter}. {text}\n\nExplanation: {other} would be used in other patients.",
+    "Answer: {letter}\n\nQuestion: Which of these is a vitamin?\n{options}\nAnswer: A",
 ]
 
 
@@ -155,6 +160,7 @@ def test_real_options_stated_by_letter_or_text(template: str, shared_data: Path)
 
 PIECES = ["A, ", "A or ", "(A) ", "the answer is A ", "A\n", "A. x\n", "答案是A，", "A对，", "yes, ", "no ",
           "all except A ",
+          "A ", "(A)(B)", "除A，其余", "yes/no/", "~~A~~ ", "Question: A\n", "...no, ", "A. aspirin; ",
           "((((", "aspirin ", "A;", "a b c d ", "除A", ".", " ", "wait ", "none ", "'", "\\"]  # fmt: skip
 
 
@@ -168,6 +174,14 @@ def test_time_is_linear(piece: str) -> None:
         return time.process_time() - start
 
     assert seconds(80_000) < 40 * max(seconds(8_000), 0.005)
+
+
+def test_letters_of_other_kinds() -> None:
+    assert extract_choice("The answer is B.", "abcd").letters == ("b",)
+    assert extract_choice("the answer is c", "abcd").letters == ("c",)
+    assert extract_choice("Options 1 and 3", "1234", multiple=True).letters == ("1", "3")
+    assert extract_choice("I think it is B.", "ABCDEFGHI").letters == ("B",)
+    assert extract_choice("The answer is I.", "ABCDEFGHI").letters == ("I",)
 
 
 def test_no_letters_at_all_is_named() -> None:
