@@ -290,6 +290,10 @@ def _check_tensor(base: Checkpoint, adapter: Adapter, key: str) -> None:
             f"adapter {adapter.name} changes {key}, which the base ties to its other embedding: merging would change "
             "both. Untie the base first (tie_word_embeddings: false, with lm_head.weight stored)."
         )
+    if stored is None and re.sub(r"\.\d+\.", ".0.", key) in base.tensors:
+        raise MedbenchError(
+            f"adapter {adapter.name} is for a base of another depth: it changes {key}, which {base.path} does not have."
+        )
     if stored is None:
         raise MedbenchError(f"adapter {adapter.name}: {unknown('target module', key, base.tensors)}"[:600])
     if stored.dtype not in STORED:

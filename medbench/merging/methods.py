@@ -285,7 +285,7 @@ class Weights:
         """The weights for one tensor."""
         found = dict(self.default)
         for pattern, weights in self.overrides:
-            if _matches(pattern, tensor):
+            if matches(pattern, tensor):
                 found |= weights
         return found
 
@@ -302,7 +302,8 @@ def _to_one(weights: dict[str, float]) -> dict[str, float]:
     return {name: weight / total for name, weight in weights.items()}
 
 
-def _matches(pattern: str, tensor: str) -> bool:
+def matches(pattern: str, tensor: str) -> bool:
+    """Whether an override's pattern means this tensor."""
     if layers := re.fullmatch(r"layers:(\d+)(?:-(\d+))?", pattern):
         number = re.search(r"\.(\d+)\.", tensor)
         return number is not None and int(layers[1]) <= int(number[1]) <= int(layers[2] or layers[1])

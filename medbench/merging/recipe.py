@@ -14,7 +14,7 @@ import torch
 from medbench.errors import MedbenchError
 from medbench.merging.adapters import Adapter
 from medbench.merging.exact import ExactSum, NotFinite, Replacement, Term
-from medbench.merging.methods import Method, Weights, generator_for, method
+from medbench.merging.methods import Method, Weights, generator_for, matches, method
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -111,8 +111,8 @@ def make_recipe(
     """Check that adapters, weights and method fit together.
 
     Raises:
-        MedbenchError: unknown method or setting, an override for an unknown adapter, a soup of different runs, whole
-            modules under a method that only knows low-rank updates.
+        MedbenchError: unknown method or setting, an override for an unknown adapter or for no weight, a soup of
+            different runs, whole modules under a method that only knows low-rank updates.
     """
     chosen = method(name)
     names = [adapter.name for adapter in adapters]
@@ -120,7 +120,13 @@ def make_recipe(
         raise MedbenchError("no adapters to merge: give at least one --adapter NAME=DIR:WEIGHT.")
     if len(set(names)) < len(names):
         raise MedbenchError(f"two adapters share a name ({', '.join(names)}): name them apart, NAME=DIR:WEIGHT.")
+    targets = set().union(*(adapter.targets for adapter in adapters))
     for pattern, part in overrides:
+        if not any(matches(pattern, target) for target in targets):
+            raise MedbenchError(
+                f"override {pattern!r} matches no weight that the adapters change; these are such as {min(targets)}. "
+                "A pattern is layers:A-B, or a shell pattern on the whole name, e.g. '*.mlp.*'."
+            )
         for adapter in part:
             if adapter not in names:
                 raise MedbenchError(f"override {pattern!r} names adapter {adapter!r}; known: {', '.join(names)}.")

@@ -254,7 +254,7 @@ def test_adapters_of_another_hidden_size_or_depth(lab: Any, tmp_path: Path) -> N
     wider = make_base(tmp_path / "wide" / "base", hidden=96)
     refuse(lab, tmp_path, lab.pt, "is for another base", base=wider)
     shallow = make_base(tmp_path / "flat" / "base", layers=2)
-    refuse(lab, tmp_path, lab.pt, "unknown target module", base=shallow)
+    refuse(lab, tmp_path, lab.pt, "another depth: it changes model.layers.2", base=shallow)
     deep = make_base(tmp_path / "deep" / "base", layers=4)
     refuse(lab, tmp_path, lab.pt, "another depth", base=deep)
 
@@ -368,6 +368,7 @@ def test_method_errors_and_flags_on_the_command_line(lab: Any, tmp_path: Path) -
     assert "has no weight" in str(run(adapters=(f"pt={lab.pt}",)).exception)
     assert "NAME=WEIGHT" in str(run("--at", "layers:0-1").exception)
     assert "names adapter 'px'" in str(run("--at", "layers:0-1 px=1").exception)
+    assert "matches no weight" in str(run("--at", "*.mpl.* pt=1").exception)
     result = run("--method", "svd", "--set", "rank=3", "--format", "adapter")
     assert result.exit_code == 0
     assert "relative Frobenius error 0." in result.output
