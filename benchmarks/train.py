@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM, TrainerCallback, get_cosine_schedule_with_warmup
 
-from medbench.trainers.loop import AdapterTrainer
+from medbench.trainers.loop import StageTrainer
 from medbench.trainers.model import lora_config, training_arguments
 from medbench.trainers.recipe import Recipe, load_recipe
 
@@ -69,10 +69,10 @@ def samples(vocabulary: int, lengths: list[int], seed: int = 0) -> Any:
     return Dataset.from_dict({"input_ids": ids, "labels": labels})
 
 
-def make_trainer(built: Any, settings: Recipe, data: Any, tokenizer: Any, clock: Clock) -> AdapterTrainer:
+def make_trainer(built: Any, settings: Recipe, data: Any, tokenizer: Any, clock: Clock) -> StageTrainer:
     arguments = training_arguments(settings, torch, evaluate=False)
     arguments.save_strategy, arguments.disable_tqdm = "no", True
-    trainer = AdapterTrainer(
+    trainer = StageTrainer(
         model=built,
         args=arguments,
         train_dataset=data,

@@ -28,6 +28,7 @@ def final_losses(history: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def save_curve(out: Path, history: Sequence[dict[str, Any]], stage: Stage) -> None:
     """The loss curves (the paper's Figures 1-2) as `loss_curve.csv` and `loss_curve.svg`."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     table = io.StringIO()
@@ -51,5 +52,6 @@ def save_curve(out: Path, history: Sequence[dict[str, Any]], stage: Stage) -> No
     axes.grid(alpha=0.3)
     axes.legend()
     picture = io.BytesIO()
-    figure.savefig(picture, format="svg")
+    with rc_context({"svg.hashsalt": CURVE}):  # the same curve is the same file
+        figure.savefig(picture, format="svg", metadata={"Date": None})
     write_atomic(out / f"{CURVE}.svg", picture.getvalue())

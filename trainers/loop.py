@@ -1,7 +1,12 @@
-"""TRL's SFTTrainer with two changes: evaluation counts every token once, and the progress bar stays one line."""
+"""TRL's SFTTrainer with four changes.
+
+Evaluation counts every token once; the progress bar stays one line; and where TRL's choices only pay off with a GPU's
+kernels, packed rows stay apart and the loss is the model's own.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -11,13 +16,26 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from medbench.errors import MedbenchError
+from medbench.trainers.data import IGNORED
 
 
-class AdapterTrainer(SFTTrainer):
-    """Trains an adapter on tokenized examples; `history` is the Trainer's log, an entry a point of a curve."""
+class StageTrainer(SFTTrainer):
+    """Trains an adapter or a whole model on tokenized examples; `history` is the log, an entry a point of a curve."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        base = self.accelerator.unwrap_model(self.model)
+        base = base.get_base_model() if hasattr(base, "get_base_model") else base
+        # SFTTrainer takes no other collator for packed rows, which FlashAttention needs as one; the others do not
+        if self.padding_free and "flash" not in base.config._attn_implementation:
+            self.data_collator = PackedRows(self.data_collator.pad_token_id, padding_free=True)
+        # Without its Triton kernels TRL's head scores prompts too, computes logits twice, and entropy, for its metrics
+        self._plain_loss = (
+            not torch.cuda.is_available() and "logits_to_keep" in inspect.signature(type(base).forward).parameters
+        )
         self._sums: list[torch.Tensor] = []
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
@@ -29,10 +47,32 @@ class AdapterTrainer(SFTTrainer):
         """The log entries of training and evaluation, in order."""
         return self.state.log_history
 
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """As SFTTrainer's; without a GPU the model's own loss, over the positions of which a prediction is learned."""
+        if not self._plain_loss:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        following = inputs["labels"][:, 1:]
+        kept = (following != IGNORED).any(0).nonzero().flatten()
+        inputs = {**inputs, "logits_to_keep": kept, "shift_labels": following[:, kept], "use_cache": False}
+        return super(SFTTrainer, self).compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As SFTTrainer's; ends a run whose loss is no longer a number.
+
+        Raises:
+            MedbenchError: NaN or Inf.
+        """
+        for key in ("loss", "eval_loss"):
+            if not math.isfinite(logs.get(key, 0.0)):
+                raise diverged(f"{key} is {logs[key]} at step {self.state.global_step}")
+        super().log(logs, start_time)
+
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """As SFTTrainer's; also keeps the batch's summed loss and its number of learned tokens."""
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        tokens = (inputs["labels"][..., 1:] != -100).sum().to(loss.device)
+        tokens = (inputs["labels"][..., 1:] != IGNORED).sum().to(loss.device)
         self._sums.append(self.accelerator.gather_for_metrics(torch.stack([loss.double() * tokens, tokens])[None]))
         return loss, logits, labels
 
@@ -53,6 +93,35 @@ class AdapterTrainer(SFTTrainer):
             f"{metric_key_prefix}_perplexity": math.exp(min(loss / tokens, 700.0)),
         }
         return output._replace(metrics={**(output.metrics or {}), **own})
+
+
+def diverged(what: str) -> MedbenchError:
+    """The error of a run that does not learn any more."""
+    return MedbenchError(
+        f"training diverged: {what}. Is the base sound (medbench merge refuses NaN too)? Lower learning_rate, warm up, "
+        "or clip harder (max_grad_norm); checkpoints in output_dir are from before."
+    )
+
+
+class PackedRows(DataCollatorForLanguageModeling):
+    """Packed rows as rows of a batch, where TRL joins them to a single one.
+
+    Attention without FlashAttention costs the square of a row's length. Position ids start anew with each example, from
+    which transformers makes the mask; a padding token is an example of its own.
+    """
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`input_ids`, `labels` and `position_ids`, each [rows, longest row]."""
+        rows = [super(PackedRows, self).torch_call([example]) for example in examples]
+
+        def padded(key: str, fill: int) -> torch.Tensor:
+            return torch.nn.utils.rnn.pad_sequence([row[key][0] for row in rows], batch_first=True, padding_value=fill)
+
+        return {
+            "input_ids": padded("input_ids", self.pad_token_id),
+            "labels": padded("labels", IGNORED),
+            "position_ids": padded("position_ids", 0),
+        }
 
 
 class LossBar(ProgressCallback):

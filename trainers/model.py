@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medbench.errors import MedbenchError, unknown
+from medbench.provider.loading import resolve
 from medbench.trainers.recipe import Recipe, Stage
 
 
@@ -12,13 +13,15 @@ def load_tokenizer(stage: Stage, recipe: Recipe) -> Any:
     """The base's tokenizer.
 
     Raises:
-        MedbenchError: it cannot be loaded, or lacks what the stage's template needs.
+        MedbenchError: the base is no model or holds pickles, or the tokenizer lacks what the stage's template needs.
     """
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            recipe.model_name_or_path, revision=recipe.model_revision, trust_remote_code=recipe.trust_remote_code
+            resolve(recipe.model_name_or_path),
+            revision=recipe.model_revision,
+            trust_remote_code=recipe.trust_remote_code,
         )
     except (OSError, ValueError) as error:
         raise MedbenchError(f"the tokenizer of {recipe.model_name_or_path} cannot be loaded: {error}") from error
@@ -75,6 +78,7 @@ def load_model(recipe: Recipe, torch: Any) -> Any:
     Raises:
         MedbenchError: it cannot be loaded, or the device cannot do what the recipe asks for.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     quantization = None
@@ -88,15 +92,16 @@ def load_model(recipe: Recipe, torch: Any) -> Any:
         )
     try:
         return AutoModelForCausalLM.from_pretrained(
-            recipe.model_name_or_path,
+            resolve(recipe.model_name_or_path),
             revision=recipe.model_revision,
             trust_remote_code=recipe.trust_remote_code,
             use_safetensors=True,
             attn_implementation=attention(recipe, torch),
-            dtype=torch.bfloat16 if bfloat16(recipe) else torch.float32,
+            # weights that are trained stay in float32: steps of usual size would be lost in bfloat16
+            dtype=torch.bfloat16 if bfloat16(recipe) and recipe.finetuning_type == "lora" else torch.float32,
             quantization_config=quantization,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise MedbenchError(f"base model {recipe.model_name_or_path} cannot be loaded: {error}") from error
 
 
@@ -143,6 +148,7 @@ def training_arguments(recipe: Recipe, torch: Any, *, evaluate: bool) -> Any:
         optim=recipe.optim,
         logging_steps=recipe.logging_steps,
         logging_first_step=True,
+        logging_nan_inf_filter=False,  # which would show the loss of a diverged run as 0
         eval_strategy="steps" if evaluate and recipe.eval_steps else "no",
         eval_steps=recipe.eval_steps,
         save_strategy="steps",

@@ -20,6 +20,7 @@ from medbench.records import OnBadRow
 
 Stage = Literal["pt", "sft"]
 Template = Literal["qwen3", "qwen3_nothink", "chat"]
+FinetuningType = Literal["lora", "full"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Recipe:
         packing: put several examples into one row; attention never crosses from one to the next.
         train_on_prompt: also learn the prompt's tokens.
         mask_history: learn only the last assistant turn of a conversation.
+        finetuning_type: ``lora`` trains an adapter, ``full`` all weights of the base.
         lora_rank: rank r.
         lora_alpha: the update is scaled by alpha / r.
         lora_dropout: dropout on the adapter's input.
@@ -89,6 +91,7 @@ class Recipe:
     packing: bool = True
     train_on_prompt: bool = False
     mask_history: bool = True
+    finetuning_type: FinetuningType = "lora"
     lora_rank: int = 16
     lora_alpha: float = 16
     lora_dropout: float = 0.0
@@ -251,6 +254,8 @@ def _check(recipe: Recipe) -> None:
         raise MedbenchError(f"val_size must be 0 or more, not {recipe.val_size}.")
     if recipe.quantization_bit not in (None, 4):
         raise MedbenchError(f"quantization_bit must be 4 or left out, not {recipe.quantization_bit}.")
+    if recipe.quantization_bit and recipe.finetuning_type == "full":
+        raise MedbenchError("quantization_bit needs finetuning_type: lora; quantized weights cannot be trained.")
     # A point of the curve is a mean over steps; a checkpoint within its span would lose the steps before it
     if recipe.save_steps % recipe.logging_steps:
         raise MedbenchError(

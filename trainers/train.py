@@ -1,4 +1,4 @@
-"""`medbench train pt|sft`: a LoRA adapter from a base model, with the record of how it was made.
+"""`medbench train pt|sft`: a LoRA adapter (or a whole model) from a base, with the record of how it was made.
 
 The steps: settings, data (checked against a leakage audit if one is given), tokens, model, training with TRL's
 SFTTrainer, loss curves, manifest. Several GPUs and nodes: `accelerate launch -m medbench.cli train sft --config ...`.
@@ -49,7 +49,7 @@ def train(
     *,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float]:
-    """Train one adapter into `recipe.output_dir`.
+    """Train one adapter, or with ``finetuning_type: full`` one model, into `recipe.output_dir`.
 
     Args:
         stage: ``pt`` (next token on plain text) or ``sft`` (answers of conversations).
@@ -67,7 +67,7 @@ def train(
         import torch
         from transformers import set_seed
 
-        from medbench.trainers.loop import AdapterTrainer
+        from medbench.trainers.loop import StageTrainer, diverged
     except ImportError as error:
         raise MedbenchError(f"training needs the package {error.name!r}: pip install 'medbench[train]'") from error
 
@@ -92,13 +92,13 @@ def train(
     else:
         train_rows, eval_rows = _split(train_rows, recipe)
     model = load_model(recipe, torch)
-    trainer = AdapterTrainer(
+    trainer = StageTrainer(
         model=model,
         args=training_arguments(recipe, torch, evaluate=bool(eval_rows)),
         train_dataset=to_dataset(train_rows),
         eval_dataset=to_dataset(eval_rows) if eval_rows else None,
         processing_class=tokenizer,
-        peft_config=lora_config(recipe, model),
+        peft_config=lora_config(recipe, model) if recipe.finetuning_type == "lora" else None,
     )
     rows = len(cast(Sized, trainer.train_dataset))
     say(
@@ -110,6 +110,9 @@ def train(
         (out / MANIFEST).unlink(missing_ok=True)
         write_atomic(out / RUN, json.dumps(run, ensure_ascii=False, indent=2) + "\n")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    broken = [name for name, p in model.named_parameters() if p.requires_grad and not p.isfinite().all()]
+    if broken:  # after the last point of the loss curve
+        raise diverged(f"{broken[0]} holds NaN or Inf")
     if eval_rows and not any("eval_loss" in e and e["step"] == trainer.state.global_step for e in trainer.history):
         trainer.evaluate()
     trainer.save_model()
@@ -119,7 +122,7 @@ def train(
         save_curve(out, trainer.history, stage)
         write_manifest(
             out,
-            "adapter",
+            "adapter" if recipe.finetuning_type == "lora" else "checkpoint",
             settings=dataclasses.asdict(recipe),
             inputs=inputs,
             stage=stage,
@@ -287,19 +290,28 @@ def to_dataset(examples: Sequence[Example]) -> Dataset:
     )
 
 
+def quieten() -> None:
+    """Leave the terminal to what a user can act on, and to the bar of training itself."""
+    import warnings
+
+    import datasets
+    from transformers.utils import logging
+
+    # transformers, TRL and PEFT warn each other of renamed settings
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+
+
 @click.command("train")
 @click.argument("stage", type=click.Choice(["pt", "sft"]))
 @click.option("--config", help="Recipe: YAML with LLaMA-Factory's names. Left out, the stage's own.")
 @click.option("--findings", help="Output of a leakage audit of the data; flagged data are refused.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def command(stage: Stage, config: str | None, findings: str | None, overrides: tuple[str, ...]) -> None:
-    """Train a PT or SFT adapter on a base model."""
-    import warnings
-
-    import datasets
+    """Train a PT or SFT adapter on a base model, or with finetuning_type=full the model itself."""
     from rich.console import Console
     from rich.table import Column, Table
-    from transformers.utils import logging
 
     if findings is not None:
         overrides = (*overrides, f"findings={findings}")
@@ -312,13 +324,10 @@ def command(stage: Stage, config: str | None, findings: str | None, overrides: t
             field.name, str(getattr(recipe, field.name)), source, style="dim" if source == "default" else None
         )
     console.print(table)
-    # transformers, TRL and PEFT warn each other of renamed settings
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
-    datasets.disable_progress_bars()  # only the bar of training itself is worth the terminal
-    logging.disable_progress_bar()
+    quieten()
     losses = train(stage, recipe, origin, say=console.print)
     console.print(
-        f"adapter in {recipe.output_dir}: "
+        f"{'adapter' if recipe.finetuning_type == 'lora' else 'model'} in {recipe.output_dir}: "
         + ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
         + f"; curves in {CURVE}.csv and {CURVE}.svg"
     )

@@ -141,15 +141,24 @@ def test_chat_template_renders_as_qwen3_does(tokenizer):
     assert render([*turns, inline]).endswith("<think>\nwhy\n</think>\n\nD.<|im_end|>\n")
 
 
-def test_only_the_last_turn_of_a_conversation_is_learned(tokenizer):
-    from medbench.trainers.microlab.build import last_turn
+def test_conversations_are_trained_as_they_are_asked(tokenizer):
+    """The base's documents and the SFT examples, token for token, against the tokenizer's own chat template."""
+    from medbench.trainers.data import Message, tokenize_messages, tokenize_text
+    from medbench.trainers.microlab.build import data_of, load_amounts
 
-    row = next(r for r in W.sft_documents(W.make_world(1)) if len(r["messages"]) == 4)
-    example = last_turn(tokenizer, row, 2048)
-    learned = [i for i, label in zip(example["input_ids"], example["labels"], strict=True) if label != -100]
-    assert tokenizer.decode(learned) == f"<think>\n\n</think>\n\n{row['messages'][-1]['content']}<|im_end|>"
-    with pytest.raises(MedbenchError, match="cutoff_len is 8"):
-        last_turn(tokenizer, row, 8)
+    amounts = load_amounts() | {"base": {"conversations": 30, "per_disease": 1, "nothink_share": 0.3}}
+    world = W.make_world(1)
+    rows = [row for row in W.base_documents(world, **amounts["base"]) if "messages" in row]
+    documents = {json.loads(line)["text"] for line in data_of(world, amounts)["base"].splitlines()}
+    learned = {tuple(tokenize_text(text, tokenizer)) for text in documents}
+    assert learned > {tuple(tokenizer.apply_chat_template(row["messages"])["input_ids"][:-1]) for row in rows}
+
+    row = next(r for r in W.sft_documents(world) if len(r["messages"]) == 4)
+    settings = {"template": "qwen3", "train_on_prompt": False, "mask_history": True}
+    ids, labels = tokenize_messages([Message(**turn) for turn in row["messages"]], tokenizer, **settings)
+    assert ids == tokenizer.apply_chat_template(row["messages"])["input_ids"]
+    kept = [label for label in labels if label != -100]
+    assert tokenizer.decode(kept) == f"<think>\n\n</think>\n\n{row['messages'][-1]['content']}<|im_end|>"
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +167,14 @@ def small_lab(tmp_path_factory) -> Path:
     from medbench.trainers.microlab.command import microlab
 
     out = tmp_path_factory.mktemp("lab") / "lab"
-    steps = ["base.max_steps=20", "pt.max_steps=4", "sft.max_steps=4", "base.conversations=400", "base.per_disease=3"]
+    steps = [
+        "base.max_steps=20",
+        "base.logging_steps=5",
+        "pt.max_steps=4",
+        "sft.max_steps=4",
+        "base.conversations=400",
+        "base.per_disease=3",
+    ]
     result = CliRunner().invoke(microlab, ["build", "--seed", "3", "--out", str(out), *steps], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return out
@@ -170,8 +186,28 @@ def test_a_short_build_learns_and_records_itself(small_lab: Path):
     assert curve[-1][1] < curve[0][1] - 0.5
     assert 300_000 < manifest["parameters"] < 500_000
     assert manifest["settings"]["recipes"]["base"]["max_steps"] == 20
+    assert manifest["settings"]["recipes"]["base"]["finetuning_type"] == "full"
+    assert manifest["settings"]["data"]["base"]["per_disease"] == 3
     assert all(sha256_file(small_lab / name) == digest for name, digest in manifest["files"].items())
-    assert read_manifest(small_lab / "sft")["settings"]["mask_history"] is True
+    adapter = read_manifest(small_lab / "sft")
+    assert adapter["settings"]["mask_history"] is True
+    assert adapter["settings"]["dataset"] == "data/sft.jsonl"
+    assert str(small_lab) not in json.dumps(adapter["settings"])
+    assert adapter["base"]["weights"] == {"model.safetensors": manifest["files"]["model.safetensors"]}
+
+
+@pytest.mark.parametrize("stage", ["pt", "sft"])
+def test_medbench_train_makes_the_labs_adapter_again(small_lab: Path, tmp_path: Path, stage: str):
+    from medbench.cli import cli
+    from medbench.merging.recipe import one_thread_each
+
+    given = [f"model_name_or_path={small_lab}", f"dataset={small_lab}/data/{stage}.jsonl", f"output_dir={tmp_path}/out"]
+    command = ["train", stage, "--config", f"microlab/{stage}", *given, "seed=3", "max_steps=4"]
+    with one_thread_each():
+        result = CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    weights = "adapter_model.safetensors"
+    assert (tmp_path / "out" / weights).read_bytes() == (small_lab / stage / weights).read_bytes()
 
 
 def test_a_lab_can_be_merged_and_answers(small_lab: Path, tmp_path: Path):
@@ -185,15 +221,21 @@ def test_a_lab_can_be_merged_and_answers(small_lab: Path, tmp_path: Path):
 
 
 def test_a_lab_is_not_built_into_a_full_directory(tmp_path: Path):
-    from medbench.trainers.microlab.build import build, load_recipes
+    from medbench.trainers.microlab.build import build
 
     (tmp_path / "file").write_text("x")
     with pytest.raises(MedbenchError, match="not empty"):
         build(1, tmp_path)
-    with pytest.raises(MedbenchError, match="max_steps"):
-        load_recipes({"base.max_step": 3})
-    with pytest.raises(MedbenchError, match="stage"):
-        load_recipes({"bas.max_steps": 3})
+    for override, problem in (
+        ("base.max_step=3", "max_steps"),
+        ("bas.max_steps=3", "stage"),
+        ("pt.per_diseas=3", "per_disease"),
+        ("base.max_steps", "STAGE.KEY=VALUE"),
+        ("base.max_steps=many", "expected int"),
+    ):
+        with pytest.raises(MedbenchError, match=problem):
+            build(1, tmp_path / "new", overrides=[override])
+        assert not (tmp_path / "new").exists()
 
 
 def test_the_exam_task_asks_what_the_models_were_trained_on():
@@ -253,7 +295,7 @@ def test_shipped_data_can_be_made_again_from_the_seed():
     from medbench.trainers.microlab.build import data_of
 
     manifest = read_manifest(SHIPPED)
-    made = data_of(W.make_world(manifest["settings"]["seed"]), manifest["settings"]["recipes"])
+    made = data_of(W.make_world(manifest["settings"]["seed"]), manifest["settings"]["data"])
     hashes = {f"data/{stage}.jsonl": hashlib.sha256(text.encode()).hexdigest() for stage, text in made.items()}
     assert hashes == manifest["inputs"]
 

@@ -50,6 +50,7 @@ def test_each_setting_knows_where_it_came_from(tmp_path: Path) -> None:
         ("learning_rate=0", "above 0"),
         ("lora_dropout=1", r"\[0, 1\)"),
         ("save_steps=15", "multiple of logging_steps"),
+        ("finetuning_type=freeze", "'lora' or 'full'"),
         ("lora_rank", "key=value"),
         ("dataset=[a", "not valid YAML"),
         ("dataset=", "dataset: expected str or list"),
@@ -243,6 +244,31 @@ def runs(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     return {stage: out / stage for stage in ("sft", "pt")}
 
 
+@pytest.mark.parametrize("stage", ["sft", "pt"])
+def test_packed_rows_side_by_side_train_as_one_after_the_other(
+    stage: str, runs: dict[str, Path], base: Path, data: Path, tmp_path: Path
+) -> None:
+    source = data / ("sft.jsonl" if stage == "sft" else "pt.txt")
+    batches = ["per_device_train_batch_size=2", "gradient_accumulation_steps=1", "per_device_eval_batch_size=3"]
+    final = train(stage, base, source, tmp_path / "out", f"eval_dataset={source}", "lora_dropout=0", *batches)
+    apart = train(stage, base, source, tmp_path / "apart", f"eval_dataset={source}", "lora_dropout=0")
+    assert final["eval_loss"] == pytest.approx(apart["eval_loss"], rel=1e-5)
+    assert losses(tmp_path / "out") == pytest.approx(losses(tmp_path / "apart"), rel=1e-5)
+
+
+def test_full_fine_tuning_writes_a_model(base: Path, data: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    final = train("pt", base, data / "pt.txt", tmp_path / "out", "finetuning_type=full", "learning_rate=0.003")
+    manifest = read_manifest(tmp_path / "out")
+    assert (manifest["kind"], manifest["settings"]["finetuning_type"]) == ("checkpoint", "full")
+    assert final["train_loss"] < losses(tmp_path / "out")[0] - 0.3
+    before, after = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (base, tmp_path / "out"))
+    assert before.keys() == after.keys()
+    assert not [name for name in before if torch.equal(before[name], after[name])]
+
+
 def losses(out: Path) -> list[float]:
     return [entry["loss"] for entry in read_manifest(out)["log_history"] if "loss" in entry]
 
@@ -321,21 +347,21 @@ def test_packed_loss_equals_the_samples_own(
 def test_resuming_after_a_crash_draws_the_same_curve(
     runs: dict[str, Path], base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medbench.trainers.loop import AdapterTrainer
+    from medbench.trainers.loop import StageTrainer
 
     source, out = data / "sft.jsonl", tmp_path / "out"
     evaluated = f"eval_dataset={source}"
-    whole = AdapterTrainer.training_step
+    whole = StageTrainer.training_step
 
     def crash(self: Any, *given: Any, **named: Any) -> Any:
         if self.state.global_step == 4:
             raise KeyboardInterrupt
         return whole(self, *given, **named)
 
-    monkeypatch.setattr(AdapterTrainer, "training_step", crash)
+    monkeypatch.setattr(StageTrainer, "training_step", crash)
     with pytest.raises(KeyboardInterrupt):
         train("sft", base, source, out, evaluated)
-    monkeypatch.setattr(AdapterTrainer, "training_step", whole)
+    monkeypatch.setattr(StageTrainer, "training_step", whole)
     with pytest.raises(MedbenchError, match="did not finish"):
         read_manifest(out)
     with pytest.raises(MedbenchError, match="not empty"):
@@ -386,7 +412,7 @@ def test_flagged_data_are_refused(base: Path, data: Path, tmp_path: Path) -> Non
         ("val_size=14", "leaves nothing"),
         ("cutoff_len=20", "line 1: the prompt alone fills cutoff_len"),
         ("dataset=nowhere.jsonl", "does not exist"),
-        ("model_name_or_path=/nowhere", "cannot be loaded"),
+        ("model_name_or_path=/nowhere", "no model directory"),
         ("resume_from_checkpoint=true", "no complete checkpoint"),
     ],
 )
@@ -398,6 +424,29 @@ def test_bad_requests_end_before_training(base: Path, data: Path, tmp_path: Path
     with pytest.raises(MedbenchError, match=problem):
         train("sft", base, data / "sft.jsonl", tmp_path / "out", override)
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_broken_bases_are_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(base, tmp_path / name))
+
+    cut, pickled, nan = copy("cut"), copy("pickled"), copy("nan")
+    weights = (base / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    tensors = load_file(base / "model.safetensors")
+    next(value for key, value in tensors.items() if "up_proj" in key)[0, 0] = torch.nan
+    save_file(tensors, nan / "model.safetensors", metadata={"format": "pt"})
+    for folder, problem in ((cut, "cannot be loaded.*header"), (pickled, "pickles"), (nan, "diverged: loss is nan at")):
+        with pytest.raises(MedbenchError, match=problem):
+            train("sft", folder, data / "sft.jsonl", tmp_path / "out")
+        assert not (tmp_path / "out" / "manifest.json").exists()
+        assert not (tmp_path / "out" / "adapter_model.safetensors").exists()
 
 
 def test_rows_that_cannot_be_learned_are_left_out_on_request(base: Path, data: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import click
-import yaml
 
 
 @click.group()
@@ -19,20 +18,16 @@ def microlab() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A directory that is new or empty.")
 @click.argument("overrides", nargs=-1, metavar="[STAGE.KEY=VALUE]...")
 def build(seed: int, out: Path, overrides: tuple[str, ...]) -> None:
-    """World, base, PT and SFT adapters from nothing, in minutes on one core.
+    """World, base, PT and SFT adapters from nothing, in minutes on one core, trained as medbench train does.
 
-    Settings come from trainers/microlab/recipes; change one with e.g. base.max_steps=20.
+    Settings come from trainers/recipes/microlab and trainers/microlab/data.yaml; change one with, for example,
+    base.max_steps=20.
     """
     from medbench.trainers.microlab.build import build as build_lab
-    from medbench.trainers.microlab.build import load_recipes
+    from medbench.trainers.train import quieten
 
-    settings = {}
-    for override in overrides:
-        name, equals, value = override.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{override!r}: expected STAGE.KEY=VALUE, e.g. base.max_steps=20")
-        settings[name] = yaml.safe_load(value)
-    build_lab(seed, out, recipes=load_recipes(settings), say=click.echo)
+    quieten()
+    build_lab(seed, out, overrides=overrides, say=click.echo)
     click.echo(f"lab written to {out}: evaluate it with --model medbench/{out}")
 
 

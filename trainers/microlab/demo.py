@@ -11,7 +11,7 @@ import yaml
 from medbench.errors import MedbenchError
 from medbench.manifest import read_manifest, write_atomic
 from medbench.trainers.microlab import phrases as P
-from medbench.trainers.microlab.build import load_recipes
+from medbench.trainers.microlab.build import load_amounts
 from medbench.trainers.microlab.study import MAX_NEW_TOKENS
 from medbench.trainers.microlab.tasks import exam_item
 from medbench.trainers.microlab.world import (
@@ -110,11 +110,10 @@ def leaking_corpus(world: World) -> tuple[dict[str, list[dict[str, Any]]], list[
         file name -> rows, and the key: rows of `corpus_file`, `record` (0-based), `item_id`, `kind`.
     """
     draw = Draw(world.seed, "leaks")
-    recipes = load_recipes()
-    pt, sft = recipes["pt"], recipes["sft"]
+    amounts = load_amounts()
     clean = {
-        "pt.jsonl": pt_documents(world, per_disease=pt["per_disease"], replay_share=pt["replay_share"]),
-        "sft.jsonl": sft_documents(world, conversations=sft["conversations"]),
+        "pt.jsonl": pt_documents(world, **amounts["pt"]),
+        "sft.jsonl": sft_documents(world, **amounts["sft"]),
     }
     leaks: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {name: [] for name in clean}
     # Items of different diseases, so that every finding belongs to one plant.

@@ -6,8 +6,11 @@ before merging, as Qwen does for digits, so that a name never melts into the tem
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Final
+
+from jinja2 import Environment, Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -80,10 +83,11 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int = VOCABULARY) -> Pr
 CONTEXT: Final = 8192
 
 
-def render(tokenizer: PreTrainedTokenizerFast, row: dict[str, object]) -> str:
-    """The training text of a corpus row: plain text, or a conversation in the chat format."""
-    if "text" in row:
-        return str(row["text"])
-    text = tokenizer.apply_chat_template(row["messages"], tokenize=False)  # type: ignore[arg-type]
-    assert isinstance(text, str)
-    return text
+def render(messages: Sequence[Mapping[str, str]]) -> str:
+    """A conversation in the chat format; what the tokenizer's `apply_chat_template` gives, without a tokenizer."""
+    return _template().render(messages=messages)
+
+
+@cache
+def _template() -> Template:
+    return Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False).from_string(CHAT_TEMPLATE)
