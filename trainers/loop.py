@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -30,8 +30,10 @@ class StageTrainer(SFTTrainer):
         base = self.accelerator.unwrap_model(self.model)
         base = base.get_base_model() if hasattr(base, "get_base_model") else base
         # SFTTrainer takes no other collator for packed rows, which FlashAttention needs as one; the others do not
-        if self.padding_free and "flash" not in base.config._attn_implementation:
-            self.data_collator = PackedRows(self.data_collator.pad_token_id, padding_free=True)
+        flattening = self.data_collator
+        packed = isinstance(flattening, DataCollatorForLanguageModeling) and flattening.padding_free
+        if packed and "flash" not in base.config._attn_implementation:
+            self.data_collator = PackedRows(cast(Any, flattening).pad_token_id, padding_free=True)
         # Without its Triton kernels TRL's head scores prompts too, computes logits twice, and entropy, for its metrics
         self._plain_loss = (
             not torch.cuda.is_available() and "logits_to_keep" in inspect.signature(type(base).forward).parameters
