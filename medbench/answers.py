@@ -994,7 +994,7 @@ def _judge_decision(clean: str, roles: str, place: int, group: _Group, before: l
     if "I" in clause or "P" in left[left.rfind("B") + 1 :]:
         return []
     start, end, letters = group.mentions[0].start, group.mentions[-1].end, group.letters
-    undecided = len(group.mentions) > 1 or "both" in group.kinds
+    undecided = len(letters) > 1 or "both" in group.kinds
 
     def statement(strength: int, rejects: bool = False) -> list[_Statement]:
         return [_Statement(start, end, letters, strength, rejects, undecided)]
