@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from re import _constants as op  # type: ignore[attr-defined]  # the parse tree has no public interface
 from re import _parser as parser  # type: ignore[attr-defined]
@@ -34,16 +36,22 @@ class Pattern(NamedTuple):
     regex: re.Pattern[str]
 
 
-class Cue(NamedTuple):
+@dataclass(frozen=True)
+class Cue:
     """What a sentence can do, and the patterns that show it.
 
     Attributes:
         name: the lexicons of all languages share these names, and the weights belong to them.
-        patterns: any of them shows it.
+        alternatives: any of these regular expressions shows it.
     """
 
     name: str
-    patterns: tuple[Pattern, ...]
+    alternatives: tuple[str, ...]
+
+    @cached_property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """The alternatives, compiled when first needed: every Inspect process imports the lexicons, few read a text."""
+        return tuple(Pattern(required_literals(one), re.compile(one)) for one in self.alternatives)
 
     def found(self, text: str) -> bool:
         """Whether `text` holds this cue."""
@@ -58,7 +66,7 @@ class Cue(NamedTuple):
 
 def cue(name: str, *patterns: str) -> Cue:
     """A cue from its alternatives."""
-    return Cue(name, tuple(Pattern(required_literals(pattern), re.compile(pattern)) for pattern in patterns))
+    return Cue(name, patterns)
 
 
 def required_literals(pattern: str) -> tuple[str, ...]:
