@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import secrets
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +21,18 @@ from inspect_ai.model import (
     Logprob,
     Logprobs,
     ModelAPI,
+    ModelInfo,
     ModelOutput,
     ModelUsage,
     TopLogprob,
+    set_model_info,
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from medbench.errors import unknown
 from medbench.provider import chat
 from medbench.provider.errors import ProviderError, need
-from medbench.provider.loading import Source, collector_paused
+from medbench.provider.loading import Source, collector_paused, settled
 
 if TYPE_CHECKING:
     from medbench.provider.engine import Engine, Request
@@ -107,47 +111,55 @@ class MedbenchAPI(ModelAPI):
         if max_batch_size < 1:
             raise ProviderError(f"-M max_batch_size={max_batch_size}: expected at least 1.")
         self._thinking = chat.thinking_switch(thinking)
-        self._source: Source | None = Source(
-            model_name, revision, device, dtype, attention, trust_remote_code=trust_remote_code
-        )
+        source = Source(model_name, revision, device, dtype, attention, trust_remote_code=trust_remote_code)
         try:
             with collector_paused():
+                _import_what_inspect_imports_next()
                 from medbench.provider import engine
         except ImportError as error:
             raise need("local", error) from error
-        self._release = engine.release
         limits = engine.Limits(max_batch_size, None if cache_gib is None else int(cache_gib * 2**30))
-        self.engine: Engine = engine.acquire(self._source, limits)
-        self._submit: Callable[[Request], None] = self.engine.submit
-        if adapters:
-            self._submit = self._candidate(adapters, merge_method, merge_settings, any_base)
-        self._template = chat.template_source(self.engine.tokenizer, chat_template)
-        # Hashed once: a log's outputs carry it, so that a report can tell that two logs were prompted alike.
-        self._template_hash = chat.template_hash(self._template)
+        source = settled(source)
+        self._engine: Engine | None = engine.acquire(source, limits)
+        self._release: Callable[[], None] = lambda: engine.release(source)
+        self._submit: Callable[[Request], None] = self._engine.submit
         self._warned: set[str] = set()
-        if self._thinking is not None:
-            self._check_thinking_switch()
-
-    def _candidate(
-        self, adapters: str | list[str], method: str, settings: dict[str, Any] | None, any_base: bool
-    ) -> Callable[[Request], None]:
-        from medbench.provider.candidates import make_candidate
-
-        assert self._source is not None
         try:
-            candidate = make_candidate(
-                self.engine, self._source, adapters, method=method, settings=settings, any_base=any_base
-            )
-        except ProviderError:
+            if adapters:
+                from medbench.provider.candidates import make_candidate
+
+                candidate = make_candidate(
+                    self._engine, source, adapters, method=merge_method, settings=merge_settings, any_base=any_base
+                )
+                self._submit = self._engine.with_weights(candidate).submit
+            self._template = chat.template_source(self._engine.tokenizer, chat_template)
+            # Hashed once: a log's outputs carry it, so that a report can tell that two logs were prompted alike.
+            self._template_hash = chat.template_hash(self._template)
+            if self._thinking is not None:
+                self._check_thinking_switch()
+        except BaseException:
             self.close()
             raise
-        return self.engine.with_weights(candidate).submit
+        _register_context(f"medbench/{model_name}", self._engine.context)
+
+    @property
+    def engine(self) -> Engine:
+        """The model and its worker.
+
+        Raises:
+            ProviderError: the model has been closed.
+        """
+        if self._engine is None:
+            raise ProviderError(f"{self.model_name} has been closed; get it again with get_model().")
+        return self._engine
 
     def close(self) -> None:
         """Give the model back; its memory is freed when no other Inspect model uses it."""
-        if self._source is not None:
-            self._release(self._source)
-            self._source = None
+        if self._engine is not None:
+            # Nothing here may hold the model any longer, or its memory could not be freed.
+            self._engine = None
+            del self._submit
+            self._release()
 
     def max_tokens(self) -> int:
         """New tokens when the task does not say."""
@@ -194,13 +206,11 @@ class MedbenchAPI(ModelAPI):
         """
         from medbench.provider.sampling import Row
 
-        if self._source is None:
-            raise ProviderError(f"{self.model_name} has been closed; get it again with get_model().")
         if tools:
             raise ProviderError(
                 "the medbench provider has no tool calling; use a provider that has, e.g. vllm/ or hf/."
             )
-        _lift_ceiling(config)
+        _open_connections(config)
         prompt = self._render(input, config)
         tokens = self._encode(prompt.text, special_tokens=prompt.special_tokens)
         metadata: dict[str, Any] = {
@@ -216,7 +226,7 @@ class MedbenchAPI(ModelAPI):
         await self._write(rows)
         for row in rows:
             if row.error is not None:
-                raise row.error
+                raise _own_error(row.error) from row.error
         names = _extra(config).get("choices")
         if names:
             metadata["choice_logprobs"] = dict(zip(names, rows[0].choice_logprobs, strict=True))
@@ -372,26 +382,87 @@ def _extra(config: GenerateConfig) -> dict[str, Any]:
     return dict(extra)
 
 
+def _own_error(error: Exception) -> ProviderError:
+    """An error for one request alone: the rows of a batch that failed share theirs."""
+    if isinstance(error, ProviderError):
+        return ProviderError(str(error))
+    return ProviderError(
+        f"the model failed on this request, and on those in its batch: {type(error).__name__}: {error}"
+    )
+
+
 def _seed_of_choice(seed: int, index: int) -> int:
     """A seed of its own for each choice; the first choice has the request's."""
     return (seed + index * 0x9E3779B97F4A7C15) % 2**64
 
 
-def _lift_ceiling(config: GenerateConfig) -> None:
-    """Let Inspect's adaptive concurrency grow to `MAX_CONNECTIONS`.
+def _import_what_inspect_imports_next() -> None:
+    """Import `acp` before torch, while its price is low.
+
+    Inspect imports it when an evaluation starts, which is after the models are made. Its classes take the descriptions
+    of their fields from their source, for which each searches all modules in memory: 0.4 s without torch and
+    transformers among them, 1.0 s with them.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module("acp")
+
+
+# What `_register_context` told Inspect, to tell it from what a user told it.
+_registered: dict[str, ModelInfo] = {}
+
+
+def _register_context(name: str, context: int | None) -> None:
+    """Tell Inspect the model's context length, unless the user has registered the model already.
+
+    Otherwise Inspect guesses it from a model with a similar name in its database, or makes this model a second time,
+    with default arguments, only to ask for its name.
+    """
+    custom = _known(name)
+    if custom is not None and custom is not _registered.get(name):
+        return
+    info = _registered[name] = ModelInfo(context_length=context)
+    set_model_info(name, info)
+    # Inspect reads its whole database, 0.2 s, before it looks at what was registered. That it need not is not in its
+    # public interface; without this only speed is lost.
+    with contextlib.suppress(ImportError, AttributeError):
+        from inspect_ai.model._model_info import _result_cache
+
+        for resolve_provider in (False, True):
+            _result_cache[name, resolve_provider] = info
+
+
+def _known(name: str) -> ModelInfo | None:
+    """What is registered for a model; `get_model_info` would make the model to find out."""
+    with contextlib.suppress(ImportError):
+        from inspect_ai.model._model_info import _get_custom_model_info
+
+        return _get_custom_model_info(name)
+    return None
+
+
+def _open_connections(config: GenerateConfig) -> None:
+    """Let Inspect send up to `MAX_CONNECTIONS` requests at once.
 
     Unless told otherwise Inspect starts with 20 connections and doubles them to 100, for the sake of remote services'
     rate limits, and `ModelAPI.max_connections` has no say. There is no limit to keep in this process, and more requests
-    make fuller batches. Inspect's public interface has no way to do this; without it only speed is lost.
+    make fuller batches. Inspect's public interface has no way to do this; without it only speed is lost. Each of its
+    controllers is met once, so that what a user sets during the run (`inspect ctl`) stands.
     """
     if config.adaptive_connections is not None or config.max_connections is not None:
         return
     with contextlib.suppress(ImportError, AttributeError):
-        from inspect_ai.util._concurrency import _active_controller
+        from inspect_ai.util._concurrency import AdaptiveConcurrency, _active_controller
 
         controller = _active_controller.get()
-        if controller is not None and controller.max < MAX_CONNECTIONS:
+        if controller is None or controller in _opened:
+            return
+        _opened.add(controller)
+        if controller.max == AdaptiveConcurrency().max:
             controller.set_max(MAX_CONNECTIONS)
+            controller._set_limit(MAX_CONNECTIONS, "manual")
+
+
+_opened: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _thread_safe_caller() -> Callable[[Callable[[], None]], Any]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 from medbench.errors import unknown
 from medbench.provider.errors import ProviderError
 
@@ -100,6 +102,9 @@ def render(
         template: the Jinja source, see `template_source`.
         thinking: True or False sets the template's switch; None leaves the template's default.
         template_args: further variables of the template.
+
+    Raises:
+        ProviderError: content that is not text, or a conversation that the template refuses.
     """
     turns = [_turn(message) for message in messages]
     prefill = turns.pop()["content"] if turns and turns[-1]["role"] == "assistant" else ""
@@ -110,9 +115,16 @@ def render(
     else:
         variables: dict[str, Any] = {} if thinking is None else dict.fromkeys(_SWITCHES, thinking)
         variables |= template_args or {}
-        rendered = tokenizer.apply_chat_template(
-            turns, chat_template=template, tokenize=False, add_generation_prompt=True, **variables
-        )
+        try:
+            rendered = tokenizer.apply_chat_template(
+                turns, chat_template=template, tokenize=False, add_generation_prompt=True, **variables
+            )
+        except TemplateError as error:
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise ProviderError(
+                f"the chat template cannot render this conversation ({roles}): {error}. Some templates take no system "
+                "message, or only turns that alternate; give another with -M chat_template=FILE"
+            ) from error
         assert isinstance(rendered, str)
         text = rendered
     return Prompt(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -43,14 +43,23 @@ class Decoder(Protocol):
         """Drop every row without finishing it, and return them."""
 
 
-def decoder_for(model: PreTrainedModel, sampler: Sampler, pad: int) -> ContinuousDecoder | GenerateDecoder:
-    """The fastest decoder that this model's cache allows."""
+def decoder_for(
+    model: PreTrainedModel, sampler: Sampler, pad: int, stopped: Callable[[], bool] = lambda: False
+) -> ContinuousDecoder | GenerateDecoder:
+    """The fastest decoder that this model's cache allows.
+
+    Args:
+        model: in evaluation mode.
+        sampler: extends the rows.
+        pad: a token id to fill up with.
+        stopped: whether a step that takes long should break off.
+    """
     parameters = inspect.signature(model.forward).parameters
     layers = DynamicCache(config=model.config).layers
     plain = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
     if plain and {"position_ids", "past_key_values", "attention_mask"} <= set(parameters):
         return ContinuousDecoder(model, sampler, pad)
-    return GenerateDecoder(model, sampler, pad)
+    return GenerateDecoder(model, sampler, pad, stopped)
 
 
 class _Layer(DynamicLayer):
@@ -95,6 +104,16 @@ class _Layer(DynamicLayer):
         self._buffers = [buffer[rows, :, start:] for buffer in self._buffers]
         self._show(self.length - start)
 
+    def shift(self, columns: torch.Tensor) -> None:
+        def moved(states: torch.Tensor) -> torch.Tensor:
+            index = columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
+            buffer = _room(states)
+            torch.gather(states, 2, index, out=buffer[:, :, : states.shape[2]])
+            return buffer
+
+        self._buffers = [moved(self.keys), moved(self.values)]
+        self._show(self.length)
+
     def join(self, other: _Layer) -> None:
         width = max(self.length, other.length)
         mine, theirs = self.keys.shape[0], other.keys.shape[0]
@@ -132,6 +151,11 @@ class _RowCache(Cache):
         for layer in self.layers:
             layer.select(rows, start)
 
+    def shift(self, columns: torch.Tensor) -> None:
+        """Take each row's columns from these places of it, (rows, columns)."""
+        for layer in self.layers:
+            layer.shift(columns)
+
     def join(self, other: _RowCache) -> None:
         """Add the rows of `other`, both aligned at their last column."""
         for mine, theirs in zip(self.layers, other.layers, strict=True):
@@ -160,7 +184,7 @@ class ContinuousDecoder:
         return _RowCache(self._layers)
 
     def _forward(
-        self, tokens: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: _RowCache
+        self, tokens: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: _RowCache
     ) -> torch.Tensor:
         output = self._model(
             input_ids=tokens,
@@ -175,9 +199,8 @@ class ContinuousDecoder:
         return logits[:, -1]
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Compute the prompts of new rows and their first tokens, and join those that go on to the batch."""
-        cache, mask, logits = self._prefill([row.prompt for row in rows])
-        first = self._sampler.extend(rows, logits)
+        """Compute the prompts of new rows up to their last tokens, and join the rows to the batch."""
+        cache, mask = self._prefill([row.prompt[:-1] for row in rows])
         if self.rows:
             self._cache.join(cache)
             width = max(self._mask.shape[1], mask.shape[1])
@@ -185,27 +208,36 @@ class ContinuousDecoder:
         else:
             self._cache, self._mask = cache, mask
         self.rows += rows
-        self._last += first
+        self._last += [row.prompt[-1] for row in rows]
 
-    def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[_RowCache, torch.Tensor, torch.Tensor]:
+    def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[_RowCache, torch.Tensor]:
+        """The cache and mask of prompts, left-padded.
+
+        They are computed right-padded: no token sees what is to its right, so that no mask is needed, without which
+        attention is faster.
+        """
         device, cache, count = self._model.device, self._empty(), len(prompts)
         shared = _shared_prefix(prompts)
         if shared * (count - 1) >= SHARED_PREFIX_SAVING:
             tokens = torch.tensor([prompts[0][:shared]], device=device)
-            self._forward(tokens, torch.ones_like(tokens), torch.arange(shared, device=device)[None], cache)
+            self._forward(tokens, None, torch.arange(shared, device=device)[None], cache)
             cache.expand(count)
         else:
             shared = 0
-        width = max(map(len, prompts)) - shared
-        padding = [width + shared - len(prompt) for prompt in prompts]
-        tokens = torch.tensor(
-            [[self._pad] * gap + list(prompt[shared:]) for gap, prompt in zip(padding, prompts, strict=True)],
-            device=device,
-        )
-        own = torch.arange(width, device=device)[None] >= torch.tensor(padding, device=device)[:, None]
-        mask = torch.cat([own.new_ones((count, shared)), own], dim=1).long()
-        positions = (mask.cumsum(dim=1) - 1).clamp_(min=0)[:, shared:]
-        return cache, mask, self._forward(tokens, mask, positions, cache)
+        width = max(1, *map(len, prompts))  # prompts of a single token get a column that nothing sees
+        padding = [width - len(prompt) for prompt in prompts]
+        if width > shared:
+            tokens = torch.tensor(
+                [[*prompt[shared:], *[self._pad] * gap] for gap, prompt in zip(padding, prompts, strict=True)],
+                device=device,
+            )
+            positions = torch.arange(shared, width, device=device)[None].expand(count, -1)
+            self._forward(tokens, None, positions, cache)
+        gaps = torch.tensor(padding, device=device)[:, None]
+        columns = torch.arange(width, device=device)[None]
+        if any(padding):
+            cache.shift((columns - gaps).clamp_(min=0))
+        return cache, (columns >= gaps).long()
 
     def step(self) -> list[Row]:
         """Drop the rows that are done, and extend the others by one token each."""
@@ -250,17 +282,19 @@ class GenerateDecoder:
     and log-probabilities mean the same as in `ContinuousDecoder`.
     """
 
-    def __init__(self, model: PreTrainedModel, sampler: Sampler, pad: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, sampler: Sampler, pad: int, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         self.rows: list[Row] = []
-        self._model, self._sampler, self._pad = model, sampler, pad
+        self._model, self._sampler, self._pad, self._stopped = model, sampler, pad, stopped
 
     def add(self, rows: Sequence[Row]) -> None:
         """Put rows into the next batch."""
         self.rows += rows
 
     def step(self) -> list[Row]:
-        """Generate the whole batch."""
-        rows, self.rows = self.rows, []
+        """Generate the whole batch, and return the rows that are done: all, unless it was stopped."""
+        rows = self.rows
         width = max(len(row.prompt) for row in rows)
         tokens = torch.tensor([[self._pad] * (width - len(row.prompt)) + list(row.prompt) for row in rows])
         lengths = torch.tensor([[len(row.prompt)] for row in rows])
@@ -282,9 +316,10 @@ class GenerateDecoder:
             eos_token_id=None,
             pad_token_id=self._pad,
             logits_processor=LogitsProcessorList([driver]),
-            stopping_criteria=StoppingCriteriaList([_Done(rows)]),
+            stopping_criteria=StoppingCriteriaList([_Done(rows, self._stopped)]),
         )
-        return rows
+        self.rows = [row for row in rows if not row.done]
+        return [row for row in rows if row.done]
 
     def clear(self) -> list[Row]:
         """Drop the rows that wait."""
@@ -303,11 +338,12 @@ class _Driver(LogitsProcessor):
 
 
 class _Done(StoppingCriteria):
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = rows
+    def __init__(self, rows: Sequence[Row], stopped: Callable[[], bool]) -> None:
+        self.rows, self.stopped = rows, stopped
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        return torch.tensor([row.done for row in self.rows], device=input_ids.device)
+        stopped = self.stopped()
+        return torch.tensor([row.done or stopped for row in self.rows], device=input_ids.device)
 
 
 def score_continuations(
@@ -346,9 +382,9 @@ def default_cache_bytes(device: torch.device) -> int:
 
 
 def _shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Length of the prefix that all prompts share, leaving each at least one token of its own."""
+    """Length of the prefix that all prompts share."""
     first, last = min(map(list, prompts)), max(map(list, prompts))
-    limit = min(map(len, prompts)) - 1
+    limit = min(map(len, prompts))
     for index in range(limit):
         if first[index] != last[index]:
             return index

@@ -29,7 +29,7 @@ from medbench.provider.decoding import (
     score_continuations,
 )
 from medbench.provider.errors import ProviderError
-from medbench.provider.loading import Source, collector_paused, load
+from medbench.provider.loading import Source, collect_as_before, collect_less_often, collector_paused, load
 from medbench.provider.sampling import Row, Sampler
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ PATIENCE_SECONDS = 0.5
 # that ends within so many steps anyway is let run out, so that the next one starts full.
 ADMIT_EVERY, RUN_OUT = 8, 32
 # Tokens, padding included, in one prefill pass: bounds the memory of activations.
-PREFILL_TOKENS = {"cpu": 16_384, "cuda": 65_536}
+PREFILL_TOKENS = {"cpu": 8_192, "cuda": 65_536}
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ class Engine:
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, limits: Limits | None = None
     ) -> None:
         self.model, self.tokenizer, self.limits = model, tokenizer, limits or Limits()
+        self._stop = False
         self.context = _context_length(model)
         self.eos = _end_tokens(model, tokenizer)
         pad = tokenizer.pad_token_id
@@ -124,15 +125,16 @@ class Engine:
         self._sampler = Sampler(
             self.eos, self.context, self._decode_on_worker, lambda p, c: score_continuations(model, p, c, pad)
         )
-        self._decoder = decoder_for(model, self._sampler, pad)
+        self._decoder = decoder_for(model, self._sampler, pad, lambda: self._stop)
         budget = self.limits.cache_bytes or default_cache_bytes(model.device)
-        self._cache_tokens = max(1, budget // cache_bytes_per_token(model))
+        self._bytes_per_token = cache_bytes_per_token(model)
+        self._cache_tokens = max(1, budget // self._bytes_per_token)
         self._prefill_tokens = PREFILL_TOKENS.get(model.device.type, PREFILL_TOKENS["cpu"])
         self._news = threading.Condition()
         self._inbox: deque[Request] = deque()
-        self._stop = False
         # Owned by the worker thread: rows not yet in a batch, and the request that each row belongs to.
         self._waiting: list[Row] = []
+        self._joining: deque[list[Row]] = deque()  # what is being let in, by prefill pass
         self._owner: dict[int, Request] = {}
         # Set with the first candidate of adapters (provider/candidates.py): what changes and restores the weights.
         self.live: LiveWeights | None = None
@@ -197,33 +199,66 @@ class Engine:
     # The worker thread.
 
     def _run(self) -> None:
-        with torch.inference_mode():
-            while self._collect():
-                with self._failing_rows_only():
-                    self._admit()
-                    self._steps_since_admission += 1
-                    if self._decoder.rows:
-                        for row in self._decoder.step():
-                            self._finish(row)
-        for row in self._decoder.clear() + self._waiting:
-            self._fail(row, ProviderError("the model was closed before this request was done."))
-
-    @contextlib.contextmanager
-    def _failing_rows_only(self) -> Iterator[None]:
-        """A failed pass fails the rows that were in it; the engine goes on."""
+        problem: Exception = ProviderError("the model was closed before this request was done.")
         try:
-            yield
-        except torch.OutOfMemoryError as error:
-            advice = ProviderError(
-                f"out of memory on {self.model.device} with {len(self._decoder.rows)} rows; allow less with "
-                f"-M max_batch_size= (now {self.limits.rows}) or -M cache_gib="
-            )
-            advice.__cause__ = error
-            for row in self._decoder.clear():
-                self._fail(row, advice)
+            with torch.inference_mode():
+                while self._collect():
+                    self._advance()
+        except Exception as error:  # a defect here must not leave anybody waiting
+            logger.exception("the worker of a medbench model has failed")
+            problem = error
+        with self._news:
+            self._stop = True
+            self._waiting += [row for request in self._inbox for row in self._own(request)]
+            self._inbox.clear()
+        for row in self._decoder.clear() + self._waiting:
+            self._fail(row, problem)
+
+    def _advance(self) -> None:
+        """Let rows join and write a token for each. A failed pass fails the rows in it, and the engine goes on."""
+        full = False
+        try:
+            self._admit()
+            self._steps_since_admission += 1
+            if self._decoder.rows:
+                for row in self._decoder.step():
+                    self._finish(row)
         except Exception as error:  # whatever a model's code raises belongs to the requests, not to this thread
-            for row in self._decoder.clear():
-                self._fail(row, error)
+            rows = self._decoder.clear() + (self._joining.popleft() if self._joining else [])
+            full = _out_of_memory(error)
+            if full and len(rows) > 1:
+                self._start_again(rows)
+            else:
+                for row in rows:
+                    self._fail(row, self._too_large(error) if full else error)
+        self._waiting = _longest_first([*self._waiting, *(row for group in self._joining for row in group)])
+        self._joining.clear()
+        if full and self.model.device.type == "cuda":
+            # Only now that the error is gone, which held the failed pass and its tensors.
+            torch.cuda.empty_cache()
+
+    def _start_again(self, rows: list[Row]) -> None:
+        """Put rows that did not fit into memory together back, and allow half as many tokens from now on."""
+        self._cache_tokens = max(map(_final_length, rows)) * len(rows) // 2
+        gib = self._cache_tokens * self._bytes_per_token / 2**30
+        logger.warning(
+            f"out of memory on {self.model.device} with {len(rows)} completions at a time: starting them again, fewer "
+            f"at a time. Begin with -M cache_gib={gib:.3g} to avoid this."
+        )
+        for row in rows:
+            if row.done:
+                self._finish(row)
+            else:
+                row.restart()
+                self._waiting.append(row)
+
+    def _too_large(self, error: Exception) -> ProviderError:
+        advice = ProviderError(
+            f"out of memory on {self.model.device} with a single completion: the prompt or max_tokens is too long for "
+            "it, or something else uses its memory."
+        )
+        advice.__cause__ = error
+        return advice
 
     def _collect(self) -> bool:
         """Take new requests in; sleeps while there is nothing to do. False when the engine is to stop."""
@@ -239,8 +274,7 @@ class Engine:
         for request in arrived:
             self._waiting += self._own(request)
         if arrived:
-            # Neighbours of similar length waste least padding; the longest first, so that memory peaks early.
-            self._waiting.sort(key=lambda row: len(row.prompt), reverse=True)
+            self._waiting = _longest_first(self._waiting)
         self._drop_cancelled()
         return True
 
@@ -306,16 +340,11 @@ class Engine:
         taken = set(map(id, joining))
         self._waiting = [row for row in self._waiting if id(row) not in taken]
         self._steps_since_admission = 0
-        groups = deque(_prefill_groups(joining, self._prefill_tokens if self.continuous else self._cache_tokens))
-        while groups:
-            group = groups.popleft()
-            try:
-                self._decoder.add(group)
-            except Exception as error:
-                for row in group:
-                    self._fail(row, error)
-                self._waiting = [row for group in groups for row in group] + self._waiting
-                raise
+        tokens = min(self._prefill_tokens, self._cache_tokens) if self.continuous else self._cache_tokens
+        self._joining = deque(_prefill_groups(joining, tokens))
+        while self._joining:
+            self._decoder.add(self._joining[0])
+            self._joining.popleft()
 
     def _worth_joining(self, free: int) -> bool:
         """Whether the running batch should take waiting rows now."""
@@ -362,6 +391,16 @@ class EngineView:
         """Queue a request for this candidate, from any thread."""
         request.candidate = self.candidate
         self.engine.submit(request)
+
+
+def _longest_first(rows: list[Row]) -> list[Row]:
+    # Neighbours of similar length waste least padding; the longest first, so that memory peaks early.
+    return sorted(rows, key=lambda row: len(row.prompt), reverse=True)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # On the CPU torch raises a plain RuntimeError.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def _final_length(row: Row) -> int:
@@ -412,6 +451,7 @@ def acquire(source: Source, limits: Limits = Limits()) -> Engine:
         if source not in _engines:
             with collector_paused():
                 _engines[source] = (Engine(*load(source), limits), 0)
+            collect_less_often()
         engine, users = _engines[source]
         _engines[source] = (engine, users + 1)
         return engine
@@ -424,6 +464,8 @@ def release(source: Source) -> None:
         if users > 1:
             _engines[source] = (engine, users - 1)
             return
+        if not _engines:
+            collect_as_before()
     engine.close()
     # What `collector_paused` froze may hold the model in reference cycles.
     gc.unfreeze()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 # `medbench/microlab` is this directory of the installed package; trainers/microlab builds what lies in it.
 MICROLAB = Path(medbench.__file__).parent / "data" / "microlab"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+# While a model is loaded: new container objects between two looks for garbage. Garbage in cycles is rare here, and so
+# many objects are some 10 MB.
+COLLECT_EVERY = 50_000
+_schedule: list[int] = []  # Python's own, while COLLECT_EVERY is in force
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,17 @@ def resolve(model: str) -> str:
     return str(path.resolve())
 
 
+def settled(source: Source) -> Source:
+    """The source with its defaults decided, so that equal models are equal sources, however they were named.
+
+    Raises:
+        ProviderError: see `resolve`; no such device.
+    """
+    device = _device(source.device)
+    dtype = str(_dtype(source.dtype, device)).removeprefix("torch.")
+    return dataclasses.replace(source, model=resolve(source.model), device=str(device), dtype=dtype)
+
+
 def load(source: Source) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, in evaluation mode on its device, and its tokenizer.
 
@@ -99,28 +115,51 @@ def load(source: Source) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     except ImportError as error:
         raise need("local", error) from error
     device = _device(source.device)
+    dtype = _dtype(source.dtype, device)
     common: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # Inspect's display owns the terminal
     try:
         config = AutoConfig.from_pretrained(location, **common)
         tokenizer = AutoTokenizer.from_pretrained(location, **common)
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             location,
             config=config,
-            dtype=_dtype(source.dtype, device),
+            dtype=dtype,
             attn_implementation=source.attention,
             use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # _check_complete refuses them by name
             # Straight to the accelerator; on the CPU `device_map` would only cost the import of accelerate.
             **({} if device.type == "cpu" else {"device_map": {"": device}}),
             **common,
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # whatever the libraries below raise about files that are not theirs
         raise ProviderError(_explain(source, error)) from error
     finally:
         if bars:
             logging.enable_progress_bar()
+    model, report = loaded
+    _check_complete(source, report, tokenizer)
     return model.eval(), tokenizer
+
+
+def _check_complete(source: Source, report: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
+    """transformers draws missing weights at random and makes an empty tokenizer of missing files, with a warning."""
+    missing, mismatched = sorted(report["missing_keys"]), sorted(report["mismatched_keys"])
+    if missing:
+        raise ProviderError(
+            f"{source.model} lacks {len(missing)} of the weights that its config.json describes, e.g. {missing[0]}: "
+            "is it a whole causal language model, with all its *.safetensors?"
+        )
+    if mismatched:
+        name, found, expected = mismatched[0]
+        raise ProviderError(
+            f"{len(mismatched)} weights of {source.model} have other shapes than its config.json says, e.g. {name}: "
+            f"{list(found)}, expected {list(expected)}. Do the files belong together?"
+        )
+    if not tokenizer("The answer is A.", add_special_tokens=False)["input_ids"]:
+        raise ProviderError(f"{source.model} has no tokenizer; expected its files (tokenizer.json) beside config.json.")
 
 
 @contextlib.contextmanager
@@ -138,6 +177,25 @@ def collector_paused() -> Iterator[None]:
         gc.freeze()
         if enabled:
             gc.enable()
+
+
+def collect_less_often() -> None:
+    """Look for garbage every `COLLECT_EVERY` objects, until `collect_as_before`.
+
+    The samples under way are thousands of objects each, and Python's own schedule goes through the youngest of them
+    every 700 objects.
+    """
+    youngest, *older = gc.get_threshold()
+    if 0 < youngest < COLLECT_EVERY:
+        _schedule[:] = [youngest, *older]
+        gc.set_threshold(COLLECT_EVERY, *older)
+
+
+def collect_as_before() -> None:
+    """Undo `collect_less_often`."""
+    if _schedule:
+        gc.set_threshold(*_schedule)
+        _schedule.clear()
 
 
 def _device(name: str) -> torch.device:
@@ -169,8 +227,12 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 
 def _explain(source: Source, error: Exception) -> str:
     text = str(error)
-    if "trust_remote_code" in text:
+    if type(error).__name__ == "OutOfMemoryError":
+        advice = "It does not fit this device. Choose another with -M device=, or half precision with -M dtype=bfloat16"
+    elif "trust_remote_code" in text:
         advice = "It brings its own code. Read that code, then allow it with -M trust_remote_code=true"
+    elif type(error).__name__ == "SafetensorError":
+        advice = "A *.safetensors file is damaged or cut off: copy or download it again."
     elif "safetensors" in text:
         advice = "Only safetensors are loaded. Convert the weights, or pass -M revision= of a converted branch."
     elif "attn_implementation" in text or "scaled_dot_product" in text:

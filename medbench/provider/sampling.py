@@ -78,6 +78,11 @@ class Row:
         """Nothing more will be generated."""
         return self.stop_reason is not None or self.error is not None
 
+    def restart(self) -> None:
+        """Forget what was written; the same tokens will come again."""
+        self.generated, self.logprobs, self.choice_logprobs = [], [], []
+        self.stop_reason = self.error = self._generator = None
+
     def uniform(self) -> float:
         """The next number in [0, 1) of the row's own generator, whatever its neighbours in the batch draw."""
         if self._generator is None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +19,29 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from inspect_ai import Task
+from inspect_ai import eval as inspect_eval
+from inspect_ai.dataset import Sample
 from inspect_ai.model import (
     ChatMessageAssistant,
     ChatMessageSystem,
     ChatMessageUser,
     GenerateConfig,
     Model,
+    ModelInfo,
     ModelOutput,
     get_model,
+    get_model_info,
+    set_model_info,
 )
+from inspect_ai.model._model_info import clear_model_info_cache
+from inspect_ai.solver import generate
+from inspect_ai.util._concurrency import AdaptiveConcurrency, AdaptiveConcurrencyController, _active_controller
 
 from medbench.errors import MedbenchError
+from medbench.provider import engine as engine_module
 from medbench.provider import tiny
+from medbench.provider.api import MedbenchAPI, _open_connections
 from medbench.provider.decoding import GenerateDecoder
 from medbench.provider.engine import Candidate, Engine, Limits, Request, acquire, release
 from medbench.provider.loading import Source
@@ -481,9 +495,323 @@ def test_bad_requests_are_named(model: Model) -> None:
         ask(model, ["Q"], extra_body={"medbench": {"choises": ["A"]}})
 
 
-def test_registering_the_provider_imports_no_torch() -> None:
-    code = "import sys, medbench._registry; assert 'torch' not in sys.modules; assert 'transformers' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+# What only some commands, scorers and models need; each costs a tenth of a second and more.
+HEAVY = [
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "safetensors",
+    "tokenizers",
+    "datasets",
+    "pandas",
+    "pyarrow",
+    "scipy.stats",
+    "scipy.optimize",
+    "numba",
+    "sacrebleu",
+    "rouge_score",
+    "jieba",
+    "opencc",
+    "datasketch",
+    "ray",
+    "matplotlib",
+    "sklearn",
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("medbench", [*HEAVY, "numpy", "inspect_ai", "click"]),
+        ("medbench.cli", [*HEAVY, "numpy", "inspect_ai"]),
+        ("medbench._registry", HEAVY),
+        ("medbench.provider.api", HEAVY),
+    ],
+)
+def test_what_every_process_imports_is_light(module: str, heavy: list[str]) -> None:
+    code = f"import sys, {module}; print(*(name for name in {heavy!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
+
+
+def test_registering_compiles_no_lexicon() -> None:
+    code = (
+        "import medbench._registry; from medbench.refusal import chinese, english;"
+        "print(sum('patterns' in vars(cue) for cue in english.CUES + chinese.CUES))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "0"
+
+
+def test_a_model_imports_what_inspect_needs_before_torch(directory: Path) -> None:
+    code = (
+        "import sys; from inspect_ai.model import get_model; get_model(sys.argv[1]);"
+        "order = list(sys.modules); assert order.index('acp.schema') < order.index('torch')"
+    )
+    subprocess.run([sys.executable, "-c", code, f"medbench/{directory}"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: (path / "model.safetensors").write_bytes(b"\0" * 40), "damaged or cut off"),
+        (lambda path: change_config(path, num_hidden_layers=3, layer_types=["full_attention"] * 3), "lacks 11 of the"),
+        (lambda path: change_config(path, intermediate_size=256), "(?s)other shapes.*128.*256"),
+        (lambda path: [file.unlink() for file in path.glob("tokenizer*")], "no tokenizer"),
+        (lambda path: (path / "tokenizer.json").write_text("{"), "cannot load"),
+    ],
+)
+def test_a_damaged_model_is_refused(directory: Path, tmp_path: Path, damage: Any, words: str) -> None:
+    copied = Path(shutil.copytree(directory, tmp_path / "copy"))
+    damage(copied)
+    with pytest.raises(MedbenchError, match=words):
+        get_model(f"medbench/{copied}", memoize=False)
+    assert not any(source.model == str(copied) for source in engine_module._engines)
+
+
+def change_config(path: Path, **settings: Any) -> None:
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | settings))
+
+
+def test_arguments_that_fail_late_give_the_model_back(directory: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(directory, tmp_path / "copy"))
+    with pytest.raises(MedbenchError, match="chat_template"):
+        get_model(f"medbench/{copied}", chat_template="nowhere.jinja", memoize=False)
+    assert not any(source.model == str(copied) for source in engine_module._engines)
+
+
+def test_one_model_by_several_names_is_loaded_once(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(directory.parent)
+    names = [str(directory), f"./{directory.name}", f"{directory}/../{directory.name}"]
+    models = [
+        get_model(f"medbench/{name}", memoize=False, dtype=kind) for name in names for kind in ("auto", "float32")
+    ]
+    engines = {id(model.api.engine) for model in models}  # type: ignore[attr-defined]
+    for model in models:
+        model.api.close()
+    assert len(engines) == 1
+
+
+def test_the_last_close_frees_the_model(directory: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(directory, tmp_path / "copy"))
+    model = get_model(f"medbench/{copied}", memoize=False)
+    ask(model, ["Q"], max_tokens=1)
+    weights = weakref.ref(model.api.engine.model.lm_head.weight)  # type: ignore[attr-defined]
+    model.api.close()
+    gc.collect()
+    assert weights() is None
+    with pytest.raises(MedbenchError, match="closed"):
+        asyncio.run(model.count_tokens("Q"))
+
+
+def test_the_collectors_schedule_is_put_back() -> None:
+    code = (
+        "import gc, sys; before = gc.get_threshold(); from inspect_ai.model import get_model\n"
+        "model = get_model(sys.argv[1], memoize=False); during = gc.get_threshold(); model.api.close()\n"
+        "assert during[0] > before[0], during; assert gc.get_threshold() == before; assert gc.get_freeze_count() == 0"
+    )
+    subprocess.run([sys.executable, "-c", code, "medbench/microlab"], check=True)
+
+
+def test_inspect_learns_the_context_without_making_the_model_again(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with get_model(f"medbench/{directory}", memoize=False, dtype="bfloat16") as model:
+        monkeypatch.setattr(MedbenchAPI, "__init__", lambda *args, **settings: pytest.fail("made again"))
+        info = get_model_info(str(model))
+        assert info is not None
+        assert info.context_length == 512
+        clear_model_info_cache()
+
+
+def test_what_a_user_registered_about_a_model_stands(directory: Path) -> None:
+    set_model_info(f"medbench/{directory}", ModelInfo(context_length=99))
+    try:
+        with get_model(f"medbench/{directory}", memoize=False) as model:
+            info = get_model_info(str(model))
+        assert info is not None
+        assert info.context_length == 99
+    finally:
+        clear_model_info_cache()
+
+
+def test_an_evaluation_opens_all_connections_at_once(directory: Path, tmp_path: Path) -> None:
+    with get_model(f"medbench/{directory}", memoize=False) as model:
+        api: Any = model.api
+        flying, most = set(), 0
+        submit = api._submit
+
+        def counted(request: Request) -> None:
+            nonlocal most
+            flying.add(request)
+            most = max(most, sum(not one.cancelled and one.left > 0 for one in flying))
+            submit(request)
+
+        api._submit = counted
+        dataset = [Sample(input=f"{number} {QUESTIONS[4]}") for number in range(150)]
+        (log,) = inspect_eval(
+            Task(dataset=dataset, solver=generate()),
+            model=model,
+            log_dir=str(tmp_path),
+            display="none",
+            max_tokens=2,
+            log_realtime=False,
+        )
+    assert log.status == "success"
+    assert most > 100  # Inspect alone starts with 20 and never passes 100
+
+
+def test_connections_that_a_user_sets_during_the_run_stand() -> None:
+    controller = AdaptiveConcurrencyController("medbench/x", AdaptiveConcurrency(), visible=False)
+    token = _active_controller.set(controller)
+    try:
+        _open_connections(GenerateConfig())
+        assert controller.concurrency == controller.max > 100
+        controller.set_max(30)  # inspect ctl
+        _open_connections(GenerateConfig())
+        assert (controller.concurrency, controller.max) == (30, 30)
+    finally:
+        _active_controller.reset(token)
+
+
+class Crowded:
+    """A forward pass that runs out of memory with more than so many rows."""
+
+    def __init__(self, model: Any, rows: int) -> None:
+        self.model, self.rows, self.passes, self.failed = model, rows, model.forward, 0
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        if settings["input_ids"].shape[0] > self.rows:
+            self.failed += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self.passes(*args, **settings)
+
+
+def test_out_of_memory_starts_again_with_fewer_rows(directory: Path, reference: Any) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    engine = Engine(model, reference[1], Limits(rows=16))
+    crowded = model.forward = Crowded(model, 3)
+    try:
+        prompts = [chat_ids(reference[1], question)[0].tolist() for question in QUESTIONS * 2]
+        settings = [Decoding(max_tokens=12), Decoding(max_tokens=12, temperature=1.0, seed=4)]
+        rows = run(engine, [Row(prompt, settings[number % 2]) for number, prompt in enumerate(prompts)])
+        assert crowded.failed
+        for row, prompt in list(zip(rows, prompts, strict=True))[::2]:
+            assert row.generated == generate_alone(reference, torch.tensor([prompt]), 12)
+        again = rows_of(engine, prompts[1:2], settings[1])[0]
+        assert again.generated == rows[1].generated
+        crowded.rows = 0
+        alone = rows_of(engine, prompts[:1], settings[0])[0]
+        assert "with a single completion" in str(alone.error)
+        crowded.rows = 3
+        assert rows_of(engine, prompts[:1], settings[0])[0].stop_reason == "max_tokens"
+    finally:
+        engine.close()
+
+
+def test_a_failed_batch_of_generate_fails_its_rows(directory: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    config = transformers.BloomConfig(vocab_size=len(tokenizer), hidden_size=32, n_layer=1, n_head=2)
+    engine = Engine(transformers.BloomForCausalLM(config).eval(), tokenizer)
+    try:
+        row = rows_of(engine, [[5, 10_000_000]], Decoding(max_tokens=4))[0]
+        assert isinstance(row.error, IndexError)
+        assert rows_of(engine, [[5, 6, 7]], Decoding(max_tokens=4))[0].stop_reason is not None
+    finally:
+        engine.close()
+
+
+def test_closing_does_not_wait_for_a_long_batch_of_generate(directory: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    config = transformers.BloomConfig(vocab_size=len(tokenizer), hidden_size=32, n_layer=1, n_head=2)
+    engine = Engine(transformers.BloomForCausalLM(config).eval(), tokenizer)
+    engine.eos = engine._sampler.eos = frozenset()
+    row, done = Row([5, 6, 7], Decoding(max_tokens=10**6)), threading.Event()
+    engine.submit(Request([row], on_done=done.set))
+    while not row.generated:
+        assert not done.wait(timeout=0.01)
+    engine.close()
+    assert done.is_set()
+    assert "closed" in str(row.error)
+
+
+def test_a_defect_of_the_worker_leaves_nobody_waiting(directory: Path, reference: Any) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    engine = Engine(model, reference[1], Limits(rows=1))
+    waits = [threading.Event(), threading.Event()]
+    rows = [Row([5, 6, number], Decoding(max_tokens=4)) for number in (7, 8)]
+
+    def broken() -> None:
+        raise SystemError("a defect")
+
+    engine._drop_cancelled = broken  # type: ignore[method-assign]
+    for row, wait in zip(rows, waits, strict=True):
+        with contextlib.suppress(MedbenchError):  # the second may find the engine closed
+            engine.submit(Request([row], on_done=wait.set))
+    assert waits[0].wait(timeout=30)
+    assert "a defect" in str(rows[0].error)
+    with pytest.raises(MedbenchError, match="closed"):
+        engine.submit(Request([Row([5], Decoding(max_tokens=1))], on_done=lambda: None))
+
+
+def test_rows_of_a_failed_batch_raise_errors_of_their_own(directory: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(directory, tmp_path / "copy"))
+    with get_model(f"medbench/{copied}", memoize=False) as model:
+        api: Any = model.api
+        api.engine.model.forward = Crowded(api.engine.model, 0)
+        api.engine.model.forward.rows = -1
+
+        async def both() -> list[Any]:
+            asked = [api.generate([ChatMessageUser(content=q)], [], "none", GenerateConfig(max_tokens=2)) for q in "AB"]
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        first, second = asyncio.run(both())
+    assert first is not second
+    assert all(isinstance(error, MedbenchError) and error.__cause__ is not None for error in (first, second))
+
+
+def test_prompts_of_one_token(directory: Path, reference: Any) -> None:
+    engine = Engine(reference[0], reference[1], Limits(rows=4))
+    try:
+        prompts = [[7], [9], [7, 8, 9]]
+        for chosen in (prompts[:1], prompts[:2], prompts):
+            for row, prompt in zip(rows_of(engine, chosen, Decoding(max_tokens=8)), chosen, strict=True):
+                assert row.generated == generate_alone(reference, torch.tensor([prompt]), 8)
+    finally:
+        engine.close()
+
+
+def test_equal_prompts_are_computed_once(directory: Path, reference: Any) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    engine, widths, forward = Engine(model, reference[1], Limits(rows=8)), [], model.forward
+
+    def watched(*args: Any, **settings: Any) -> Any:
+        widths.append(tuple(settings["input_ids"].shape))
+        return forward(*args, **settings)
+
+    model.forward = watched
+    try:
+        prompt = chat_ids(reference[1], QUESTIONS[5])[0].tolist()
+        row = Row(prompt, Decoding(max_tokens=3))
+        same = [row, *(Row(prompt, Decoding(max_tokens=3)) for _ in range(7))]
+        done = threading.Event()
+        engine.submit(Request(same, on_done=done.set))
+        assert done.wait(timeout=30)
+        assert widths[0] == (1, len(prompt) - 1)
+        assert set(widths[1:]) == {(8, 1)}
+        assert all(one.generated == generate_alone(reference, torch.tensor([prompt]), 3) for one in same)
+    finally:
+        engine.close()
+
+
+def test_a_conversation_that_the_template_refuses(directory: Path) -> None:
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}Q"
+    with get_model(f"medbench/{directory}", chat_template=template, memoize=False) as model:
+        with pytest.raises(MedbenchError, match=r"(?s)system, user.*no system role"):
+            ask(model, [[ChatMessageSystem(content="S"), ChatMessageUser(content="Q")]])
+        assert ask(model, ["Q"], max_tokens=1)[0].usage is not None
 
 
 def test_unusual_caches_use_generate(directory: Path) -> None:
