@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
 from medbench.reports.logs import Notice
-from medbench.reports.page import Section, show
+from medbench.reports.page import Section, Table, show
+
+
+def _drawn(table: Table, width: int) -> RichTable:
+    """A table in so many columns of the terminal: the first cell of a row gives way, numbers are never broken."""
+    cells = [[_compact(show(cell, c.unit)) for cell, c in zip(row, table.columns, strict=True)] for row in table.rows]
+    widths = [max(map(cell_len, column)) for column in zip([c.name for c in table.columns], *cells, strict=True)]
+    gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= width else 1
+    left = max(8, width - sum(widths[1:]) - gap * (len(widths) - 1))
+    drawn = RichTable(
+        title=escape(table.title),
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=None,
+        padding=(0, gap, 0, 0),
+        pad_edge=False,
+    )
+    for index, column in enumerate(table.columns):
+        justify: Literal["left", "right"] = "left" if column.unit == "text" else "right"
+        if index:
+            drawn.add_column(escape(column.name), justify=justify, min_width=widths[index])
+        else:
+            drawn.add_column(escape(column.name), max_width=min(left, widths[0]), overflow="fold")
+    for row in cells:
+        drawn.add_row(*[escape(cell) for cell in row])
+    return drawn
 
 
 def _compact(text: str) -> str:
@@ -22,27 +50,7 @@ def show_section(section: Section, notices: Sequence[Notice], console: Console |
     """Print a section's tables, sentences and notes, then what was left out. Markup in names is shown, not obeyed."""
     console = console or Console()
     for table in section.tables:
-        drawn = RichTable(
-            title=escape(table.title),
-            title_justify="left",
-            title_style="bold",
-            header_style="dim",
-            box=None,
-            padding=(0, 2, 0, 0),
-            pad_edge=False,
-        )
-        rows = [
-            [_compact(show(cell, c.unit)) for cell, c in zip(row, table.columns, strict=True)] for row in table.rows
-        ]
-        for index, column in enumerate(table.columns):
-            # Headings and the candidates' names may be broken over lines; numbers are not.
-            widest = max((len(row[index]) for row in rows), default=0) if index else None
-            drawn.add_column(
-                escape(column.name), justify="left" if column.unit == "text" else "right", min_width=widest
-            )
-        for row in rows:
-            drawn.add_row(*[escape(cell) for cell in row])
-        console.print(drawn)
+        console.print(_drawn(table, console.width))
         console.print()
         if table.note:
             console.print(escape(table.note))
