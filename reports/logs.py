@@ -205,8 +205,7 @@ def _empty_run(file: str, header: EvalLog) -> Run:
     seed = decoding.pop("seed", generation.get("seed"))
     setting = {key: decoding[key] for key in sorted(decoding) if decoding[key] is not None}
     arguments = spec.task_args_passed or spec.task_args or {}
-    # Named as the user gave them: a task's own `seed` is not the one of decoding.
-    setting |= {f"-T {key}": value for key, value in sorted(arguments.items()) if key not in _SOURCE_ARGUMENTS}
+    setting |= {key: value for key, value in sorted(arguments.items()) if key not in _SOURCE_ARGUMENTS}
     if about.get("thinking") not in (None, "default"):
         setting["thinking"] = about["thinking"]
     weights = {key: float(value) for key, value in (about.get("weights") or {}).items()}

@@ -154,9 +154,13 @@ def check(
     compared = ("headline", "options", "notices", "sections", "items")
     again = json.loads(json.dumps(as_json(fresh)))
     found = [d for key in compared for d in differences(stored[key], again[key], key)]
-    moved = {Path(path).name: digest for path, digest in stored["sources"].items()}
+    # Files may have moved since: one at a new path is the same if any of its name had that content.
+    known: dict[str, set[str]] = defaultdict(set)
+    for path, digest in stored["sources"].items():
+        known[Path(path).name].add(digest)
     for path, digest in again["sources"].items():
-        if moved.get(Path(path).name, digest) != digest:
+        before = {stored["sources"][path]} if path in stored["sources"] else known.get(Path(path).name, {digest})
+        if digest not in before:
             found.append(f"{path}: content changed since the report was written")
     return found
 

@@ -333,7 +333,7 @@ def _say_missing_values(task: str, candidates: list[str], values: dict[str, np.n
         notices.append(
             Notice(
                 "values",
-                f"{task}: {', '.join(metrics)} {'is' if len(metrics) == 1 else 'are'} not a number (NaN) on {count} of "
+                f"{task}: {', '.join(metrics)} {'has' if len(metrics) == 1 else 'have'} no value (NaN) on {count} of "
                 f"{total} items for {_list(who)}; those items are left out of it for every candidate.",
             )
         )

@@ -103,7 +103,8 @@ def paired_difference(
 
     Right/wrong values without clusters: Bonett and Price's (2012) adjusted interval, which keeps a width when no item
     flips, and exact McNemar's p. Everything else: the clustered t interval and test; where the differences have no
-    variance at all the adjusted interval is computed over clusters if the values are 1/0, and is NaN otherwise.
+    variance at all the adjusted interval is computed over clusters if the values are 1/0, and p is that of as many coin
+    tosses on one side; both are NaN otherwise.
     """
     a, b = _vector(first), _vector(second)
     if len(a) != len(b):
@@ -120,8 +121,11 @@ def paired_difference(
     if not np.isfinite(se):
         return Comparison(mean, float("nan"), float("nan"), float("nan"))
     if se == 0:
-        low, high = _bonett_price(0, 0, groups, confidence) if binary else (float("nan"), float("nan"))
-        return Comparison(mean, low, high, 1.0 if mean == 0 else float("nan"))
+        lost, gained = (groups if mean < 0 else 0), (groups if mean > 0 else 0)
+        low, high = _bonett_price(lost, gained, groups, confidence) if binary else (float("nan"), float("nan"))
+        # All differences are alike: what is left is their sign, once per cluster.
+        alike = 2 * 0.5**groups if binary else float("nan")
+        return Comparison(mean, low, high, 1.0 if mean == 0 else alike)
     half = float(scipy.stats.t.ppf((1 + confidence) / 2, groups - 1)) * se
     p = float(2 * scipy.stats.t.sf(abs(mean) / se, groups - 1))
     return Comparison(mean, mean - half, mean + half, p)

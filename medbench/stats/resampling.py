@@ -121,7 +121,8 @@ def paired_bootstrap(
         first, second: per-item statistics, shape (n, k), the same items in the same order.
 
     p is two-sided by the shift method (Noreen 1989): how often the resampled difference lies as far from the observed
-    one as that lies from 0. sacreBLEU's `paired-bs` counts one side of absolute differences, about half of this.
+    one as that lies from 0, widened for few items like the interval.
+    sacreBLEU's `paired-bs` counts one side of absolute differences, about half of this.
     """
     first, second = _paired_statistics(first, second)
     sums = bootstrap_sums(np.stack([first, second], axis=1), resamples, rng, clusters)
@@ -130,16 +131,23 @@ def paired_bootstrap(
     observed = float(statistic(second.sum(0)) - statistic(first.sum(0)))
     groups = len(first) if clusters is None else len(np.unique(np.asarray(clusters)))
     bounds = percentile_interval(observed, differences, groups, confidence)
-    return Comparison(observed, bounds.low, bounds.high, shift_p_value(observed, differences))
+    return Comparison(observed, bounds.low, bounds.high, shift_p_value(observed, differences, groups))
 
 
-def shift_p_value(observed: float, differences: np.ndarray) -> float:
-    """Two-sided p-value of a difference from its bootstrap replicates moved to the null hypothesis."""
+def shift_p_value(observed: float, differences: np.ndarray, n: int | None = None) -> float:
+    """Two-sided p-value of a difference from its bootstrap replicates moved to the null hypothesis.
+
+    With `n`, the number of items (or clusters) resampled, the p-value allows for few items as `percentile_interval`
+    does: the quantile that the count stands for is taken as one of the t distribution, sqrt((n-1)/n) as far out.
+    """
     differences = differences[np.isfinite(differences)]
     if len(differences) == 0:
         return float("nan")
     far = np.sum(np.abs(differences - observed) >= abs(observed) - 1e-12)
-    return float((far + 1) / (len(differences) + 1))
+    p = float((far + 1) / (len(differences) + 1))
+    if n is None or n < 2:
+        return p
+    return float(2 * scipy.stats.t.sf(scipy.stats.norm.isf(p / 2) * np.sqrt((n - 1) / n), n - 1))
 
 
 def approximate_randomisation(

@@ -189,6 +189,17 @@ def test_report_command_writes_and_checks(tmp_path: Path) -> None:
     assert names == {"report.html", "report.md", "report.json", "rows.parquet", "manifest.json"}
     again = CliRunner().invoke(report, [*arguments, "--check"], catch_exceptions=False)
     assert again.exit_code == 0, again.output
+    # Two manifests of one name are two files, wherever the logs lie now.
+    for name in ("pt", "sft"):
+        (tmp_path / "logs" / name).mkdir()
+        (tmp_path / "logs" / name / "manifest.json").write_text(json.dumps({"kind": name}))
+    assert CliRunner().invoke(report, arguments, catch_exceptions=False).exit_code == 0
+    again = CliRunner().invoke(report, [*arguments, "--check"], catch_exceptions=False)
+    assert again.exit_code == 0, again.output
+    (tmp_path / "logs" / "pt" / "manifest.json").write_text(json.dumps({"kind": "other"}))
+    changed = CliRunner().invoke(report, [*arguments, "--check"], catch_exceptions=False)
+    assert changed.exit_code == 1
+    assert "pt/manifest.json: content changed" in changed.output
     file = tmp_path / "out" / "report.json"
     document = json.loads(file.read_text())
     cell = next(c for c in document["sections"][0]["tables"][0]["rows"][0] if isinstance(c, dict))

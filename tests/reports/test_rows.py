@@ -227,7 +227,7 @@ def test_scores_that_are_not_numbers_are_said(tmp_path: Path) -> None:
         sim.write(log, tmp_path)
     study = load_study(str(tmp_path))
     text = next(n.text for n in study.notices if n.kind == "values")
-    assert text.startswith("medqa: accuracy is not a number (NaN) on 10 of 30 items for pt;")
+    assert text.startswith("medqa: accuracy has no value (NaN) on 10 of 30 items for pt;")
     estimate = Analysis(study, Options(resamples=200)).estimators["medqa"].estimate("accuracy/answer")
     assert estimate is not None
     assert estimate.n == 20

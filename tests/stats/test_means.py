@@ -126,3 +126,14 @@ def test_unpaired_difference_in_clusters_equals_a_clustered_regression() -> None
     assert ours.high - ours.difference == pytest.approx(sps.t.ppf(0.975, fewest - 1) * se, abs=1e-10)
     one = stats.unpaired_mean_difference([0.0, 1.0], [1.0, 0.0], clusters=(["a", "a"], ["b", "c"]))
     assert np.isnan(one.low)
+
+
+def test_a_pair_that_differs_on_every_item_of_every_cluster() -> None:
+    """Each of eight clusters counts as one coin toss: p = 2 / 2**8, and the interval is on the difference's side."""
+    labels = np.repeat(np.arange(8), 5)
+    found = stats.paired_difference(np.zeros(40), np.ones(40), labels)
+    assert found.difference == 1
+    assert found.p == pytest.approx(sps.binomtest(8, 8).pvalue)
+    assert 0.4 < found.low < found.high <= 1
+    back = stats.paired_difference(np.ones(40), np.zeros(40), labels)
+    assert (back.low, back.high, back.p) == (-found.high, -found.low, found.p)

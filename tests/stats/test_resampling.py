@@ -155,3 +155,13 @@ def test_bad_shapes_and_nothing_are_refused() -> None:
         stats.bootstrap_sums(np.ones((0, 2)), 10, np.random.default_rng(0))
     assert np.isnan(shift_p_value(1.0, np.array([np.nan])))
     assert np.isnan(stats.percentile_interval(1.0, np.ones(10), 1).low)
+
+
+def test_the_bootstraps_p_value_of_a_mean_is_that_of_the_t_test() -> None:
+    """For normal data the correction for few items turns the bootstrap's p-value into the t test's."""
+    x = np.random.default_rng(8).normal(0.45, 1, size=20)
+    zero = np.stack([np.zeros(20), np.ones(20)], axis=1)
+    found = stats.paired_bootstrap(
+        stats.mean_statistic, zero, np.stack([x, np.ones(20)], axis=1), 200_000, np.random.default_rng(9)
+    )
+    assert found.p == pytest.approx(sps.ttest_1samp(x, 0).pvalue, rel=0.1)
