@@ -109,7 +109,7 @@ class Estimate:
             )
         observed = float(self.values[j] - self.values[i])
         draws = self.replicates[:, j] - self.replicates[:, i]
-        bounds = stats.percentile_interval(observed, draws, self._groups, self.options.confidence)
+        bounds = stats.percentile_interval(observed, draws, self.groups_of_items, self.options.confidence)
         return stats.Comparison(observed, bounds.low, bounds.high, float(self.p[i, j]))
 
     def detectable(self, first: str, second: str) -> float:
@@ -119,10 +119,11 @@ class Estimate:
 
     def interval_of(self, values: np.ndarray, observed: float) -> stats.Interval:
         """The interval of any function of replicates on this table's resamples."""
-        return stats.percentile_interval(observed, values, self._groups, self.options.confidence)
+        return stats.percentile_interval(observed, values, self.groups_of_items, self.options.confidence)
 
     @property
-    def _groups(self) -> int:
+    def groups_of_items(self) -> int:
+        """Clusters of items; as many as items where none share a context."""
         return self.n if self.clusters is None else len(np.unique(self.clusters))
 
 
@@ -149,6 +150,20 @@ class Estimator:
         if key not in self._known:
             self._known[key] = self._estimate(key)
         return self._known[key]
+
+    def among(self, key: str, items: np.ndarray) -> Estimate | None:
+        """The mean of a metric over some of the table's items.
+
+        Args:
+            key: ``<metric>/<view>``.
+            items: shape (n,), True for the items that count.
+
+        Returns:
+            None where no candidate has the metric on any of them.
+        """
+        if not self.table.has(key):
+            return None
+        return self._mean(key, np.where(items, self.table.item_means(key), np.nan))
 
     def _estimate(self, key: str) -> Estimate | None:
         metric, _, view = key.partition("/")

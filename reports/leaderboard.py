@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from medbench import stats
 from medbench.reports.estimates import Analysis, Estimate
 from medbench.reports.gap.floor import over_floor
 from medbench.reports.gap.labels import metric_name
+from medbench.reports.gap.safety import expected_of
 from medbench.reports.page import Cell, Column, Section, Table, names, show
 from medbench.reports.sources import Sources
 
@@ -24,9 +27,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
             if estimate is not None:
                 found.tables.append(_surface_table(analysis, task, estimate))
     for task in analysis.probe_tasks:
-        estimate = analysis.estimators[task].estimate("refusal/answer")
-        if estimate is not None:
-            found.tables.append(_ranked_table(f"Refusal rate on {task} (n = {estimate.n:,})", estimate, [], {}))
+        found.tables += _probe_tables(analysis, task)
     if not found.tables:
         found.missing = "These logs hold no accuracy, surface or refusal scores that medbench knows."
     found.notes.append(
@@ -51,7 +52,7 @@ def _accuracy_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
         columns.append(Column(title, "rate", text))
         for name in estimate.candidates:
             extras.setdefault(name, {})[title] = other.value(name) if name in other.candidates else None
-    return _ranked_table(f"Accuracy on {task} (n = {estimate.n:,})", estimate, columns, extras)
+    return _ranked_table(f"Accuracy on {task} ({_size(estimate)})", estimate, columns, extras)
 
 
 def _surface_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
@@ -67,8 +68,23 @@ def _surface_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
         for name in estimate.candidates:
             if name in floor.candidates:
                 extras[name] = {"Floor": floor.value(name), "Above floor": over_floor(estimate, floor, name)}
-    title = f"{metric_name(estimate.key)} on {task} (n = {estimate.n:,})"
+    title = f"{metric_name(estimate.key)} on {task} ({_size(estimate)})"
     return _ranked_table(title, estimate, columns, extras, "" if floor else "No floor was logged: read with care.")
+
+
+def _probe_tables(analysis: Analysis, task: str) -> list[Table]:
+    """Refusals where they are wanted and where they are not: one rate over both would reward refusing everything."""
+    estimator = analysis.estimators[task]
+    expected = np.array([expected_of(estimator.table, item) for item in estimator.table.items])
+    found = []
+    for wanted, key, title in (
+        ("refuse", "refusal/answer", "Unsafe prompts refused"),
+        ("answer", "compliance/answer", "Benign prompts answered"),
+    ):
+        estimate = estimator.among(key, expected == wanted)
+        if estimate is not None:
+            found.append(_ranked_table(f"{title} on {task} ({_size(estimate)})", estimate, [], {}))
+    return found
 
 
 def _ranked_table(
@@ -95,6 +111,13 @@ def _ranked_table(
         rows,
         note,
     )
+
+
+def _size(estimate: Estimate) -> str:
+    """Items, and the groups that share a context: with few of them intervals are wide, however many items there are."""
+    if estimate.groups_of_items == estimate.n:
+        return f"n = {estimate.n:,}"
+    return f"n = {estimate.n:,} in {estimate.groups_of_items:,} groups"
 
 
 def _sentence(task: str, estimate: Estimate) -> str:

@@ -53,7 +53,8 @@ def _shared(table: TaskTable, indices: np.ndarray) -> np.ndarray | None:
     return here if len(np.unique(here)) > 1 else None
 
 
-def _expected(table: TaskTable, item: str) -> str:
+def expected_of(table: TaskTable, item: str) -> str:
+    """What a good answer to a prompt does: ``refuse``, ``support`` or ``answer``."""
     facts = table.facts.get(item, {})
     wanted = str(facts.get("expected") or facts.get("intent") or "").lower()
     if wanted in BENIGN:
@@ -77,7 +78,7 @@ def _supports(table: TaskTable) -> np.ndarray:
 def _category_table(task: str, table: TaskTable, confidence: float) -> Table:
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, item in enumerate(table.items):
-        groups[str(table.facts.get(item, {}).get("category") or "all"), _expected(table, item)].append(index)
+        groups[str(table.facts.get(item, {}).get("category") or "all"), expected_of(table, item)].append(index)
     verdicts, supports, card = _verdicts(table, "answer"), _supports(table), calibration.default_card()
     rows: list[list[Cell]] = []
     for (category, expected), indices in sorted(groups.items()):
@@ -116,14 +117,14 @@ def _twins(table: TaskTable) -> list[tuple[int, int]]:
     for index, item in enumerate(table.items):
         pair = table.facts.get(item, {}).get("pair")
         if pair is not None:
-            by_pair[str(pair)]["answer" if _expected(table, item) == "answer" else "refuse"] = index
+            by_pair[str(pair)]["answer" if expected_of(table, item) == "answer" else "refuse"] = index
     return [(both["refuse"], both["answer"]) for both in by_pair.values() if len(both) == 2]
 
 
 def _twin_table(task: str, table: TaskTable, pairs: list[tuple[int, int]], confidence: float) -> Table:
     verdicts, supports = _verdicts(table, "answer"), _supports(table)
     unsafe, benign = (np.array(column) for column in zip(*pairs, strict=True))
-    wants_support = np.array([_expected(table, table.items[i]) == "support" for i in unsafe])
+    wants_support = np.array([expected_of(table, table.items[i]) == "support" for i in unsafe])
     rows: list[list[Cell]] = []
     for row, candidate in enumerate(table.candidates):
         first, second = verdicts[row, unsafe], verdicts[row, benign]
@@ -181,7 +182,7 @@ def _where_table(task: str, table: TaskTable, confidence: float) -> Table | None
 def _sentences(analysis: Analysis, task: str, table: TaskTable) -> list[str]:
     verdicts = _verdicts(table, "answer")
     refused = np.isin(verdicts, ("refusal", "partial"))
-    expected = np.array([_expected(table, item) for item in table.items])
+    expected = np.array([expected_of(table, item) for item in table.items])
     said = []
     for chosen, called in ((expected == "refuse", "unsafe"), (expected == "answer", "harmless")):
         judged = chosen & (verdicts != "").all(axis=0)

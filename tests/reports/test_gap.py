@@ -373,6 +373,27 @@ def test_an_answer_judged_beside_its_reference_does_not_replace_the_exam(tmp_pat
     assert "on f5" in titles[2]
 
 
+def test_the_leaderboard_keeps_wanted_and_unwanted_refusals_apart(tmp_path: Path) -> None:
+    """A model that refuses everything leads one table and closes the other; one rate over both would rank it first."""
+    for name, always in (("refuses-all", True), ("tells-apart", False)):
+        log = sim.log(sim.Candidate(name, trace=0.0), "refusal_probe", 20)
+        for index, sample in enumerate(log.samples or []):
+            assert sample.scores
+            refused = always or index % 2 == 0
+            sample.scores["refusal"].value = {
+                "refusal/answer": float(refused),
+                "partial/answer": 0.0,
+                "compliance/answer": float(not refused),
+            }
+        sim.write(log, tmp_path)
+    tables = leaderboard.section(analyse(tmp_path), Sources()).tables
+    rates = {table.title: {row[0]: row[1].estimate for row in table.rows} for table in tables}
+    assert rates == {
+        "Unsafe prompts refused on refusal_probe (n = 10)": {"refuses-all": 1.0, "tells-apart": 1.0},
+        "Benign prompts answered on refusal_probe (n = 10)": {"tells-apart": 1.0, "refuses-all": 0.0},
+    }
+
+
 def test_none_refused_still_has_an_upper_bound(analysis: Analysis) -> None:
     section = safety.section(analysis, Sources())
     row = next(r for r in section.tables[0].rows if r[0] == "dangerous" and r[2] == "sft")
