@@ -49,9 +49,13 @@ def load_sources(location: str, audit: str | None, manifests: tuple[str, ...], n
     for root in roots:
         for path in sorted([root] if root.is_file() else root.rglob(NAME)):
             try:
-                sources.manifests[str(path)] = json.loads(path.read_text("utf-8"))
+                manifest = json.loads(path.read_text("utf-8"))
+                # A report beside the logs is no source of the next one.
+                if manifest.get("kind") == "report":
+                    continue
+                sources.manifests[str(path)] = manifest
                 sources.hashes[str(path)] = sha256_file(path)
-            except (ValueError, OSError) as error:
+            except (ValueError, AttributeError, OSError) as error:
                 notices.append(Notice("manifest", f"{path} cannot be read ({error}); its training is not shown."))
     return sources
 
