@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from medbench.errors import MedbenchError
-from medbench.manifest import sha256_file, versions
-from medbench.reports import leaderboard
+from medbench.manifest import versions
+from medbench.reports import leaderboard, provenance
 from medbench.reports.browser import Browser, browse
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap import SECTIONS, verdict
 from medbench.reports.gap.labels import common_candidates
-from medbench.reports.logs import Notice, local_path
-from medbench.reports.page import Cell, Column, Section, Table, names, plain, show
+from medbench.reports.logs import Notice
+from medbench.reports.page import Section, names, plain, show
 from medbench.reports.rows import Study, load_study
 from medbench.reports.sources import load_sources
 
@@ -79,8 +78,11 @@ def build(
     by_key = {section.key: section for section in computed}
     # The verdict comes first on the page, the leaderboard right after it.
     order = ["verdict", "leaderboard", *[key for key in by_key if key not in ("verdict", "leaderboard")]]
-    hashes = {**_log_hashes(study), **sources.hashes}
-    sections = [*[by_key[key] for key in order], _provenance(study, options, hashes, location, audit, manifests)]
+    hashes = {**provenance.log_hashes(study), **sources.hashes}
+    sections = [
+        *[by_key[key] for key in order],
+        provenance.section(study, sources, options, hashes, location, audit, manifests),
+    ]
     tell("reading items", 0, 1)
     items = browse(study, options.seed) if with_items else Browser()
     tell("reading items", 1, 1)
@@ -210,95 +212,3 @@ def _headline(
     )
     doubt = "" if loss.low > 0 else "; no loss is shown"
     return f"BLEU-4 chooses {by_surface}, accuracy {by_accuracy}{doubt}", section.findings[:2], facts
-
-
-def _log_hashes(study: Study) -> dict[str, str]:
-    paths = {run.file: local_path(run.file) for run in study.runs}
-    return {file: sha256_file(path) for file, path in paths.items() if path is not None}
-
-
-def _provenance(
-    study: Study,
-    options: Options,
-    hashes: dict[str, str],
-    location: str,
-    audit: str | None,
-    manifests: tuple[str, ...],
-) -> Section:
-    rows: list[list[Cell]] = []
-    for run in study.runs:
-        about = run.provenance["metadata"].get("medbench") or {}
-        weights = ", ".join(f"{key} {value:g}" for key, value in run.weights.items())
-        hashed = {**(about.get("hashes") or {}), "chat template": run.provenance.get("chat_template")}
-        made = ", ".join(f"{key} {str(value)[:12]}" for key, value in sorted(hashed.items()) if value)
-        rows.append(
-            [
-                run.provenance["log"],
-                run.candidate,
-                weights or str(run.provenance["model"]),
-                f"{run.task} v{run.version}",
-                run.setting_name + (f", seed {run.seed}" if run.seed is not None else ""),
-                len(run.ids),
-                len(run.unscored),
-                run.created,
-                ", ".join(f"{key} {value}" for key, value in sorted((run.provenance["packages"] or {}).items())),
-                made,
-                hashes.get(run.file, "")[:16],
-            ]
-        )
-    templates = defaultdict(set)
-    for run in study.runs:
-        templates[run.provenance.get("chat_template")].add(run.candidate)
-    known = {template: sorted(who) for template, who in templates.items() if template}
-    said = []
-    if len(known) > 1:
-        groups = "; ".join(f"{template[:12]} for {names(who)}" for template, who in known.items())
-        said.append(
-            f"The candidates were prompted by {len(known)} chat templates ({groups}): differences between them may "
-            "come from that."
-        )
-    given = [location, *(["--audit", audit] if audit else [])]
-    for path in manifests:
-        given += ["--manifests", path]
-    command = " ".join(shlex.quote(part) for part in given)
-    return Section(
-        "provenance",
-        "Provenance",
-        findings=[
-            f"Computed from {len(study.runs)} logs with {options.resamples:,} resamples and seed {options.seed}; "
-            f"`medbench report {command} --out DIR --check` recomputes every number and compares.",
-            *said,
-        ],
-        tables=[
-            Table(
-                "Logs in use",
-                [
-                    Column("Log"),
-                    Column("Candidate"),
-                    Column("Weights or model"),
-                    Column("Task"),
-                    Column("Setting"),
-                    Column("Outputs", "count"),
-                    Column("Unscored", "count"),
-                    Column("Created"),
-                    Column("Packages"),
-                    Column(
-                        "Hashes",
-                        help="of adapters (logged by the sweep) and of the chat template (by the medbench provider)",
-                    ),
-                    Column("SHA-256", help="first 16 hex digits of the log file; all are in report.json"),
-                ],
-                rows,
-            ),
-            Table(
-                "Software",
-                [Column("Package"), Column("Version")],
-                [[name, version] for name, version in versions().items()],
-            ),
-        ],
-        notes=[
-            "report.json holds every number unrounded, the ids of the samples behind each task's numbers and the "
-            "hashes of "
-            "all files read; rows.parquet holds one row per sample, metric and view."
-        ],
-    )

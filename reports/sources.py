@@ -73,6 +73,10 @@ def _load_audit(path: Path, sources: Sources) -> None:
         findings[str(record.data["item_id"])].append(dict(record.data))
     sources.findings = dict(findings)
     sources.hashes[str(file)] = sha256_file(file)
+    manifest = file.with_name(NAME)
+    if manifest.exists():
+        sources.manifests[str(manifest)] = json.loads(manifest.read_text("utf-8"))
+        sources.hashes[str(manifest)] = sha256_file(manifest)
     summary = file.with_name("summary.json")
     if summary.exists():
         sources.audit_summary = json.loads(summary.read_text("utf-8"))
