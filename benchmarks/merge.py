@@ -1,6 +1,7 @@
 """Merging two rank-16 adapters into a 0.6B-shaped bf16 model of six shards: medbench, PEFT, mergekit, and a plain copy.
 
     python benchmarks/merge.py --work /tmp/merge-bench [--rounds 3] [--mergekit /path/to/venv/bin/python]
+    python benchmarks/merge.py --work /big/disk --shape 14b --only medbench --rounds 1 --check-every 40  # 28 GB, twice
 
 Every competitor is a process of its own, from its start until its files are fsynced; the competitors take turns, and
 medians are shown with the peak memory (VmHWM). Afterwards every value of every result is compared with the sum in
@@ -21,8 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from shapes import QWEN3
 
 WEIGHTS = {"pt": 0.3, "sft": 0.7}
+# Bytes of a shard: six of the 0.6B model's.
+SHARD = {"0.6b": 210_000_000, "14b": 5_000_000_000, "tiny": 60_000}
 # The peak of this process alone: ru_maxrss would begin with that of the process it was forked from.
 _REPORT = """
 import atexit
@@ -53,7 +57,7 @@ SCRIPTS = {
             if "lora_B" in name:
                 parameter.data *= weight
         model = wrapped.merge_and_unload()
-    model.save_pretrained(OUT, max_shard_size="210MB")
+    model.save_pretrained(OUT, max_shard_size=SHARD)
     """
     + _FSYNC,
     "plain copy": "import shutil; shutil.copytree(BASE, OUT)" + textwrap.dedent(_FSYNC),
@@ -64,7 +68,7 @@ SCRIPTS = {
     config = {"merge_method": "task_arithmetic", "base_model": BASE, "dtype": "bfloat16", "models": [
         {"model": f"{BASE}+{PT}", "parameters": {"weight": 0.3}},
         {"model": f"{BASE}+{SFT}", "parameters": {"weight": 0.7}}]}
-    options = MergeOptions(lora_merge_cache=LORA_CACHE, copy_tokenizer=False, out_shard_size=210_000_000,
+    options = MergeOptions(lora_merge_cache=LORA_CACHE, copy_tokenizer=False, out_shard_size=SHARD,
                            lora_merge_dtype="bfloat16")
     run_merge(MergeConfiguration.model_validate(config), OUT, options)
     """
@@ -72,23 +76,20 @@ SCRIPTS = {
 }
 
 
-def build(work: Path) -> None:
-    """A random model of Qwen3-0.6B's shape, and two adapters on all its linear layers."""
+def build(work: Path, shape: str) -> None:
+    """A random model of one of Qwen3's shapes, and two adapters on all its linear layers."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     if (work / "sft").exists():
         return
-    config = Qwen3Config(
-        hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
-        num_key_value_heads=8, head_dim=128, vocab_size=151_936, tie_word_embeddings=True, dtype="bfloat16",
-    )  # fmt: skip
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
-    model = Qwen3ForCausalLM(config)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = Qwen3ForCausalLM(Qwen3Config(**QWEN3[shape], dtype="bfloat16"))
     torch.set_default_dtype(torch.float32)
-    model.save_pretrained(work / "base", max_shard_size="210MB")
+    model.save_pretrained(work / "base", max_shard_size=SHARD[shape])
     model.name_or_path = str(work / "base")
     for seed, name in enumerate(WEIGHTS, start=1):
         wrapped = get_peft_model(model, LoraConfig(r=16, lora_alpha=16, target_modules="all-linear"))
@@ -100,7 +101,7 @@ def build(work: Path) -> None:
         model = wrapped.unload()
 
 
-def run(name: str, python: str, work: Path) -> dict[str, Any]:
+def run(name: str, python: str, work: Path, shape: str) -> dict[str, Any]:
     """Wall time in seconds, CPU time, and peak memory in GB of one competitor's process."""
     out = work / "out" / name.replace(", ", "-").replace(" ", "-")
     shutil.rmtree(out, ignore_errors=True)
@@ -114,7 +115,7 @@ def run(name: str, python: str, work: Path) -> dict[str, Any]:
         "OUT": out,
         "LORA_CACHE": work / "lora-cache",
     }
-    header = "".join(f"{key} = {str(value)!r}\n" for key, value in names.items())
+    header = "".join(f"{key} = {str(value)!r}\n" for key, value in names.items()) + f"SHARD = {SHARD[shape]}\n"
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     begin = time.perf_counter()
     before = os.times()
@@ -129,8 +130,11 @@ def run(name: str, python: str, work: Path) -> dict[str, Any]:
     return {"wall": wall, "cpu": cpu, "memory": peak * 1024 / 1e9, "out": str(out)}
 
 
-def not_correctly_rounded(work: Path, out: Path) -> tuple[int, int, float]:
-    """Values that differ from the once-rounded sum, values compared, and the largest error in last places (ulp)."""
+def not_correctly_rounded(work: Path, out: Path, every: int) -> tuple[int, int, float]:
+    """Values that differ from the once-rounded sum, values compared, and the largest error in last places (ulp).
+
+    Of every `every`-th weight.
+    """
     import numpy as np
 
     from medbench.merging.adapters import read_adapter
@@ -140,7 +144,7 @@ def not_correctly_rounded(work: Path, out: Path) -> tuple[int, int, float]:
     adapters = {name: read_adapter(name, work / name).low_rank for name in WEIGHTS}
     wrong = values = 0
     worst = 0.0
-    for key in sorted(adapters["pt"]):
+    for key in sorted(adapters["pt"])[::every]:
         exact = base.tensors[key].read().double()
         for name, weight in WEIGHTS.items():
             update = adapters[name][key]
@@ -158,28 +162,40 @@ def not_correctly_rounded(work: Path, out: Path) -> tuple[int, int, float]:
 
 
 @click.command()
-@click.option("--work", type=click.Path(path_type=Path), required=True, help="Scratch folder, about 7 GB.")
+@click.option("--work", type=click.Path(path_type=Path), required=True, help="Scratch folder, about 7 GB (14b: 60 GB).")
 @click.option("--rounds", default=3, show_default=True)
+@click.option("--shape", type=click.Choice(list(SHARD)), default="0.6b", show_default=True)
+@click.option("--only", multiple=True, type=click.Choice(list(SCRIPTS)), help="These competitors and no others.")
+@click.option("--check-every", default=1, show_default=True, help="Compare every so-manyth weight with the exact sum.")
 @click.option("--mergekit", default=None, help="Python of an environment that has mergekit.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), default=None)
-def main(work: Path, rounds: int, mergekit: str | None, json_file: Path | None) -> None:
+def main(
+    work: Path,
+    rounds: int,
+    shape: str,
+    only: tuple[str, ...],
+    check_every: int,
+    mergekit: str | None,
+    json_file: Path | None,
+) -> None:
     """Run the benchmark."""
     work = work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    build(work)
+    build(work, shape)
     pythons = dict.fromkeys(("medbench", "PEFT, twice", "plain copy"), sys.executable)
     if mergekit:
         pythons["mergekit"] = mergekit
+    pythons = {name: python for name, python in pythons.items() if not only or name in only}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in pythons}
     for _ in range(rounds):
         for name, python in pythons.items():
-            runs[name].append(run(name, python, work))
+            runs[name].append(run(name, python, work, shape))
             last = runs[name][-1]
             click.echo(
                 f"  {name:12} {last['wall']:6.2f} s  cpu {last['cpu']:6.2f} s  {last['memory']:.2f} GB", err=True
             )
     median = {n: {k: statistics.median(r[k] for r in rs) for k in ("wall", "cpu", "memory")} for n, rs in runs.items()}
-    peft = median["PEFT, twice"]
+    peft = median.get("PEFT, twice", {"wall": float("nan"), "memory": float("nan")})
     click.echo(
         f"{'':12} {'wall s':>8} {'x PEFT':>7} {'cpu s':>8} {'peak GB':>8} {'x PEFT':>7}  not correctly rounded, worst"
     )
@@ -187,7 +203,7 @@ def main(work: Path, rounds: int, mergekit: str | None, json_file: Path | None) 
         line = f"{name:12} {result['wall']:8.2f} {result['wall'] / peft['wall']:7.2f} {result['cpu']:8.2f} "
         line += f"{result['memory']:8.2f} {result['memory'] / peft['memory']:7.2f}  "
         if name != "plain copy":
-            wrong, values, worst = not_correctly_rounded(work, Path(runs[name][0]["out"]))
+            wrong, values, worst = not_correctly_rounded(work, Path(runs[name][0]["out"]), check_every)
             line += f"{wrong:,} of {values:,} ({wrong / values:.2%}), {worst:.3f} ulp"
             result |= {"wrong": wrong, "values": values, "worst_ulp": worst}
         click.echo(line)

@@ -1,7 +1,8 @@
 """Speed of `medbench train`: side by side with a bare transformers + peft loop, and of a 14B step on a GPU.
 
-    nice -n 10 python benchmarks/train.py                 # CPU: the same packed batches, taken in turns
+    python benchmarks/train.py [--shape narrow]           # CPU: the same packed batches, taken in turns
     python benchmarks/train.py --gpu --peak-tflops 989    # Qwen3-14B's shape with random weights, 2,048 tokens a step
+    python benchmarks/train.py --gpu --device cpu --shape tiny --tokens 128    # the same code, to try it without a GPU
 
 The CPU part counts user CPU seconds, so that other work on the machine does not count; the bare loop is what one would
 write by hand: forward with labels, backward, clip, AdamW, schedule.
@@ -17,17 +18,12 @@ import time
 from typing import Any
 
 import torch
+from shapes import QWEN3
 from transformers import Qwen3Config, Qwen3ForCausalLM, TrainerCallback, get_cosine_schedule_with_warmup
 
 from medbench.trainers.loop import StageTrainer
 from medbench.trainers.model import lora_config, training_arguments
 from medbench.trainers.recipe import Recipe, load_recipe
-
-# Four of Qwen3-0.6B's layers, and a vocabulary that leaves the output layer about its share of the work (a fifth)
-LAYERS = {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 4, "num_attention_heads": 16}
-LAYERS |= {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 16384}
-QWEN3_14B = {"hidden_size": 5120, "intermediate_size": 17408, "num_hidden_layers": 40, "num_attention_heads": 40}
-QWEN3_14B |= {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936}
 
 
 class Clock(TrainerCallback):
@@ -48,13 +44,11 @@ def recipe(out: str, *overrides: str) -> Recipe:
     return load_recipe("sft", None, [*required, *overrides])[0]
 
 
-def model(shape: dict[str, int], seed: int = 0, **placed: Any) -> Qwen3ForCausalLM:
+def model(shape: str, seed: int = 0, **placed: Any) -> Qwen3ForCausalLM:
     torch.manual_seed(seed)
     with torch.device(placed.get("device", "cpu")):
         torch.set_default_dtype(placed.get("dtype", torch.float32))
-        built = Qwen3ForCausalLM(
-            Qwen3Config(**shape, tie_word_embeddings=False, attn_implementation=placed["attention"])
-        )
+        built = Qwen3ForCausalLM(Qwen3Config(**QWEN3[shape], attn_implementation=placed["attention"]))
         torch.set_default_dtype(torch.float32)
     return built
 
@@ -106,7 +100,7 @@ def tiny_tokenizer() -> Any:
     return _tokenizer((), 259)
 
 
-def compare(steps: int, rounds: int, tokens: int) -> None:
+def compare(shape: str, steps: int, rounds: int, tokens: int) -> None:
     """User CPU seconds per step of both, in turns; the ratio of the medians of their steps."""
     torch.set_num_threads(1)
     tokenizer, lengths = tiny_tokenizer(), [tokens // 4, tokens // 2, tokens // 4] * steps
@@ -114,16 +108,16 @@ def compare(steps: int, rounds: int, tokens: int) -> None:
     for turn in range(rounds):
         with tempfile.TemporaryDirectory() as out:
             settings = recipe(out, f"cutoff_len={tokens}", f"max_steps={steps}", "logging_steps=1", "save_steps=1")
-            data = samples(LAYERS["vocab_size"], lengths, turn)
+            data = samples(QWEN3[shape]["vocab_size"], lengths, turn)
             ours, theirs = Clock(lambda: os.times().user), Clock(lambda: os.times().user)
-            trainer = make_trainer(model(LAYERS, attention="sdpa"), settings, data, tokenizer, ours)
+            trainer = make_trainer(model(shape, attention="sdpa"), settings, data, tokenizer, ours)
             batches = [
                 {key: batch[key] for key in ("input_ids", "position_ids", "labels")}
                 for batch in trainer.get_train_dataloader()
             ][:steps]
             assert all(batch["input_ids"].numel() == tokens for batch in batches)
             trainer.train()
-            bare(model(LAYERS, attention="sdpa"), settings, batches, theirs)
+            bare(model(shape, attention="sdpa"), settings, batches, theirs)
         for name, clock in (("medbench train", ours), ("bare loop", theirs)):
             # the first step of each warms up the allocator
             seconds[name] += [b - a for a, b in zip(clock.times[1:], clock.times[2:], strict=False)]
@@ -133,46 +127,55 @@ def compare(steps: int, rounds: int, tokens: int) -> None:
     print(f"medbench train at {ratio:.1%} of the bare loop's speed; wanted: at least 90%")
 
 
-def gpu(steps: int, tokens: int, peak_tflops: float) -> None:
-    """Seconds, model FLOP utilisation and peak memory of a LoRA step on Qwen3-14B's shape."""
-    if not torch.cuda.is_available():
+def gpu(shape: str, device: str, steps: int, tokens: int, peak_tflops: float) -> None:
+    """Seconds, model FLOP utilisation and peak memory of a LoRA step."""
+    cuda = device == "cuda"
+    if cuda and not torch.cuda.is_available():
         raise SystemExit("no CUDA device: this part was not run")
 
     def now() -> float:
-        torch.cuda.synchronize()
+        if cuda:
+            torch.cuda.synchronize()
         return time.perf_counter()
 
     from medbench.trainers.model import attention
 
     with tempfile.TemporaryDirectory() as out:
         settings = recipe(out, f"cutoff_len={tokens}", f"max_steps={steps}", "bf16=true", "gradient_checkpointing=true")
-        built = model(QWEN3_14B, device="cuda", dtype=torch.bfloat16, attention=attention(settings, torch))
+        built = model(shape, device=device, dtype=torch.bfloat16, attention=attention(settings, torch))
         clock = Clock(now)
-        data = samples(QWEN3_14B["vocab_size"], [tokens] * steps)
+        data = samples(QWEN3[shape]["vocab_size"], [tokens] * steps)
         trainer = make_trainer(built, settings, data, tiny_tokenizer(), clock)
         trainer.train()
     step = statistics.median(b - a for a, b in zip(clock.times[2:], clock.times[3:], strict=False))
-    linear = sum(p.numel() for name, p in built.named_parameters() if p.dim() == 2 and "embed" not in name)
+    linear = sum(
+        p.numel() for name, p in built.named_parameters() if p.dim() == 2 and not ("embed" in name or "lora" in name)
+    )
     # Per token: 2 FLOPs per weight forward and 2 backward (the frozen weights get no gradient of their own), and for
     # causal attention half of 4 x length x query width per layer forward, twice that backward. Recomputation for
     # checkpointing is not counted: it is work of the implementation, not of the model (PaLM's definition of MFU).
-    width = QWEN3_14B["num_attention_heads"] * QWEN3_14B["head_dim"]
-    flops = tokens * (4 * linear + 3 * 2 * tokens * width * QWEN3_14B["num_hidden_layers"])
-    print(f"{torch.cuda.get_device_name()}, {built.config._attn_implementation}, {linear / 1e9:.1f}B linear weights")
+    sizes = QWEN3[shape]
+    width = sizes["num_attention_heads"] * sizes["head_dim"]
+    flops = tokens * (4 * linear + 3 * 2 * tokens * width * sizes["num_hidden_layers"])
+    name = torch.cuda.get_device_name() if cuda else "CPU, a trial of the code"
+    print(f"{name}, {built.config._attn_implementation}, {linear / 1e9:.3g}B linear weights")
     print(f"step of {tokens} tokens: {step:.3f} s, {tokens / step:.0f} tokens/s")
     print(f"model FLOP utilisation {flops / step / peak_tflops / 1e12:.1%} of {peak_tflops} TFLOP/s")
-    print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+    if cuda:
+        print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", action="store_true", help="the 14B-shaped step instead")
+    parser.add_argument("--shape", choices=list(QWEN3), default=None, help="wide on the CPU, 14b on a GPU")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="with --gpu: cpu to try the code")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=None, help="512 on the CPU, 2,048 on a GPU")
     parser.add_argument("--peak-tflops", type=float, default=989.0, help="dense bfloat16 peak (H100, H200 SXM: 989)")
     given = parser.parse_args()
     if given.gpu:
-        gpu(max(given.steps, 4), given.tokens or 2048, given.peak_tflops)
+        gpu(given.shape or "14b", given.device, max(given.steps, 4), given.tokens or 2048, given.peak_tflops)
     else:
-        compare(given.steps, given.rounds, given.tokens or 512)
+        compare(given.shape or "wide", given.steps, given.rounds, given.tokens or 512)
