@@ -93,6 +93,14 @@ class Batch:
         self.objects.append(value)
         self.record_start.append(len(self.texts))
 
+    def part(self, records: Sequence[int]) -> Batch:
+        """Some of the records, by their place in this batch."""
+        part = Batch(self.file, [self.numbers[r] for r in records], [self.objects[r] for r in records])
+        for r in records:
+            part.texts += self.texts[self.record_start[r] : self.record_start[r + 1]]
+            part.record_start.append(len(part.texts))
+        return part
+
     @property
     def size(self) -> int:
         """Bytes of text."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,13 @@ from medbench.errors import MedbenchError
 from medbench.items import Item
 from medbench.leakage import kernel
 from medbench.leakage.kernel import SHINGLE
-from medbench.leakage.units import character_table, compose
+from medbench.leakage.units import WORD, character_table, compose
 
-# A shingle of more targets than COMMON is not counted where it can be spared, up to the share SPARED of what is needed:
-# more, and too many unrelated records pass for candidates. Measured on benchmarks/leakage.py, counting takes less than
-# half the time for a third more candidates.
-COMMON, SPARED = 2, 0.6
+# So many of a target's shingles must come up before a record is compared with it (all that count, where there are
+# fewer): with fewer, too many unrelated records are; with more, too many shingles must be looked for. Chosen by the time
+# of benchmarks/leakage.py.
+HITS = 4
+UNITS_PER_BYTE = 2  # at most: U+FDFA stands for a phrase, 4 words in 3 bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,8 @@ class Thresholds:
     """When a signal becomes a finding; docs/leakage.md says what each means.
 
     Attributes:
-        jaccard: distinct shingles shared / in either, above which a text is a near-duplicate; at 1, equal sets count.
+        jaccard: distinct shingles shared / in either, strictly above which a text is a near-duplicate, as in the paper;
+            equal sets always count, so that 1.0 is a usable threshold.
         containment: share of the item's distinct shingles that the record holds, from which the item is embedded.
         span: units in one unbroken shared run from which a long common passage is reported.
         contained_units: fields of fewer units are not reported as embedded or spanned: they are common phrases.
@@ -47,10 +50,6 @@ class Thresholds:
             value = getattr(self, name)
             if value < least:
                 raise MedbenchError(f"{name} is a number of units and must be at least {least}, not {value}.")
-
-    def is_near_duplicate(self, jaccard: float) -> bool:
-        """Strictly above the threshold, as in the paper; equal sets always count, so that 1.0 is a usable threshold."""
-        return jaccard > self.jaccard or jaccard == 1.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,8 @@ class Tokeniser:
 
     def __init__(self, *, simplify: bool = False) -> None:
         self.table, self.pool = character_table(simplify)
+        first = self.table[:128]
+        self.ascii_table = np.where(first & 3 == WORD, first >> 2, 0).astype(np.uint64)
         self._room = 0
         self._reserve(1 << 16)
 
@@ -125,8 +126,7 @@ class Tokeniser:
         buffer = np.frombuffer(b"".join(texts), np.uint8)
         text_start = np.zeros(len(texts) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=text_start[1:])
-        # the character with the most units a byte is U+FDFA, which stands for a phrase: 4 words in 3 bytes
-        self._reserve(buffer.size * 2 + 16)
+        self._reserve(buffer.size * UNITS_PER_BYTE + 16)
         unit_start = np.empty(len(texts) + 1, np.int64)
         marked = np.zeros(len(texts), np.bool_)
         kernel.tokenise(
@@ -166,7 +166,7 @@ class Index:
         sizes: number of distinct shingles of each target.
         distinct: distinct shingles of all targets.
         least: distinct shingles of each target that a record must hold for any signal.
-        need: how many of those that are counted it must hold then.
+        enough: how many of those in the table it holds then at least.
         whole: for each target the one of two parts that it is a part of, or -1.
         unchecked: (item id, field, units) of the fields with no shingle at all.
     """
@@ -185,10 +185,10 @@ class Index:
     target_hash: np.ndarray
     target_sequence: np.ndarray
     least: np.ndarray
-    need: np.ndarray
+    enough: np.ndarray
     whole: np.ndarray
     bloom: np.ndarray
-    table: np.ndarray
+    slots: np.ndarray
     posting: np.ndarray
 
     @property
@@ -212,16 +212,19 @@ def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds,
     ids = list(items)
     targets = [t for number, (_, item) in enumerate(items.values()) for t in targets_of(item, number)]
     pairs = np.array(["+" in t.field for t in targets])
-    units, sequence, target_hash, target_start = _shingle_sets(targets, pairs, simplify)
+    units, sequence, target_hash, target_start, choose = _shingle_sets(targets, pairs, simplify)
     sizes = np.diff(target_start)
     if not sizes.any():
         raise MedbenchError(
             f"no test item has {SHINGLE} units (words or CJK characters) in a row: there is nothing to look for."
         )
-    need = _needs(sizes, units, pairs, thresholds)
     owner = np.repeat(np.arange(len(targets), dtype=np.int32), sizes)
-    counted, counted_need = _without_common(target_hash, owner, sizes, need, pairs)
-    bloom, table, posting = _table(target_hash[counted], owner[counted])
+    order = np.argsort(target_hash, kind="stable")
+    frequency, distinct = _frequency(target_hash, order, pairs[owner])
+    least, held = _needs(sizes, units, pairs, thresholds)
+    indexed, enough = _indexed(choose, frequency, sizes, units, pairs, least, held, thresholds)
+    chosen = order[indexed[order]]
+    bloom, slots, posting = _table(target_hash[chosen], owner[chosen])
     return Index(
         items=[item for _, item in items.values()],
         ids=ids,
@@ -232,44 +235,52 @@ def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds,
         units=units,
         sizes=sizes,
         unchecked=[(ids[targets[k].item], targets[k].field, int(units[k])) for k in np.flatnonzero(sizes == 0)],
-        distinct=int(np.unique(target_hash).size),
+        distinct=distinct,
         target_start=target_start,
         target_hash=target_hash,
         target_sequence=sequence,
-        least=need,
-        need=counted_need,
+        least=least,
+        enough=enough,
         whole=_wholes(pairs),
         bloom=bloom,
-        table=table,
+        slots=slots,
         posting=posting,
     )
 
 
 def _shingle_sets(
     targets: Sequence[Target], pairs: np.ndarray, simplify: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Callable[..., None]]:
     """Of each target: its number of units, the hash of its sequence of units, and its sorted set of shingles.
 
     Returns:
-        ``units``, ``sequence`` of shape (targets,); ``target_hash``, ``target_start`` as `kernel.compare` has them.
+        ``units``, ``sequence`` of shape (targets,); ``target_hash``, ``target_start`` as `kernel.compare` has them;
+        and `kernel.choose` over the texts of the targets.
     """
-    tokenise = Tokeniser(simplify=simplify)
-    units, sequence = np.zeros(len(targets), np.int64), np.zeros(len(targets), np.uint64)
-    sets: list[np.ndarray] = []
-    for number, target in enumerate(targets):
-        if pairs[number]:
-            units[number] = units[number - 2] + units[number - 1]
-            sets.append(np.union1d(sets[-2], sets[-1]))
-            continue
-        tokens = tokenise([text.encode("utf-8", "replace") for text in target.texts])
-        units[number] = tokens.unit_start[-1]
-        if len(target.texts) == 1:
-            sequence[number] = kernel.sequence_hash(tokens.unit_hash[: units[number]])
-        hashes, start = np.empty(units[number], np.uint64), np.empty_like(tokens.unit_start)
-        kernel.shingles(tokens.unit_hash, tokens.unit_start, hashes, start)
-        sets.append(np.unique(hashes[: start[-1]]))
-    target_start = np.concatenate([[0], np.cumsum([len(one) for one in sets])])
-    return units, sequence, np.concatenate(sets), target_start
+    single = np.flatnonzero(~pairs)
+    texts = [text.encode("utf-8", "replace") for k in single.tolist() for text in targets[k].texts]
+    tokens = Tokeniser(simplify=simplify)(texts)
+    hashes, shingle_start = kernel.all_shingles(tokens.unit_hash, tokens.unit_start)
+    # a target owns some texts in a row; a field of two parts follows them, and owns the texts of both
+    first, beyond = np.zeros(len(targets), np.int64), np.zeros(len(targets), np.int64)
+    beyond[single] = np.cumsum([len(targets[k].texts) for k in single.tolist()])
+    first[single] = beyond[single] - [len(targets[k].texts) for k in single.tolist()]
+    wholes = np.flatnonzero(pairs)
+    first[wholes], beyond[wholes] = first[wholes - 2], beyond[wholes - 1]
+    begin, end = shingle_start[first], shingle_start[beyond]
+    target_hash, target_start = np.empty(int((end - begin).sum()), np.uint64), np.empty(len(targets) + 1, np.int64)
+    kernel.shingle_sets(hashes, begin, end, target_hash, target_start)
+    sequence = np.zeros(len(targets), np.uint64)
+    for k in single.tolist():
+        if len(targets[k].texts) == 1:
+            text = slice(*tokens.unit_start[first[k] : first[k] + 2].tolist())
+            sequence[k] = kernel.sequence_hash(tokens.unit_hash[text])
+    target_hash = target_hash[: target_start[-1]]
+    choose = functools.partial(
+        kernel.choose,
+        *(tokens.unit_hash, tokens.unit_start, hashes, shingle_start, first, beyond, target_hash, target_start),
+    )
+    return tokens.unit_start[beyond] - tokens.unit_start[first], sequence, target_hash, target_start, choose
 
 
 def _wholes(pairs: np.ndarray) -> np.ndarray:
@@ -279,71 +290,111 @@ def _wholes(pairs: np.ndarray) -> np.ndarray:
     return whole
 
 
-def _needs(sizes: np.ndarray, units: np.ndarray, pairs: np.ndarray, thresholds: Thresholds) -> np.ndarray:
-    """Distinct shared shingles of each target below which no signal can fire, so that counting alone may reject.
+def _frequency(target_hash: np.ndarray, order: np.ndarray, in_pairs: np.ndarray) -> tuple[np.ndarray, int]:
+    """Of each target's shingles, how many targets have it, fields of two parts not counted; how many differ."""
+    ordered = target_hash[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    counts = np.add.reduceat((~in_pairs[order]).astype(np.int32), starts)
+    frequency = np.empty(len(order), np.int32)
+    frequency[order] = np.repeat(counts, np.diff(np.append(starts, len(order))))
+    return frequency, len(starts)
+
+
+def _needs(
+    sizes: np.ndarray, units: np.ndarray, pairs: np.ndarray, thresholds: Thresholds
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct shared shingles of each target below which no signal can fire, and below which none but `span` can.
 
     |A and B| / |A or B| <= |A and B| / |A|, and a run of n units holds n - 4 shingles. Fields of two parts are not
     counted themselves: where a record holds a share t of the whole, it holds a share t of one part (of the second, a
     share of what the first does not have), and with a part the whole is compared.
     """
-    need = np.array([_need(int(s), int(n), thresholds) for s, n in zip(sizes, units, strict=True)], np.int64)
+    reached, none = np.zeros((2, len(sizes)), np.int64), sizes == 0
+    # one less than the product, because it is rounded
+    for row, limit in enumerate((thresholds.jaccard, thresholds.containment)):
+        reached[row] = np.maximum(0, (limit * sizes).astype(np.int64) - 1)
+    for _ in range(3):
+        near_duplicate, contained = reached / np.where(none, 1, sizes)
+        reached[0] += ~((near_duplicate > thresholds.jaccard) | (near_duplicate == 1.0)) & ~none
+        reached[1] += ~(contained >= thresholds.containment) & ~none
+    held = np.where(units < thresholds.contained_units, reached[0], np.maximum(1, reached.min(axis=0)))
     share = min(thresholds.jaccard, thresholds.containment)
     wholes = np.flatnonzero(pairs)
     firsts, seconds = wholes - 2, wholes - 1
     own = sizes[wholes] - sizes[firsts]
-    need[firsts] = np.minimum(need[firsts], np.maximum(1, np.floor(share * sizes[firsts])))
-    lowered = np.minimum(need[seconds], np.maximum(1, np.floor(share * own)))
-    need[seconds] = np.where(own > 0, lowered, need[seconds])
-    return need.astype(np.int32)
+    held[firsts] = np.minimum(held[firsts], np.maximum(1, np.floor(share * sizes[firsts])))
+    lowered = np.minimum(held[seconds], np.maximum(1, np.floor(share * own)))
+    held[seconds] = np.where(own > 0, lowered, held[seconds])
+    held = np.where(none, 2**31 - 1, held)
+    spans = _spanned(units, thresholds)
+    return np.where(spans, np.minimum(held, thresholds.span - SHINGLE + 1), held).astype(np.int32), held
 
 
-def _need(size: int, units: int, thresholds: Thresholds) -> int:
-    if not size:
-        return 2**31 - 1
-    # one less than the product, because it is rounded
-    near_duplicate = next(
-        k for k in range(max(0, int(thresholds.jaccard * size) - 1), size + 1) if thresholds.is_near_duplicate(k / size)
-    )
-    if units < thresholds.contained_units:
-        return near_duplicate
-    contained = next(
-        k for k in range(max(0, int(thresholds.containment * size) - 1), size + 1) if k / size >= thresholds.containment
-    )
-    span = thresholds.span - SHINGLE + 1 if units >= thresholds.span else size
-    return max(1, min(near_duplicate, contained, span))
+def _spanned(units: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    """Which targets are long enough for the signal `span`."""
+    return units >= max(thresholds.span, thresholds.contained_units)
 
 
-def _without_common(
-    target_hash: np.ndarray, owner: np.ndarray, sizes: np.ndarray, need: np.ndarray, pairs: np.ndarray
+def _indexed(
+    choose: Callable[..., None],
+    frequency: np.ndarray,
+    sizes: np.ndarray,
+    units: np.ndarray,
+    pairs: np.ndarray,
+    least: np.ndarray,
+    held: np.ndarray,
+    thresholds: Thresholds,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which shingles of which target to count, and how many of those are needed.
+    """Which shingles of which target to enter in the table, and how many of those a record must hold.
 
-    Phrases that many items share ("which of the following is the most") would cost a step for each item wherever they
-    occur. A record that holds `need` of a target's shingles holds at least `need - d` of those that are left when d are
-    not counted, so some may be dropped without missing anything: the comparison that follows counts all.
+    Few will do, and nothing is missed, because the comparison that follows counts all:
+
+    - A record that holds m of a target's n shingles holds at least h of any n - m + h of them.
+    - A run of `span` units holds some of the shingles that stand at regular distances in the target (`_spacing`).
+
+    Of those that may be left out, the ones that many items share are: phrases like "which of the following is the most"
+    would cost a step for each item wherever they occur.
     """
-    single = ~pairs[owner]
-    _, inverse, frequency = np.unique(target_hash[single], return_inverse=True, return_counts=True)
-    common = np.zeros(len(target_hash), np.int64)
-    common[single] = frequency[inverse]
-    order = np.lexsort((-common, owner))  # each target's shingles, the most common first
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    dropped = (common > COMMON) & (rank < (need[owner] * SPARED).astype(np.int64))
-    return single & ~dropped, need - np.bincount(owner[dropped], minlength=len(sizes)).astype(np.int32)
+    enough = np.minimum(least, HITS)
+    spaced = np.where(_spanned(units, thresholds), _spacing(thresholds.span - SHINGLE + 1), 0)
+    indexed = np.zeros(len(frequency), np.bool_)
+    choose(frequency, np.where(pairs | (sizes == 0), 0, sizes - held + enough), spaced, indexed)
+    return indexed, enough.astype(np.uint8)
+
+
+def _spacing(run: int) -> int:
+    """Of a target, one shingle in how many must be looked for, so that a shared run of so many holds enough of them.
+
+    A run of shingles that are all the target's follows the target's order, except that after a four-gram which the
+    target repeats it may go on elsewhere. Where every shingle that begins with such a four-gram is looked for, a run
+    with j breaks meets j of them. Each of its j + 1 pieces has at most d - 1 shingles before its first full group of d,
+    and d - 1 after its last.
+    """
+    enough = min(run, HITS)
+    fitting = [
+        d for d in range(2, run + 1) if all(j - (((j + 1) * 2 * (d - 1) - run) // d) >= enough for j in range(enough))
+    ]
+    return max(fitting, default=1)
 
 
 def _table(hashes: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The bitmap filter, the hash table and the postings of (shingle, target) pairs."""
-    order = np.argsort(hashes, kind="stable")
-    distinct, number = np.unique(hashes, return_counts=True)
-    start = np.concatenate([[0], np.cumsum(number)])
-    # Some 6 bits a shingle: 1 MB for the benchmark's 12,000 items. A filter that lets fewer pass no longer fits the
-    # processor's second-level cache, and is slower (measured from 0.13 to 4.2 MB).
-    bloom = np.zeros(1 << max(6, round(np.log2(len(distinct) / 10))), np.uint64)
-    table = np.zeros((1 << int(np.ceil(np.log2(len(distinct) / 0.7 + 1))), 2), np.uint64)  # at most 70 % full
-    kernel.fill_table(distinct, start, bloom, table)
-    return bloom, table, owner[order]
+    """The bitmap filter, the hash table and the postings of (shingle, target) pairs, ordered by shingle."""
+    if len(hashes) >= 1 << kernel.POSTING_BITS:
+        raise MedbenchError(
+            f"the test items have {len(hashes):,} shingles to look for, and an audit holds at most "
+            f"{(1 << kernel.POSTING_BITS) - 1:,}; audit them in several runs."
+        )
+    keys = hashes >> np.uint64(kernel.POSTING_BITS)
+    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    keys, posting = keys[first], owner.copy()
+    last = np.append(first[1:], len(owner)) - 1
+    posting[last] = ~posting[last]
+    # Some 6 bits a shingle. A filter that lets fewer pass no longer fits the processor's second-level cache, and is
+    # slower.
+    bloom = np.zeros(1 << max(6, round(np.log2(len(keys) / 10))), np.uint64)
+    slots = np.zeros(1 << int(np.ceil(np.log2(len(keys) / 0.7 + 1))), np.uint64)  # at most 70 % full
+    kernel.fill_table(keys, first, hashes, bloom, slots)
+    return bloom, slots, posting
 
 
 def describe(index: Index) -> dict[str, object]:

@@ -20,9 +20,15 @@ _SEED = np.uint64(0x9E3779B97F4A7C15)
 _CHARACTER = np.uint64(0xD6E8FEB86659FD93)  # odd, so that each step of a word's hash is invertible
 _MIX = np.uint64(0xC2B2AE3D27D4EB4F)
 _ROLL = np.uint64(0x100000001B3 | 0xA5A5 << 44)
-_ROLL5 = np.uint64(pow(int(_ROLL), SHINGLE, 1 << 64))
-_1, _6, _12, _24, _29, _32, _58, _63 = (np.uint64(n) for n in (1, 6, 12, 24, 29, 32, 58, 63))
-_NUMBER = np.uint64((1 << 24) - 1)
+_ROLL4, _ROLL5 = (np.uint64(pow(int(_ROLL), n, 1 << 64)) for n in (SHINGLE - 1, SHINGLE))
+_0, _1, _2, _3, _4, _6, _7, _12, _15, _18 = (np.uint64(n) for n in (0, 1, 2, 3, 4, 6, 7, 12, 15, 18))
+_29, _31, _32, _58, _63 = (np.uint64(n) for n in (29, 31, 32, 58, 63))
+_STOP = np.uint64(1 << 32)  # in an ASCII table: characters at which reading stops
+# The hash table keeps 36 bits of a shingle's hash beside 28 bits for where its postings begin. Two shingles that agree
+# in those are one to it, which costs a comparison and nothing else: what it proposes is compared in full.
+POSTING_BITS = 28
+_POSTING_BITS, _POSTING_MASK = np.uint64(POSTING_BITS), np.uint64((1 << POSTING_BITS) - 1)
+_KEY_SHIFT = np.uint64(POSTING_BITS)
 
 
 @njit(inline="always")
@@ -143,99 +149,24 @@ def shingles(unit_hash, unit_start, shingle_hash, shingle_start):
 
 
 @njit(nogil=True, cache=True)
-def fill_table(hashes, posting_start, bloom, table):
-    """Enter distinct shingle hashes into the hash table, and two bits of each into the bitmap filter.
-
-    A row of the table is a hash and its postings, begin << 24 | number, beside each other in one cache line.
-    """
-    shift = np.uint64(64 - int(np.log2(bloom.size)))
-    mask = np.uint64(table.shape[0] - 1)
-    for k in range(hashes.size):
-        h = hashes[k]
-        bloom[h >> shift] |= (_1 << (h & _63)) | (_1 << ((h >> _6) & _63))
-        slot = (h >> _12) & mask
-        while table[slot, 1]:
-            slot = (slot + _1) & mask
-        table[slot, 0] = h
-        table[slot, 1] = np.uint64(posting_start[k] << 24 | (posting_start[k + 1] - posting_start[k]))
-
-
-@njit(nogil=True, cache=True)
-def scan(
-    unit_hash, unit_start, record_start,
-    bloom, table, posting, tally, epoch,
-    record_shingles,
-):  # fmt: skip
-    """Targets of which a record holds at least ``need`` shingles, those that it repeats counted each time.
+def fill_table(keys, first_posting, hashes, bloom, slots):
+    """Enter shingles into the hash table, and two bits of each into the bitmap filter.
 
     Args:
-        unit_hash, unit_start: from `tokenise`.
-        record_start: int64 (records + 1,), in texts.
-        bloom, table: from `fill_table`.
-        posting: targets, those of one shingle together.
-        tally: int64 (targets, 2): epoch << 28 | count, and ``need``. Kept between calls: a count belongs to the record
-            whose epoch it carries, so nothing is cleared.
-        epoch: the number of records scanned into this scratch space before, plus one.
-        record_shingles: int64 (records,): filled with each record's number of shingles.
-
-    Returns:
-        int64 array of shape (candidates, 2): record, target; ordered by record.
+        keys: uint64, distinct: what the hash table keeps of a shingle's hash (`key_of`).
+        first_posting: int64: where each key's postings begin.
+        hashes: uint64: the shingles themselves, for the filter.
+        bloom, slots: zeros of a power of two of words; a slot is a key << POSTING_BITS | first posting + 1, or 0.
     """
     shift = np.uint64(64 - int(np.log2(bloom.size)))
-    mask = np.uint64(table.shape[0] - 1)
-    found = np.empty((256, 2), np.int64)
-    n_found = 0
-    longest = 0
-    for r in range(record_start.size - 1):
-        longest = max(longest, unit_start[record_start[r + 1]] - unit_start[record_start[r]])
-    passed = np.empty(longest + 1, np.uint64)
-    for r in range(record_start.size - 1):
-        n_passed = 0
-        n_shingles = 0
-        for s in range(record_start[r], record_start[r + 1]):
-            first = unit_start[s]
-            h = np.uint64(0)
-            for i in range(first, min(first + SHINGLE - 1, unit_start[s + 1])):
-                h = h * _ROLL + unit_hash[i]
-            for i in range(first + SHINGLE - 1, unit_start[s + 1]):
-                h = h * _ROLL + unit_hash[i]
-                if i >= first + SHINGLE:
-                    h -= unit_hash[i - SHINGLE] * _ROLL5
-                # written always and kept if it passes: no branch for the processor to guess wrong
-                bits = bloom[h >> shift]
-                passed[n_passed] = h
-                n_passed += np.int64((bits >> (h & _63)) & (bits >> ((h >> _6) & _63)) & _1)
-            n_shingles += max(0, unit_start[s + 1] - first - SHINGLE + 1)
-        for j in range(n_passed):
-            h = passed[j]
-            slot = (h >> _12) & mask
-            while table[slot, 1] and table[slot, 0] != h:
-                slot = (slot + _1) & mask
-            where = table[slot, 1]
-            first_posting = np.int64(where >> _24)
-            for p in range(first_posting, first_posting + np.int64(where & _NUMBER)):
-                t = posting[p]
-                counted = max(tally[t, 0], epoch << 28) + 1
-                tally[t, 0] = counted
-                if counted - (epoch << 28) == tally[t, 1]:
-                    if n_found == found.shape[0]:
-                        larger = np.empty((2 * n_found, 2), np.int64)
-                        larger[:n_found] = found
-                        found = larger
-                    found[n_found, 0], found[n_found, 1] = r, t
-                    n_found += 1
-        record_shingles[r] = n_shingles
-        epoch += 1
-    return found[:n_found]
-
-
-@njit(nogil=True, cache=True)
-def _distinct(hashes):
-    ordered = np.sort(hashes)
-    n = min(1, ordered.size)
-    for i in range(1, ordered.size):
-        n += ordered[i] != ordered[i - 1]
-    return n
+    mask = np.uint64(slots.size - 1)
+    for h in hashes:
+        bloom[h >> shift] |= (_1 << (h & _63)) | (_1 << ((h >> _6) & _63))
+    for k in range(keys.size):
+        slot = keys[k] & mask
+        while slots[slot]:
+            slot = (slot + _1) & mask
+        slots[slot] = keys[k] << _POSTING_BITS | np.uint64(first_posting[k] + 1)
 
 
 @njit(nogil=True, cache=True)
@@ -260,6 +191,226 @@ def _elements(hashes, target, element):
 
 
 @njit(nogil=True, cache=True)
+def _put(code, table, pool, raw, n, h, inside):
+    """One character of a text: the new `n`, `h` and `inside` of `_read`, and whether it is a combining mark."""
+    entry = table[code]
+    kind = entry & 3
+    if kind == SINGLE or entry == SEPARATOR:
+        raw[n] = h
+        n += inside
+        raw[n] = (_SEED ^ np.uint64(entry >> 2)) * _CHARACTER
+        n += np.uint64(kind == SINGLE)
+        return n, _SEED, _0, False
+    if kind == WORD:
+        return n, (h ^ np.uint64(entry >> 2)) * _CHARACTER, _1, False
+    if kind == EXPANSION:
+        first = entry >> 2
+        for k in range(first + 1, first + 1 + pool[first]):
+            part = pool[k]
+            if part & 3 == WORD:
+                h = (h ^ np.uint64(part >> 2)) * _CHARACTER
+                inside = _1
+            elif part != SKIP:
+                raw[n] = h
+                n += inside
+                raw[n] = (_SEED ^ np.uint64(part >> 2)) * _CHARACTER
+                n += np.uint64(part & 3 == SINGLE)
+                h = _SEED
+                inside = _0
+    return n, h, inside, entry == COMBINING
+
+
+@njit(nogil=True, cache=True)
+def _read(buffer, i, end, ascii_table, table, pool, raw, n, h, inside):
+    """Hashes of units into `raw`, not yet finished, from byte `i` up to a byte that `ascii_table` stops at, or `end`.
+
+    As `tokenise`, without offsets, and it also stops at what is not UTF-8. A unit is written at every character and kept
+    where it ends: words are short, and a branch at each end would be guessed wrong.
+
+    Args:
+        n: units in `raw` so far.
+        h, inside: the hash of the word begun, and 1 inside a word.
+
+    Returns:
+        Where it stopped, `n`, `h`, `inside`, and whether a combining mark came up.
+    """
+    marked = False
+    while i < end:
+        byte = buffer[i]
+        if byte < 0x80:
+            folded = ascii_table[byte]
+            if folded >= _STOP:
+                break
+            word = np.uint64(folded != 0)
+            raw[n] = h
+            n += inside & ~word
+            h = (h ^ folded) * _CHARACTER if folded != 0 else _SEED
+            inside = word
+            i += _1
+            continue
+        code, width = _decode(buffer, i, end)
+        if width == 0:
+            break
+        i += width
+        n, h, inside, mark = _put(code, table, pool, raw, n, h, inside)
+        marked |= mark
+    return i, n, h, inside, marked
+
+
+@njit(nogil=True, cache=True)
+def _decode(buffer, i, end):
+    """The character that begins at byte `i` >= 0x80 of UTF-8, and its bytes; 0 bytes where there is none."""
+    byte = np.uint64(buffer[i])
+    if byte < 0xE0:
+        if byte < 0xC2 or i + _1 >= end or buffer[i + _1] & 0xC0 != 0x80:
+            return _0, _0
+        return (byte & _31) << _6 | (np.uint64(buffer[i + _1]) & _63), _2
+    if byte < 0xF0:
+        if i + _2 >= end or buffer[i + _1] & 0xC0 != 0x80 or buffer[i + _2] & 0xC0 != 0x80:
+            return _0, _0
+        code = (byte & _15) << _12 | (np.uint64(buffer[i + _1]) & _63) << _6 | (np.uint64(buffer[i + _2]) & _63)
+        if code < 0x800 or (code >= 0xD800 and code < 0xE000):
+            return _0, _0
+        return code, _3
+    if i + _3 >= end or buffer[i + _1] & 0xC0 != 0x80 or buffer[i + _2] & 0xC0 != 0x80 or buffer[i + _3] & 0xC0 != 0x80:
+        return _0, _0
+    code = (
+        (byte & _7) << _18
+        | (np.uint64(buffer[i + _1]) & _63) << _12
+        | (np.uint64(buffer[i + _2]) & _63) << _6
+        | (np.uint64(buffer[i + _3]) & _63)
+    )
+    if byte > 0xF4 or code < 0x10000 or code > 0x10FFFF:
+        return _0, _0
+    return code, _4
+
+
+@njit(nogil=True, cache=True)
+def _roll(raw, n_raw, bloom, every, n, passed, n_passed):
+    """Append the hashes of one text's shingles to `every`, and those that the filter lets through to `passed`."""
+    shift = np.uint64(64 - int(np.log2(bloom.size)))
+    h = w0 = w1 = w2 = w3 = w4 = _0
+    for i in range(n_raw):
+        w4, w3, w2, w1, w0 = w3, w2, w1, w0, _finish(raw[i])
+        h = h * _ROLL + w0
+        if i >= SHINGLE - 1:
+            every[n] = h
+            n += 1
+            # written always and kept if it passes: no branch to guess wrong
+            bits = bloom[h >> shift]
+            passed[n_passed] = h
+            n_passed += np.int64((bits >> (h & _63)) & (bits >> ((h >> _6) & _63)) & _1)
+            h -= w4 * _ROLL4
+    return n, n_passed
+
+
+@njit(nogil=True, cache=True)
+def _sift_record(
+    r, every, passed, home, element,
+    slots, posting, enough, tally, now, target_start, target_hash, least,
+    found, n_found,
+):  # fmt: skip
+    """Append to `found` the targets of which a record holds `least` shingles; `found`, grown if need be, and its length.
+
+    Args:
+        every: the record's shingles.
+        passed: those that the filter let through; overwritten.
+        now: the record's epoch << 8.
+    """
+    mask = np.uint64(slots.size - 1)
+    # in stages: loads that wait for nothing but memory wait together
+    for j in range(passed.size):
+        home[j] = slots[(passed[j] >> _KEY_SHIFT) & mask]
+    n = 0
+    for j in range(passed.size):
+        passed[n], home[n] = passed[j], home[j]
+        n += home[j] != 0
+    before = n_found
+    for j in range(n):
+        key = passed[j] >> _KEY_SHIFT
+        where = home[j]
+        slot = key & mask
+        while where and where >> _POSTING_BITS != key:
+            slot = (slot + _1) & mask
+            where = slots[slot]
+        if not where:
+            continue
+        p = np.int64(where & _POSTING_MASK) - 1
+        last = False
+        while not last:
+            t = posting[p]
+            last = t < 0
+            t = ~t if last else t
+            p += 1
+            count = (tally[t] & np.uint32(255)) + 1 if tally[t] >= now else 1
+            if count > enough[t]:
+                continue
+            tally[t] = now | np.uint32(count)
+            if count == enough[t]:
+                if n_found == found.shape[0]:
+                    larger = np.empty((2 * n_found, 2), np.int64)
+                    larger[:n_found] = found
+                    found = larger
+                found[n_found, 0], found[n_found, 1] = r, t
+                n_found += 1
+    kept = before
+    for k in range(before, n_found):
+        t = found[k, 1]
+        if _elements(every, target_hash[target_start[t] : target_start[t + 1]], element) >= least[t]:
+            found[kept] = found[k]
+            kept += 1
+    return found, kept
+
+
+@njit(nogil=True, cache=True)
+def sift(
+    buffer, text_start, record_start, ascii_table, table, pool,
+    bloom, slots, posting, enough, target_start, target_hash, least, tally, epoch, scratch,
+    record_shingles, marked,
+):  # fmt: skip
+    """Targets of which a record holds at least ``least`` distinct shingles.
+
+    Args:
+        buffer: uint8, valid UTF-8.
+        text_start, record_start: int64, see above.
+        ascii_table: uint64 (128,): what each ASCII character becomes in a word, 0 where it separates.
+        table, pool: from `units.character_table`.
+        bloom, slots: from `fill_table`.
+        posting: int32: targets, those of one key together, the last of them as ``~target``.
+        enough: uint8 (targets,), at least 1: the number of shingles in the table that must come up first.
+        target_start, target_hash, least: as in `compare`.
+        tally: uint32 (targets,): epoch << 8 | count. Kept between calls: a count belongs to the record whose epoch it
+            carries, so nothing is cleared.
+        epoch: the number of records scanned into this tally before, plus one; at most 2**24 less the records here.
+        scratch: uint64 (5, n): space for the units of the longest record.
+        record_shingles: int64 (records,): filled with each record's number of shingles.
+        marked: bool (records,): set where a text holds combining marks: compose it first (`units.compose`), what is
+            found here does not count.
+
+    Returns:
+        int64 array of shape (candidates, 2): record, target; ordered by record.
+    """
+    raw, every, passed, home, element = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4].view(np.int64)
+    found = np.empty((256, 2), np.int64)
+    n_found = 0
+    for r in range(record_start.size - 1):
+        n = n_passed = 0
+        for s in range(record_start[r], record_start[r + 1]):
+            begin, end = np.uint64(text_start[s]), np.uint64(text_start[s + 1])
+            _, units, h, inside, mark = _read(buffer, begin, end, ascii_table, table, pool, raw, _0, _SEED, _0)
+            raw[units] = h
+            marked[r] |= mark
+            n, n_passed = _roll(raw, np.int64(units + inside), bloom, every, n, passed, n_passed)
+        record_shingles[r] = n
+        now = np.uint32(epoch + r) << np.uint32(8)
+        found, n_found = _sift_record(
+            r, every[:n], passed[:n_passed], home, element,
+            slots, posting, enough, tally, now, target_start, target_hash, least, found, n_found,
+        )  # fmt: skip
+    return found[:n_found]
+
+
+@njit(nogil=True, cache=True)
 def sequence_hash(unit_hash):
     """One hash of a whole sequence of units."""
     h = np.uint64(unit_hash.size)
@@ -269,44 +420,145 @@ def sequence_hash(unit_hash):
     return h
 
 
+@njit(nogil=True, cache=True)
+def shingle_sets(shingle_hash, begin, end, out, out_start):
+    """Sorted distinct shingles of ``shingle_hash[begin[t]:end[t]]``: ``out[out_start[t]:out_start[t + 1]]``."""
+    n = 0
+    for t in range(begin.size):
+        out_start[t] = n
+        ordered = np.sort(shingle_hash[begin[t] : end[t]])
+        for i in range(ordered.size):
+            if i == 0 or ordered[i] != ordered[i - 1]:
+                out[n] = ordered[i]
+                n += 1
+    out_start[begin.size] = n
+
+
+@njit(nogil=True, cache=True)
+def choose(
+    unit_hash, unit_start, shingle_hash, shingle_start, first_text, beyond_text,
+    target_hash, target_start, frequency, number, spaced, chosen,
+):  # fmt: skip
+    """Mark in `chosen` the shingles of each target to look for; those are the rare ones where there is a choice.
+
+    Args:
+        unit_hash, unit_start: the texts of the test side, from `tokenise`.
+        shingle_hash, shingle_start: their shingles.
+        first_text, beyond_text: the texts of each target.
+        target_hash, target_start: its sorted distinct shingles.
+        frequency: of each of those, the number of targets that have it.
+        number: how many to mark at least; 0 leaves the target out.
+        spaced: where not 0, one of every so many in a row is marked, and every one that begins with a four-gram that
+            the target repeats.
+        chosen: bool, as long as `target_hash`, all False.
+    """
+    for t in range(target_start.size - 1):
+        begin, end = target_start[t], target_start[t + 1]
+        own = target_hash[begin:end]
+        wanted = min(number[t], end - begin)
+        if wanted > 0 and spaced[t] > 0:
+            units = unit_start[beyond_text[t]] - unit_start[first_text[t]]
+            fours = np.empty(units, np.uint64)
+            n = 0
+            for s in range(first_text[t], beyond_text[t]):
+                for i in range(unit_start[s], unit_start[s + 1] - SHINGLE + 2):
+                    fours[n] = sequence_hash(unit_hash[i : i + SHINGLE - 1])
+                    n += 1
+            ordered = np.sort(fours[:n])
+            for s in range(first_text[t], beyond_text[t]):
+                for a in range(shingle_start[s], shingle_start[s + 1]):
+                    i = unit_start[s] + a - shingle_start[s]
+                    four = sequence_hash(unit_hash[i : i + SHINGLE - 1])
+                    at = np.searchsorted(ordered, four)
+                    if at + 1 < n and ordered[at + 1] == four:
+                        chosen[begin + np.searchsorted(own, shingle_hash[a])] = True
+                for a in range(shingle_start[s], shingle_start[s + 1], spaced[t]):
+                    best = -1
+                    for i in range(a, min(a + spaced[t], shingle_start[s + 1])):
+                        k = begin + np.searchsorted(own, shingle_hash[i])
+                        if best < 0 or frequency[k] < frequency[best]:
+                            best = k
+                    chosen[best] = True
+        left = wanted - chosen[begin:end].sum()
+        if left <= 0:
+            continue
+        for k in np.argsort(frequency[begin:end], kind="mergesort"):
+            if left > 0 and not chosen[begin + k]:
+                chosen[begin + k] = True
+                left -= 1
+
+
+@njit(nogil=True, cache=True)
+def _distinct(hashes, most):
+    """How many hashes differ; some number above `most` where more do."""
+    size = 1
+    while size < 2 * (min(most, hashes.size) + 1):
+        size *= 2
+    mask = np.uint64(size - 1)
+    table = np.zeros(size, np.uint64)
+    n = has_zero = 0
+    for h in hashes:
+        if h == 0:
+            has_zero = 1
+            continue
+        slot = (h >> _32) & mask
+        while table[slot] and table[slot] != h:
+            slot = (slot + _1) & mask
+        if not table[slot]:
+            table[slot] = h
+            n += 1
+            if n > most:
+                break
+    return n + has_zero
+
+
+@njit(nogil=True, cache=True)
+def _jaccard(hashes, shared, size, threshold):
+    """Shared / distinct in either, of hashes and a set of `size`; 0 where that is below the threshold."""
+    # shared / (size + d - shared) >= threshold; one more, because the bound is rounded
+    most = np.int64(shared / threshold) + shared - size + 1
+    if most < shared:
+        return 0.0
+    distinct = _distinct(hashes, most)
+    return shared / (size + distinct - shared) if distinct <= most else 0.0
+
+
 # Columns of what `compare` returns per candidate.
-SHARED, RECORD_DISTINCT, BEST_TEXT, BEST_SHARED, BEST_DISTINCT, EXACT_TEXT = 0, 1, 2, 3, 4, 5
-SPAN_TEXT, SPAN_BEGIN, SPAN_UNITS, CLUSTER_TEXT, CLUSTER_BEGIN, CLUSTER_END = 6, 7, 8, 9, 10, 11
-COLUMNS = 12
+SHARED, EXACT_TEXT, SPAN_TEXT, SPAN_BEGIN, SPAN_UNITS, CLUSTER_TEXT, CLUSTER_BEGIN, CLUSTER_END = range(8)
+COLUMNS = 8
 
 
 @njit(nogil=True, cache=True)
 def compare(
     candidates, unit_hash, unit_start, record_start,
-    target_start, target_hash, target_sequence, least, gap,
+    target_start, target_hash, target_sequence, least, threshold, gap,
 ):  # fmt: skip
     """Exact counts of each candidate: what record and target share, and where.
 
     Args:
-        candidates: int64 (candidates, 2), from `scan`.
+        candidates: int64 (candidates, 2), from `sift`, ordered by record.
         unit_hash, unit_start, record_start: the batch.
         target_start, target_hash: the distinct shingles of target t, sorted, are
             ``target_hash[target_start[t]:target_start[t + 1]]``.
         target_sequence: uint64 (targets,): `sequence_hash` of a target of one text, 0 for one of several.
         least: int32 (targets,): a candidate that shares fewer distinct shingles with its target is not looked into; its
             row holds only SHARED.
+        threshold: Jaccard similarity below which the similarity does not matter.
         gap: shared shingles further apart than this many units belong to different clusters.
 
     Returns:
-        int64 (candidates, COLUMNS). SHARED and RECORD_DISTINCT count distinct shingles over the whole record; the BEST_
-        columns are those of the text with the highest Jaccard; EXACT_TEXT is the first text equal to the target, or
-        -1; SPAN_ is the longest run of units of which every shingle is shared; CLUSTER_ the densest group of shared
-        shingles, units from BEGIN up to END. Units count from the start of their text, texts from the batch's.
+        int64 (candidates, COLUMNS), and float64 (candidates,): the Jaccard similarity of the record or the text that is
+        most similar to the target, 0 below the threshold. SHARED counts distinct shingles over the whole record;
+        EXACT_TEXT is the first text equal to the target, or -1; SPAN_ is the longest run of units of which every
+        shingle is shared; CLUSTER_ the densest group of shared shingles, units from BEGIN up to END. Units count from
+        the start of their text, texts from the batch's.
     """
     out = np.full((candidates.shape[0], COLUMNS), -1, np.int64)
+    jaccard = np.zeros(candidates.shape[0], np.float64)
     previous = np.int64(-1)
-    sorted_record = np.int64(-1)  # the record for which `distinct` and the like are filled
     hashes = np.empty(0, np.uint64)
     element = np.empty(0, np.int64)
     text_at = np.empty(0, np.int64)
-    distinct = np.empty(0, np.int64)
-    sequences = np.empty(0, np.uint64)
-    record_distinct = 0
     for c in range(candidates.shape[0]):
         r, t = candidates[c, 0], candidates[c, 1]
         s0, s1 = record_start[r], record_start[r + 1]
@@ -319,25 +571,18 @@ def compare(
         out[c, SHARED] = _elements(hashes, target, element)
         if out[c, SHARED] < least[t]:
             continue
-        if r != sorted_record:
-            sorted_record = r
-            distinct = np.empty(s1 - s0, np.int64)
-            sequences = np.empty(s1 - s0, np.uint64)
-            for s in range(s0, s1):
-                distinct[s - s0] = _distinct(hashes[text_at[s - s0] : text_at[s - s0 + 1]])
-                sequences[s - s0] = sequence_hash(unit_hash[unit_start[s] : unit_start[s + 1]])
-            record_distinct = distinct[0] if s1 - s0 == 1 else _distinct(hashes)
-        out[c, RECORD_DISTINCT] = record_distinct
+        if s1 - s0 > 1:
+            jaccard[c] = _jaccard(hashes, out[c, SHARED], target.size, threshold)
         mark = np.full(target.size, -1, np.int64)  # the last text that held this shingle of the target
-        best = -1.0
         most = 0
         for s in range(s0, s1):
             in_text = 0
             run = 0
             cluster_begin = cluster_end = cluster_count = 0
-            for i in range(text_at[s - s0], text_at[s - s0 + 1]):
+            first, beyond = text_at[s - s0], text_at[s - s0 + 1]
+            for i in range(first, beyond):
                 k = element[i]
-                at = i - text_at[s - s0]
+                at = i - first
                 if k < 0:
                     run = 0
                     continue
@@ -354,13 +599,12 @@ def compare(
                 if cluster_count > most:
                     most = cluster_count
                     out[c, CLUSTER_TEXT], out[c, CLUSTER_BEGIN], out[c, CLUSTER_END] = s, cluster_begin, cluster_end
-            union = target.size + distinct[s - s0] - in_text
-            if union and in_text / union > best:
-                best = in_text / union
-                out[c, BEST_TEXT], out[c, BEST_SHARED], out[c, BEST_DISTINCT] = s, in_text, distinct[s - s0]
-            if out[c, EXACT_TEXT] < 0 and sequences[s - s0] == target_sequence[t]:
-                out[c, EXACT_TEXT] = s
-    return out
+            jaccard[c] = max(jaccard[c], _jaccard(hashes[first:beyond], in_text, target.size, threshold))
+            if out[c, EXACT_TEXT] < 0 and in_text == target.size:
+                text = unit_hash[unit_start[s] : unit_start[s + 1]]
+                if sequence_hash(text) == target_sequence[t]:
+                    out[c, EXACT_TEXT] = s
+    return out, jaccard
 
 
 @njit(nogil=True, cache=True)

@@ -11,11 +11,13 @@ import numpy as np
 from medbench.items import LETTERS, Item
 from medbench.leakage import kernel
 from medbench.leakage.corpus import Batch
-from medbench.leakage.index import Index, Tokeniser, Tokens
+from medbench.leakage.index import UNITS_PER_BYTE, Index, Tokeniser, Tokens
 from medbench.leakage.kernel import SHINGLE
+from medbench.leakage.units import compose
 
 GAP = 20  # units: shared shingles further apart than this are evidence from two different places
 SHOWN = 400  # characters of evidence kept on each side; the offsets are complete
+EPOCHS = 1 << 24  # records between two clearings of a tally
 SIGNALS = ("exact", "jaccard", "containment", "span", "option_set", "answer_nearby")
 # Fields of which options and answer are looked for where they are found, the most telling first.
 _ANCHORS = ("question+options", "question", "options", "explanation")
@@ -46,8 +48,9 @@ class Scanner:
         self.index = index
         self._tokenise = Tokeniser(simplify=index.simplify)
         self._tokenise_item = Tokeniser(simplify=index.simplify)
-        self._tally = np.column_stack([np.zeros(len(index.targets), np.int64), index.need.astype(np.int64)])
+        self._tally = np.zeros(len(index.targets), np.uint32)
         self._epoch = 1
+        self._scratch = np.empty((5, 0), np.uint64)
 
     def scan(self, batch: Batch) -> tuple[list[dict[str, Any]], list[int]]:
         """Findings of a batch, ordered by record, item, field and signal; and the records too short to be checked.
@@ -55,31 +58,18 @@ class Scanner:
         A finding's `record` counts from the start of the shard; spans are character offsets.
         """
         index = self.index
-        tokens = self._tokenise(batch.texts)
-        record_start = np.array(batch.record_start, np.int64)
-        record_shingles = np.empty(len(batch.numbers), np.int64)
-        candidates = kernel.scan(
-            tokens.unit_hash, tokens.unit_start, record_start,
-            index.bloom, index.table, index.posting, self._tally, self._epoch,
-            record_shingles,
-        )  # fmt: skip
-        self._epoch += len(batch.numbers)
-        short = [batch.numbers[r] for r in np.flatnonzero(record_shingles == 0).tolist()]
+        candidates, short = self._candidates(batch)
         if not len(candidates):
             return [], short
-        candidates = _with_wholes(candidates, index.whole)
-        compared = kernel.compare(
-            candidates, tokens.unit_hash, tokens.unit_start, record_start,
-            index.target_start, index.target_hash, index.target_sequence, index.least, GAP,
-        )  # fmt: skip
-        worth = compared[:, kernel.SHARED] >= index.least[candidates[:, 1]]
-        candidates, compared = candidates[worth], compared[worth]
+        # from here on, only the records with a candidate
+        records, candidates[:, 0] = np.unique(candidates[:, 0], return_inverse=True)
+        batch = batch.part(records.tolist())
+        tokens = self._tokenise(batch.texts)
+        record_start = np.array(batch.record_start, np.int64)
         hits: dict[tuple[int, int], dict[str, Hit]] = {}
-        for (record, target), row in zip(candidates.tolist(), compared.tolist(), strict=True):
-            hit = _judge(index, record, target, row)
-            if hit.signals:
-                t = index.targets[target]
-                hits.setdefault((record, t.item), {})[t.field] = hit
+        for hit in self._compare(tokens, record_start, candidates):
+            t = index.targets[hit.target]
+            hits.setdefault((hit.record, t.item), {})[t.field] = hit
         telling = [(fields[name], signals) for fields in hits.values() for name, signals in _telling(fields).items()]
         told = list(dict.fromkeys(hit.target for hit, signals in telling if signals))
         chosen = list(dict.fromkeys(item for _, item in hits if index.items[item].options))
@@ -96,6 +86,65 @@ class Scanner:
                 findings += self._beside(batch, tokens, record, item, places, options[item])
         findings.sort(key=lambda f: (f["record"], f["item_id"], f["field"], f["signal"]))
         return findings, short
+
+    def _candidates(self, batch: Batch) -> tuple[np.ndarray, list[int]]:
+        """(record of the batch, target) pairs worth comparing, int64 of shape (candidates, 2); the records too short."""
+        candidates, shingles, marked = self._sift(batch.texts, batch.record_start)
+        if marked.any():  # once more, with their marks composed
+            records = np.flatnonzero(marked)
+            part = batch.part(records.tolist())
+            texts = [compose(text.decode())[0].encode() for text in part.texts]
+            again, shingles[records], _ = self._sift(texts, part.record_start)
+            again[:, 0] = records[again[:, 0]]
+            candidates = np.concatenate([candidates[~marked[candidates[:, 0]]], again])
+            candidates = candidates[np.argsort(candidates[:, 0], kind="stable")]
+        return candidates, [batch.numbers[r] for r in np.flatnonzero(shingles == 0).tolist()]
+
+    def _sift(self, texts: list[bytes], record_start: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`kernel.sift` of texts: its candidates, each record's number of shingles, and which records hold marks."""
+        index = self.index
+        start = np.array(record_start, np.int64)
+        text_start = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=text_start[1:])
+        longest = UNITS_PER_BYTE * int(np.diff(text_start[start]).max(initial=0)) + 16
+        if self._scratch.shape[1] < longest:
+            self._scratch = np.empty((5, longest), np.uint64)
+        records = len(start) - 1
+        if self._epoch + records >= EPOCHS:
+            self._tally[:] = 0
+            self._epoch = 1
+        shingles, marked = np.empty(records, np.int64), np.zeros(records, np.bool_)
+        candidates = kernel.sift(
+            np.frombuffer(b"".join(texts), np.uint8), text_start, start,
+            self._tokenise.ascii_table, self._tokenise.table, self._tokenise.pool,
+            index.bloom, index.slots, index.posting, index.enough,
+            index.target_start, index.target_hash, index.least, self._tally, self._epoch, self._scratch,
+            shingles, marked,
+        )  # fmt: skip
+        self._epoch += records
+        return candidates, shingles, marked
+
+    def _compare(self, tokens: Tokens, record_start: np.ndarray, candidates: np.ndarray) -> list[Hit]:
+        """What the candidates hold of their targets, ordered by record and target.
+
+        A field of two parts is compared where one of them holds enough.
+        """
+        index = self.index
+
+        def compare(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            rows, jaccard = kernel.compare(
+                pairs, tokens.unit_hash, tokens.unit_start, record_start,
+                index.target_start, index.target_hash, index.target_sequence, index.least, index.thresholds.jaccard, GAP,
+            )  # fmt: skip
+            worth = rows[:, kernel.SHARED] >= index.least[pairs[:, 1]]
+            return pairs[worth], rows[worth], jaccard[worth]
+
+        parts = compare(candidates)
+        wholes = np.column_stack([parts[0][:, 0], index.whole[parts[0][:, 1]]])
+        compared = zip(parts, compare(np.unique(wholes[wholes[:, 1] >= 0], axis=0)), strict=True)
+        pairs, rows, jaccard = (np.concatenate(both) for both in compared)
+        hits = _hits(index, pairs, rows, jaccard)
+        return sorted(hits, key=lambda hit: (hit.record, hit.target))
 
     def _together(self, groups: list[tuple[str, ...]]) -> list[Tokens]:
         """Tokens of each group of texts of the test side, valid until the next call."""
@@ -228,32 +277,31 @@ class Scanner:
         }
 
 
-def _with_wholes(candidates: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """The candidates and, for each that is a part of a field of two, that field too; ordered by record."""
-    more = np.column_stack([candidates[:, 0], whole[candidates[:, 1]]])
-    return np.unique(np.concatenate([candidates, more[more[:, 1] >= 0]]), axis=0)
-
-
-def _judge(index: Index, record: int, target: int, row: list[int]) -> Hit:
-    """Which signals fire for one row of `kernel.compare`."""
+def _hits(index: Index, pairs: np.ndarray, rows: np.ndarray, jaccard: np.ndarray) -> list[Hit]:
+    """Which signals fire for the rows of `kernel.compare`; those for which none does are left out."""
     limit = index.thresholds
-    size, units = int(index.sizes[target]), int(index.units[target])
-    cluster = Place(row[kernel.CLUSTER_TEXT], row[kernel.CLUSTER_BEGIN], row[kernel.CLUSTER_END])
-    shared = row[kernel.SHARED]
-    signals: dict[str, tuple[float, Place]] = {}
-    if row[kernel.EXACT_TEXT] >= 0:
-        signals["exact"] = (1.0, Place(row[kernel.EXACT_TEXT], 0, units))
-    in_text = row[kernel.BEST_SHARED] / (size + row[kernel.BEST_DISTINCT] - row[kernel.BEST_SHARED])
-    in_record = shared / (size + row[kernel.RECORD_DISTINCT] - shared)
-    if limit.is_near_duplicate(max(in_text, in_record)):
-        signals["jaccard"] = (max(in_text, in_record), cluster)
-    if units >= limit.contained_units and shared / size >= limit.containment:
-        signals["containment"] = (shared / size, cluster)
-    run = row[kernel.SPAN_UNITS]
-    if run >= limit.span and shared >= limit.span - SHINGLE + 1:
-        place = Place(row[kernel.SPAN_TEXT], row[kernel.SPAN_BEGIN], row[kernel.SPAN_BEGIN] + run)
-        signals["span"] = (min(1.0, run / units), place)
-    return Hit(record, target, signals, cluster)
+    size, units = index.sizes[pairs[:, 1]], index.units[pairs[:, 1]]
+    shared, run = rows[:, kernel.SHARED], rows[:, kernel.SPAN_UNITS]
+    exact = rows[:, kernel.EXACT_TEXT] >= 0
+    near_duplicate = (jaccard > limit.jaccard) | (jaccard == 1.0)
+    contained = (units >= limit.contained_units) & (shared / size >= limit.containment)
+    spanned = (run >= limit.span) & (shared >= limit.span - SHINGLE + 1)
+    hits = []
+    for k in np.flatnonzero(exact | near_duplicate | contained | spanned).tolist():
+        row, length = rows[k].tolist(), int(units[k])
+        cluster = Place(row[kernel.CLUSTER_TEXT], row[kernel.CLUSTER_BEGIN], row[kernel.CLUSTER_END])
+        signals: dict[str, tuple[float, Place]] = {}
+        if exact[k]:
+            signals["exact"] = (1.0, Place(row[kernel.EXACT_TEXT], 0, length))
+        if near_duplicate[k]:
+            signals["jaccard"] = (float(jaccard[k]), cluster)
+        if contained[k]:
+            signals["containment"] = (float(shared[k] / size[k]), cluster)
+        if spanned[k]:
+            place = Place(row[kernel.SPAN_TEXT], row[kernel.SPAN_BEGIN], row[kernel.SPAN_BEGIN] + int(run[k]))
+            signals["span"] = (min(1.0, int(run[k]) / length), place)
+        hits.append(Hit(int(pairs[k, 0]), int(pairs[k, 1]), signals, cluster))
+    return hits
 
 
 def _telling(fields: dict[str, Hit]) -> dict[str, list[str]]:
