@@ -212,7 +212,33 @@ def read(shard: Shard, unreadable: list[Unreadable]) -> Iterator[Batch]:
             if batch.numbers:
                 yield batch
     except _DAMAGED as error:
-        unreadable.append(Unreadable(f"the compressed file is damaged or cut short here ({error})", number))
+        unreadable.append(dataclasses.replace(_damaged(error), record=number))
+
+
+def json_lines(shard: Shard) -> Iterator[bytes | Unreadable]:
+    """Whole lines of a JSON lines file, unparsed; `Unreadable` for what they end with, or for one that is too long."""
+    try:
+        with open_binary(shard.file) as handle:
+            for block in line_blocks(handle, shard.begin, shard.end):
+                yield _json_line(None) if block is None else block
+    except _DAMAGED as error:
+        yield _damaged(error)
+
+
+def parse(lines: Iterable[bytes], numbers: Iterable[int], file: str, unreadable: list[Unreadable]) -> Batch:
+    """Some lines of JSON as records of these numbers; those that cannot be read are appended to `unreadable`."""
+    batch = Batch(file)
+    for number, line in zip(numbers, lines, strict=True):
+        value = _json_line(line)
+        if type(value) is Unreadable:
+            unreadable.append(dataclasses.replace(value, record=number))
+        else:
+            batch.add(number, value)
+    return batch
+
+
+def _damaged(error: Exception) -> Unreadable:
+    return Unreadable(f"the compressed file is damaged or cut short here ({error})")
 
 
 def _blocks(shard: Shard) -> Iterator[list[Any]]:
@@ -304,6 +330,15 @@ class _Zstandard(io.RawIOBase):
 
 def lines(handle: IO[bytes], begin: int = 0, end: int = -1) -> Iterator[list[bytes | None]]:
     """The non-blank lines that start in bytes `begin` up to `end`, in blocks; None stands for one that is too long."""
+    for block in line_blocks(handle, begin, end):
+        parts: list[bytes | None] = [None] if block is None else [*block.split(b"\n")]
+        found = [one for one in parts if one is None or (one and not one.isspace())]
+        if found:
+            yield found
+
+
+def line_blocks(handle: IO[bytes], begin: int = 0, end: int = -1) -> Iterator[bytes | None]:
+    """Whole lines that start in bytes `begin` up to `end`, as they are; None stands for one that is too long."""
     if begin:
         handle.seek(begin - 1)
         _finish_line(handle)
@@ -318,19 +353,18 @@ def lines(handle: IO[bytes], begin: int = 0, end: int = -1) -> Iterator[list[byt
         if first:
             block = block.removeprefix(b"\xef\xbb\xbf")
             first = False
-        complete = (pending + block).split(b"\n")
-        pending = complete.pop()
-        found: list[bytes | None] = [line for line in complete if line and not line.isspace()]
+        cut = block.rfind(b"\n") + 1
+        if cut:
+            yield pending + block[:cut]
+            pending = b""
+        pending += block[cut:]
         if len(pending) > MAX_RECORD:
-            found.append(None)
+            yield None
             pending = b""
             at += _finish_line(handle)
-        if found:
-            yield found
     if pending:
         pending += handle.readline(MAX_RECORD + 1).rstrip(b"\n")
-        if not pending.isspace():
-            yield [pending if len(pending) <= MAX_RECORD else None]
+        yield pending if len(pending) <= MAX_RECORD else None
 
 
 def _read(handle: IO[bytes], size: int) -> bytes:

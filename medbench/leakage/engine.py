@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from medbench.errors import MedbenchError, unknown
-from medbench.leakage.corpus import Shard, Unreadable, read
+from medbench.leakage.corpus import Shard, Unreadable, json_lines, read
 from medbench.leakage.index import Index
 from medbench.leakage.minhash import MinHash
 from medbench.leakage.scan import Scanner
@@ -39,19 +39,32 @@ def scan_shard(worker: Worker, shard: Shard) -> bytes:
     short: list[int] = []
     rows: list[bytes] = []
     sketch: dict[str, Any] = {"proposed": 0, "right": 0, "missed": []}
-    for batch in read(shard, unreadable):
-        findings, too_short = worker.scanner.scan(batch)
-        if worker.minhash is not None:
-            proposed = worker.minhash.candidates(batch)
-            near = {(row["record"], row["item_id"]) for row in findings if row["signal"] == "jaccard"}
-            sketch["proposed"] += len(proposed)
-            sketch["right"] += len(proposed & near)
-            sketch["missed"] += sorted(near - proposed)
-        records = batch.numbers[-1] + 1
-        size += batch.size
-        short += too_short
-        rows += [orjson.dumps(row) for row in findings]
-    records = max([records, *(bad.record + 1 for bad in unreadable)])
+    if shard.form == "jsonl" and worker.minhash is None:
+        for block in json_lines(shard):
+            if isinstance(block, Unreadable):
+                unreadable.append(dataclasses.replace(block, record=records))
+                records += 1
+                continue
+            scanned = worker.scanner.scan_lines(block, records, shard.file)
+            unreadable += scanned.unreadable
+            records += scanned.records
+            size += scanned.size
+            short += scanned.short
+            rows += [orjson.dumps(row) for row in scanned.findings]
+    else:
+        for batch in read(shard, unreadable):
+            findings, too_short = worker.scanner.scan(batch)
+            if worker.minhash is not None:
+                proposed = worker.minhash.candidates(batch)
+                near = {(row["record"], row["item_id"]) for row in findings if row["signal"] == "jaccard"}
+                sketch["proposed"] += len(proposed)
+                sketch["right"] += len(proposed & near)
+                sketch["missed"] += sorted(near - proposed)
+            records = batch.numbers[-1] + 1
+            size += batch.size
+            short += too_short
+            rows += [orjson.dumps(row) for row in findings]
+        records = max([records, *(bad.record + 1 for bad in unreadable)])
     header: dict[str, Any] = {
         "records": records,
         "bytes": size,

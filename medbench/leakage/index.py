@@ -16,9 +16,9 @@ from medbench.leakage.kernel import SHINGLE
 from medbench.leakage.units import WORD, character_table, compose
 
 # So many of a target's shingles must come up before a record is compared with it (all that count, where there are
-# fewer): with fewer, too many unrelated records are; with more, too many shingles must be looked for. Chosen by the time
-# of benchmarks/leakage.py.
-HITS = 4
+# fewer): with fewer, too many unrelated records are; with more, too many shingles must be looked for. Chosen by the
+# time of benchmarks/leakage.py.
+HITS = 6
 UNITS_PER_BYTE = 2  # at most: U+FDFA stands for a phrase, 4 words in 3 bytes
 
 
@@ -101,6 +101,8 @@ class Tokeniser:
         self.table, self.pool = character_table(simplify)
         first = self.table[:128]
         self.ascii_table = np.where(first & 3 == WORD, first >> 2, 0).astype(np.uint64)
+        self.json_table = self.ascii_table.copy()
+        self.json_table[[*range(32), *b'"\\']] = kernel.STOP
         self._room = 0
         self._reserve(1 << 16)
 
@@ -389,9 +391,9 @@ def _table(hashes: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarra
     keys, posting = keys[first], owner.copy()
     last = np.append(first[1:], len(owner)) - 1
     posting[last] = ~posting[last]
-    # Some 6 bits a shingle. A filter that lets fewer pass no longer fits the processor's second-level cache, and is
+    # Some 13 bits a shingle. A filter that lets fewer pass no longer fits the processor's second-level cache, and is
     # slower.
-    bloom = np.zeros(1 << max(6, round(np.log2(len(keys) / 10))), np.uint64)
+    bloom = np.zeros(1 << max(6, round(np.log2(len(keys) / 5))), np.uint64)
     slots = np.zeros(1 << int(np.ceil(np.log2(len(keys) / 0.7 + 1))), np.uint64)  # at most 70 % full
     kernel.fill_table(keys, first, hashes, bloom, slots)
     return bloom, slots, posting

@@ -21,9 +21,10 @@ _CHARACTER = np.uint64(0xD6E8FEB86659FD93)  # odd, so that each step of a word's
 _MIX = np.uint64(0xC2B2AE3D27D4EB4F)
 _ROLL = np.uint64(0x100000001B3 | 0xA5A5 << 44)
 _ROLL4, _ROLL5 = (np.uint64(pow(int(_ROLL), n, 1 << 64)) for n in (SHINGLE - 1, SHINGLE))
-_0, _1, _2, _3, _4, _6, _7, _12, _15, _18 = (np.uint64(n) for n in (0, 1, 2, 3, 4, 6, 7, 12, 15, 18))
-_29, _31, _32, _58, _63 = (np.uint64(n) for n in (29, 31, 32, 58, 63))
-_STOP = np.uint64(1 << 32)  # in an ASCII table: characters at which reading stops
+_0, _1, _2, _3, _4, _6, _7, _11, _12, _15, _18 = (np.uint64(n) for n in (0, 1, 2, 3, 4, 6, 7, 11, 12, 15, 18))
+_10, _29, _31, _32, _58, _63, _HIGH, _1023 = (np.uint64(n) for n in (10, 29, 31, 32, 58, 63, 0x80, 1023))
+STOP = 1 << 32  # in an ASCII table: characters at which reading stops
+_STOP = np.uint64(STOP)
 # The hash table keeps 36 bits of a shingle's hash beside 28 bits for where its postings begin. Two shingles that agree
 # in those are one to it, which costs a comparison and nothing else: what it proposes is compared in full.
 POSTING_BITS = 28
@@ -195,14 +196,14 @@ def _put(code, table, pool, raw, n, h, inside):
     """One character of a text: the new `n`, `h` and `inside` of `_read`, and whether it is a combining mark."""
     entry = table[code]
     kind = entry & 3
+    if kind == WORD:
+        return n, (h ^ np.uint64(entry >> 2)) * _CHARACTER, _1, False
     if kind == SINGLE or entry == SEPARATOR:
         raw[n] = h
         n += inside
         raw[n] = (_SEED ^ np.uint64(entry >> 2)) * _CHARACTER
         n += np.uint64(kind == SINGLE)
         return n, _SEED, _0, False
-    if kind == WORD:
-        return n, (h ^ np.uint64(entry >> 2)) * _CHARACTER, _1, False
     if kind == EXPANSION:
         first = entry >> 2
         for k in range(first + 1, first + 1 + pool[first]):
@@ -224,8 +225,9 @@ def _put(code, table, pool, raw, n, h, inside):
 def _read(buffer, i, end, ascii_table, table, pool, raw, n, h, inside):
     """Hashes of units into `raw`, not yet finished, from byte `i` up to a byte that `ascii_table` stops at, or `end`.
 
-    As `tokenise`, without offsets, and it also stops at what is not UTF-8. A unit is written at every character and kept
-    where it ends: words are short, and a branch at each end would be guessed wrong.
+    As `tokenise`, without offsets, and it also stops at what is not UTF-8 (three more bytes can be read at the end). A
+    unit is written at every character and kept where it ends: words are short, and a branch at each end would be
+    guessed wrong.
 
     Args:
         n: units in `raw` so far.
@@ -236,7 +238,7 @@ def _read(buffer, i, end, ascii_table, table, pool, raw, n, h, inside):
     """
     marked = False
     while i < end:
-        byte = buffer[i]
+        byte = np.uint64(buffer[i])
         if byte < 0x80:
             folded = ascii_table[byte]
             if folded >= _STOP:
@@ -248,41 +250,38 @@ def _read(buffer, i, end, ascii_table, table, pool, raw, n, h, inside):
             inside = word
             i += _1
             continue
-        code, width = _decode(buffer, i, end)
-        if width == 0:
-            break
+        second = np.uint64(buffer[i + _1]) ^ _HIGH  # 0 to 63, as bytes that go on a character are
+        if byte < 0xE0:
+            code = (byte & _31) << _6 | second
+            width = _2
+            if byte < 0xC2 or second > _63:
+                break
+        elif byte < 0xF0:
+            third = np.uint64(buffer[i + _2]) ^ _HIGH
+            code = (byte & _15) << _12 | second << _6 | third
+            width = _3
+            if (second | third) > _63 or code < 0x800 or code >> _11 == 0xD800 >> 11:
+                break
+        else:
+            third, fourth = np.uint64(buffer[i + _2]) ^ _HIGH, np.uint64(buffer[i + _3]) ^ _HIGH
+            code = (byte & _7) << _18 | second << _12 | third << _6 | fourth
+            width = _4
+            if (second | third | fourth) > _63 or byte > 0xF4 or code < 0x10000 or code > 0x10FFFF:
+                break
         i += width
-        n, h, inside, mark = _put(code, table, pool, raw, n, h, inside)
-        marked |= mark
+        entry = table[code]
+        kind = entry & 3
+        if kind == SINGLE or entry == SEPARATOR:  # as in `_put`, here because calls take time
+            raw[n] = h
+            n += inside
+            raw[n] = (_SEED ^ np.uint64(entry >> 2)) * _CHARACTER
+            n += np.uint64(kind == SINGLE)
+            h = _SEED
+            inside = _0
+        else:
+            n, h, inside, mark = _put(code, table, pool, raw, n, h, inside)
+            marked |= mark
     return i, n, h, inside, marked
-
-
-@njit(nogil=True, cache=True)
-def _decode(buffer, i, end):
-    """The character that begins at byte `i` >= 0x80 of UTF-8, and its bytes; 0 bytes where there is none."""
-    byte = np.uint64(buffer[i])
-    if byte < 0xE0:
-        if byte < 0xC2 or i + _1 >= end or buffer[i + _1] & 0xC0 != 0x80:
-            return _0, _0
-        return (byte & _31) << _6 | (np.uint64(buffer[i + _1]) & _63), _2
-    if byte < 0xF0:
-        if i + _2 >= end or buffer[i + _1] & 0xC0 != 0x80 or buffer[i + _2] & 0xC0 != 0x80:
-            return _0, _0
-        code = (byte & _15) << _12 | (np.uint64(buffer[i + _1]) & _63) << _6 | (np.uint64(buffer[i + _2]) & _63)
-        if code < 0x800 or (code >= 0xD800 and code < 0xE000):
-            return _0, _0
-        return code, _3
-    if i + _3 >= end or buffer[i + _1] & 0xC0 != 0x80 or buffer[i + _2] & 0xC0 != 0x80 or buffer[i + _3] & 0xC0 != 0x80:
-        return _0, _0
-    code = (
-        (byte & _7) << _18
-        | (np.uint64(buffer[i + _1]) & _63) << _12
-        | (np.uint64(buffer[i + _2]) & _63) << _6
-        | (np.uint64(buffer[i + _3]) & _63)
-    )
-    if byte > 0xF4 or code < 0x10000 or code > 0x10FFFF:
-        return _0, _0
-    return code, _4
 
 
 @njit(nogil=True, cache=True)
@@ -310,7 +309,7 @@ def _sift_record(
     slots, posting, enough, tally, now, target_start, target_hash, least,
     found, n_found,
 ):  # fmt: skip
-    """Append to `found` the targets of which a record holds `least` shingles; `found`, grown if need be, and its length.
+    """Append to `found` the targets of which a record holds `least` shingles; `found`, grown if need be, its length.
 
     Args:
         every: the record's shingles.
@@ -408,6 +407,255 @@ def sift(
             slots, posting, enough, tally, now, target_start, target_hash, least, found, n_found,
         )  # fmt: skip
     return found[:n_found]
+
+
+# What a line of JSON is to `sift_lines`.
+BLANK, PLAIN, OTHER = 0, 1, 2
+_DEEPEST = 32  # nested containers, and keys of one object, of a plain line
+_OBJECT = 1
+
+
+@njit(nogil=True, cache=True)
+def sift_lines(
+    buffer, line_begin, line_end, json_table, table, pool,
+    bloom, slots, posting, enough, target_start, target_hash, least, tally, epoch, scratch,
+    kind, record_shingles, record_bytes,
+):  # fmt: skip
+    """`sift` over lines of JSON as they lie in a file, one record each, its texts being all strings that are no keys.
+
+    Args:
+        buffer: uint8; after each line a line feed, after the last three more bytes.
+        line_begin, line_end: int64: where the lines are, without their line feeds.
+        json_table: `ascii_table`, with `STOP` for quotation mark, backslash and control characters.
+        kind: uint8 (lines,): filled. PLAIN lines are valid JSON whose texts were read here. OTHER lines hold something
+            that needs a second look (broken, not UTF-8, combining marks, lone surrogates, repeated keys, very deep or
+            wide): what is found in them does not count.
+        record_shingles, record_bytes: int64 (lines,): filled with the number of shingles, and of bytes of UTF-8, of the
+            texts of PLAIN lines.
+
+    Returns:
+        int64 array of shape (candidates, 2): line, target; ordered by line.
+    """
+    raw, every, passed, home, element = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4].view(np.int64)
+    found = np.empty((256, 2), np.int64)
+    n_found = 0
+    containers = np.empty(_DEEPEST, np.int64)
+    keys = np.empty((_DEEPEST, _DEEPEST), np.uint64)
+    n_keys = np.empty(_DEEPEST, np.int64)
+    for r in range(line_begin.size):
+        kind[r] = BLANK
+        for byte in buffer[line_begin[r] : line_end[r]]:
+            if byte != 32 and (byte < 9 or byte > 13):  # more than what `bytes.isspace` takes for space
+                kind[r] = OTHER
+                break
+        if kind[r] == BLANK:
+            continue
+        i, end = np.uint64(line_begin[r]), np.uint64(line_end[r])
+        n = n_passed = depth = 0
+        size = _0
+        wanted = _VALUE
+        while i < end:
+            byte = buffer[i]
+            if byte == 32 or byte == 9 or byte == 13:
+                i += _1
+            elif byte == 34:  # "
+                if wanted in (_VALUE, _VALUE_OR_END):
+                    i, units, held = _json_string(buffer, i + _1, end, json_table, table, pool, raw)
+                    if i == _0:
+                        break
+                    size += held
+                    n, n_passed = _roll(raw, np.int64(units), bloom, every, n, passed, n_passed)
+                    wanted = _MORE_OR_END
+                elif wanted in (_KEY, _KEY_OR_END):
+                    i, key = _json_key(buffer, i + _1, end, json_table, table, pool, raw)
+                    if i == _0 or n_keys[depth - 1] == _DEEPEST:
+                        break
+                    repeated = False
+                    for k in range(n_keys[depth - 1]):
+                        repeated |= keys[depth - 1, k] == key
+                    if repeated:  # the last one counts, and that is not known yet
+                        break
+                    keys[depth - 1, n_keys[depth - 1]] = key
+                    n_keys[depth - 1] += 1
+                    wanted = _COLON
+                else:
+                    break
+            elif byte == 58:  # :
+                if wanted != _COLON:
+                    break
+                i += _1
+                wanted = _VALUE
+            elif byte == 44:  # ,
+                if wanted != _MORE_OR_END or depth == 0:
+                    break
+                i += _1
+                wanted = _KEY if containers[depth - 1] == _OBJECT else _VALUE
+            elif byte == 123 or byte == 91:  # { [
+                if wanted not in (_VALUE, _VALUE_OR_END) or depth == _DEEPEST:
+                    break
+                i += _1
+                containers[depth] = byte == 123
+                n_keys[depth] = 0
+                wanted = _KEY_OR_END if byte == 123 else _VALUE_OR_END
+                depth += 1
+            elif byte == 125 or byte == 93:  # } ]
+                empty = _KEY_OR_END if byte == 125 else _VALUE_OR_END
+                closes = depth > 0 and containers[depth - 1] == (byte == 125)
+                if not closes or (wanted not in (_MORE_OR_END, empty)):
+                    break
+                i += _1
+                depth -= 1
+                wanted = _MORE_OR_END
+            else:
+                if wanted not in (_VALUE, _VALUE_OR_END):
+                    break
+                i = _json_literal(buffer, i, end)
+                if i == _0:
+                    break
+                wanted = _MORE_OR_END
+        if i != end or depth > 0 or wanted != _MORE_OR_END:
+            continue
+        kind[r] = PLAIN
+        record_shingles[r] = n
+        record_bytes[r] = size
+        now = np.uint32(epoch + r) << np.uint32(8)
+        found, n_found = _sift_record(
+            r, every[:n], passed[:n_passed], home, element,
+            slots, posting, enough, tally, now, target_start, target_hash, least, found, n_found,
+        )  # fmt: skip
+    return found[:n_found]
+
+
+# What may come next in a line of JSON.
+_VALUE, _VALUE_OR_END, _KEY, _KEY_OR_END, _COLON, _MORE_OR_END = range(6)
+
+
+@njit(nogil=True, cache=True)
+def _json_string(buffer, i, end, json_table, table, pool, raw):
+    """A string from after its first quotation mark: where it ends (0 for OTHER), its units in `raw`, its bytes."""
+    n = inside = size = _0
+    h = _SEED
+    while True:
+        begin = i
+        i, n, h, inside, mark = _read(buffer, i, end, json_table, table, pool, raw, n, h, inside)
+        size += i - begin
+        if mark or i >= end:
+            return _0, n, size
+        if buffer[i] == 34:
+            raw[n] = h
+            return i + _1, n + inside, size
+        if buffer[i] != 92 or i + _1 >= end:
+            return _0, n, size
+        after = buffer[i + _1]
+        if after == 117:  # u
+            code, i = _json_escape(buffer, i, end)
+            if i == _0:
+                return _0, n, size
+            n, h, inside, mark = _put(code, table, pool, raw, n, h, inside)
+            if mark:
+                return _0, n, size
+            size += _1 + np.uint64(code > 0x7F) + np.uint64(code > 0x7FF) + np.uint64(code > 0xFFFF)
+        elif after in (34, 92, 47, 98, 102, 110, 114, 116):  # " \\ / b f n r t: all of them separate words
+            raw[n] = h
+            n += inside
+            h = _SEED
+            inside = _0
+            size += _1
+            i += _2
+        else:
+            return _0, n, size
+
+
+@njit(nogil=True, cache=True)
+def _json_escape(buffer, i, end):
+    r"""The character that ``\u`` at byte `i` or a pair of surrogates stands for, and where it ends (0 for OTHER)."""
+    code, i = _json_hex(buffer, i, end)
+    if i == _0 or code < 0xD800 or code > 0xDFFF:
+        return code, i
+    if code > 0xDBFF or i + _6 > end or buffer[i] != 92 or buffer[i + _1] != 117:
+        return _0, _0
+    low, i = _json_hex(buffer, i, end)
+    if i == _0 or low < 0xDC00 or low > 0xDFFF:
+        return _0, _0
+    return np.uint64(0x10000) + ((code & _1023) << _10 | (low & _1023)), i
+
+
+@njit(nogil=True, cache=True)
+def _json_hex(buffer, i, end):
+    if i + _6 > end:
+        return _0, _0
+    code = _0
+    for k in range(np.int64(i) + 2, np.int64(i) + 6):
+        digit = np.int64(buffer[k])
+        if digit >= 48 and digit <= 57:
+            digit -= 48
+        elif (digit >= 65 and digit <= 70) or (digit >= 97 and digit <= 102):
+            digit = (digit & 31) + 9
+        else:
+            return _0, _0
+        code = code << _4 | np.uint64(digit)
+    return code, i + _6
+
+
+@njit(nogil=True, cache=True)
+def _json_key(buffer, i, end, json_table, table, pool, raw):
+    """A key without escapes from after its first quotation mark: where it ends (0 for OTHER), and its hash."""
+    begin = i
+    h = _SEED
+    high = False
+    while i < end and buffer[i] != 34:
+        if buffer[i] == 92 or buffer[i] < 32:
+            return _0, h
+        high |= buffer[i] >= 0x80
+        h = (h ^ np.uint64(buffer[i])) * _CHARACTER
+        i += _1
+    if i >= end or (high and _read(buffer, begin, i, json_table, table, pool, raw, _0, _SEED, _0)[0] != i):
+        return _0, h
+    return i + _1, _finish(h)
+
+
+@njit(nogil=True, cache=True)
+def _json_literal(buffer, i, end):
+    """A number, true, false or null that begins at byte `i`: where it ends, 0 for OTHER."""
+    byte = buffer[i]
+    if byte == 116 or byte == 110:
+        word = (116, 114, 117, 101) if byte == 116 else (110, 117, 108, 108)
+        for k in range(4):
+            if i + np.uint64(k) >= end or buffer[i + np.uint64(k)] != word[k]:
+                return _0
+        return i + _4
+    if byte == 102:
+        word = (97, 108, 115, 101)
+        for k in range(4):
+            if i + np.uint64(k + 1) >= end or buffer[i + np.uint64(k + 1)] != word[k]:
+                return _0
+        return i + _4 + _1
+    if byte == 45:
+        i += _1
+    first = i
+    i = _digits(buffer, i, end)
+    if i == first or (buffer[first] == 48 and i > first + _1):
+        return _0
+    if i < end and buffer[i] == 46:
+        first = i + _1
+        i = _digits(buffer, first, end)
+        if i == first:
+            return _0
+    if i < end and (buffer[i] == 101 or buffer[i] == 69):
+        first = i + _1
+        if first < end and (buffer[first] == 43 or buffer[first] == 45):
+            first += _1
+        i = _digits(buffer, first, end)
+        if i == first:
+            return _0
+    return i
+
+
+@njit(nogil=True, cache=True)
+def _digits(buffer, i, end):
+    while i < end and buffer[i] >= 48 and buffer[i] <= 57:
+        i += _1
+    return i
 
 
 @njit(nogil=True, cache=True)

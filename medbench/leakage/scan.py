@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medbench.items import LETTERS, Item
-from medbench.leakage import kernel
-from medbench.leakage.corpus import Batch
+from medbench.leakage import corpus, kernel
+from medbench.leakage.corpus import Batch, Unreadable
 from medbench.leakage.index import UNITS_PER_BYTE, Index, Tokeniser, Tokens
 from medbench.leakage.kernel import SHINGLE
 from medbench.leakage.units import compose
@@ -41,6 +41,24 @@ class Hit:
     cluster: Place
 
 
+class Scanned(NamedTuple):
+    """What the records of some lines gave.
+
+    Attributes:
+        findings: as `Scanner.scan` has them.
+        short: records too short to be checked.
+        unreadable: records that could not be read.
+        records: number of all records.
+        size: bytes of text.
+    """
+
+    findings: list[dict[str, Any]]
+    short: list[int]
+    unreadable: list[Unreadable]
+    records: int
+    size: int
+
+
 class Scanner:
     """The index with the scratch space of one worker. Results do not depend on what was scanned before."""
 
@@ -57,10 +75,52 @@ class Scanner:
 
         A finding's `record` counts from the start of the shard; spans are character offsets.
         """
-        index = self.index
         candidates, short = self._candidates(batch)
+        return self._explained(batch, candidates), short
+
+    def scan_lines(self, content: bytes, first: int, file: str) -> Scanned:
+        """The same for lines of JSON as they lie in a file, of which only those are parsed that hold something.
+
+        Args:
+            content: whole lines.
+            first: the number of the first record in them.
+            file: the corpus file.
+        """
+        index = self.index
+        buffer = np.frombuffer(content + b"\n\0\0\0", np.uint8)
+        end = np.flatnonzero(buffer == ord("\n"))
+        begin = np.concatenate([[0], end[:-1] + 1])
+        kind, shingles, size = np.empty(len(end), np.uint8), np.zeros(len(end), np.int64), np.zeros(len(end), np.int64)
+        scratch, epoch = self._room(int((end - begin).max()), len(end))
+        found = kernel.sift_lines(
+            buffer, begin, end, self._tokenise.json_table, self._tokenise.table, self._tokenise.pool,
+            index.bloom, index.slots, index.posting, index.enough,
+            index.target_start, index.target_hash, index.least, self._tally, epoch, scratch,
+            kind, shingles, size,
+        )  # fmt: skip
+        number = first - 1 + np.cumsum(kind != kernel.BLANK)
+        unreadable: list[Unreadable] = []
+
+        def parse(lines: np.ndarray) -> Batch:
+            parts = (content[a:b] for a, b in zip(begin[lines].tolist(), end[lines].tolist(), strict=True))
+            return corpus.parse(parts, number[lines].tolist(), file, unreadable)
+
+        lines, found[:, 0] = np.unique(found[:, 0], return_inverse=True)
+        findings = self._explained(parse(lines), found) if len(lines) else []
+        short = number[(kind == kernel.PLAIN) & (shingles == 0)].tolist()
+        records = int((kind != kernel.BLANK).sum())
+        others = parse(np.flatnonzero(kind == kernel.OTHER))
+        if others.numbers:
+            more, also_short = self.scan(others)
+            findings = sorted(findings + more, key=_order)
+            short = sorted(short + also_short)
+        return Scanned(findings, short, unreadable, records, int(size.sum()) + others.size)
+
+    def _explained(self, batch: Batch, candidates: np.ndarray) -> list[dict[str, Any]]:
+        """Findings of a batch, given its candidates."""
         if not len(candidates):
-            return [], short
+            return []
+        index = self.index
         # from here on, only the records with a candidate
         records, candidates[:, 0] = np.unique(candidates[:, 0], return_inverse=True)
         batch = batch.part(records.tolist())
@@ -84,11 +144,11 @@ class Scanner:
             if item in options:
                 places = {name: hit.cluster for name, hit in fields.items()}
                 findings += self._beside(batch, tokens, record, item, places, options[item])
-        findings.sort(key=lambda f: (f["record"], f["item_id"], f["field"], f["signal"]))
-        return findings, short
+        findings.sort(key=_order)
+        return findings
 
     def _candidates(self, batch: Batch) -> tuple[np.ndarray, list[int]]:
-        """(record of the batch, target) pairs worth comparing, int64 of shape (candidates, 2); the records too short."""
+        """(record of the batch, target) pairs worth comparing, int64 (candidates, 2); and the records too short."""
         candidates, shingles, marked = self._sift(batch.texts, batch.record_start)
         if marked.any():  # once more, with their marks composed
             records = np.flatnonzero(marked)
@@ -106,23 +166,27 @@ class Scanner:
         start = np.array(record_start, np.int64)
         text_start = np.zeros(len(texts) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=text_start[1:])
-        longest = UNITS_PER_BYTE * int(np.diff(text_start[start]).max(initial=0)) + 16
-        if self._scratch.shape[1] < longest:
-            self._scratch = np.empty((5, longest), np.uint64)
         records = len(start) - 1
+        scratch, epoch = self._room(int(np.diff(text_start[start]).max(initial=0)), records)
+        shingles, marked = np.empty(records, np.int64), np.zeros(records, np.bool_)
+        candidates = kernel.sift(
+            np.frombuffer(b"".join([*texts, bytes(3)]), np.uint8), text_start, start,
+            self._tokenise.ascii_table, self._tokenise.table, self._tokenise.pool,
+            index.bloom, index.slots, index.posting, index.enough,
+            index.target_start, index.target_hash, index.least, self._tally, epoch, scratch,
+            shingles, marked,
+        )  # fmt: skip
+        return candidates, shingles, marked
+
+    def _room(self, longest: int, records: int) -> tuple[np.ndarray, int]:
+        """Scratch space for records of up to `longest` bytes, and the epoch of the first of so many."""
+        if self._scratch.shape[1] < UNITS_PER_BYTE * longest + 16:
+            self._scratch = np.empty((5, UNITS_PER_BYTE * longest + 16), np.uint64)
         if self._epoch + records >= EPOCHS:
             self._tally[:] = 0
             self._epoch = 1
-        shingles, marked = np.empty(records, np.int64), np.zeros(records, np.bool_)
-        candidates = kernel.sift(
-            np.frombuffer(b"".join(texts), np.uint8), text_start, start,
-            self._tokenise.ascii_table, self._tokenise.table, self._tokenise.pool,
-            index.bloom, index.slots, index.posting, index.enough,
-            index.target_start, index.target_hash, index.least, self._tally, self._epoch, self._scratch,
-            shingles, marked,
-        )  # fmt: skip
         self._epoch += records
-        return candidates, shingles, marked
+        return self._scratch, self._epoch - records
 
     def _compare(self, tokens: Tokens, record_start: np.ndarray, candidates: np.ndarray) -> list[Hit]:
         """What the candidates hold of their targets, ordered by record and target.
@@ -134,7 +198,8 @@ class Scanner:
         def compare(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             rows, jaccard = kernel.compare(
                 pairs, tokens.unit_hash, tokens.unit_start, record_start,
-                index.target_start, index.target_hash, index.target_sequence, index.least, index.thresholds.jaccard, GAP,
+                index.target_start, index.target_hash, index.target_sequence, index.least,
+                index.thresholds.jaccard, GAP,
             )  # fmt: skip
             worth = rows[:, kernel.SHARED] >= index.least[pairs[:, 1]]
             return pairs[worth], rows[worth], jaccard[worth]
@@ -275,6 +340,10 @@ class Scanner:
             "against": self.index.against[number],
             **evidence,
         }
+
+
+def _order(finding: dict[str, Any]) -> tuple[Any, ...]:
+    return finding["record"], finding["item_id"], finding["field"], finding["signal"]
 
 
 def _hits(index: Index, pairs: np.ndarray, rows: np.ndarray, jaccard: np.ndarray) -> list[Hit]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medbench.items import Item
-from medbench.leakage.corpus import Batch
+from medbench.leakage import corpus
+from medbench.leakage.corpus import Batch, Unreadable, _json_line
 from medbench.leakage.index import Thresholds, build
 from medbench.leakage.scan import Scanner
 from medbench.leakage.units import units
@@ -157,3 +160,54 @@ def test_option_inside_a_longer_option_does_not_count_twice() -> None:
     item = question(STEM, options=("fever", "yellow fever", "dengue"), answer=("A",))
     assert "option_set" not in {f["signal"] for f in scan([item], [{"text": STEM + " yellow fever, dengue"}])}
     assert "option_set" in {f["signal"] for f in scan([item], [{"text": STEM + " yellow fever, dengue, fever"}])}
+
+
+# Lines of JSON as files hold them: mostly whole, some broken, with everything that a second reader must agree on.
+STRINGS = st.text(st.sampled_from('aé字血\u0301\ud83d\U0001f600\ufdfa"\\/\n\t\x00\u2028 ,.Ⅲ'), max_size=12) | WORDS
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | STRINGS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from('abé"'), inner, max_size=3),
+    max_leaves=6,
+)
+TOKENS = r'{ } [ ] : , " \ \u00e9 \ud83d \ud83d\ude00 \ufdfa "a" "b": 1 01 - 1. 2e+3 true nul {} [[]] {"a":1,"a":"x"}'
+PIECES = st.sampled_from([*TOKENS.split(), " ", "\t", "\x0b", "\r", "\x00", "字", "e\u0301"])
+LINES = st.lists(
+    st.builds(
+        lambda value, ascii: json.dumps(value, ensure_ascii=ascii).encode("utf-8", "surrogatepass"),
+        VALUES,
+        st.booleans(),
+    )
+    | st.lists(PIECES, max_size=8).map(lambda parts: "".join(parts).encode())
+    | st.binary(max_size=6).map(lambda b: b'{"a": "' + b.replace(b"\n", b"") + b'"}'),
+    max_size=6,
+)
+
+
+@given(LINES)
+@settings(max_examples=600)
+def test_lines_scanned_as_they_lie_give_what_parsed_records_give(lines: list[bytes]) -> None:
+    index = build(
+        [("items", [question("fever cough x fever 血 压"), question("Ⅲ Ⅲ x x 字 a")])], Thresholds(contained_units=5)
+    )
+    bad: list[Unreadable] = []
+    parsed = [_json_line(line) for line in lines if line and not line.isspace()]
+    batch = Batch("corpus.jsonl")
+    for number, value in enumerate(parsed, 7):
+        if isinstance(value, Unreadable):
+            bad.append(replace(value, record=number))
+        else:
+            batch.add(number, value)
+    findings, short = Scanner(index).scan(batch)
+    found = Scanner(index).scan_lines(b"\n".join(lines), 7, "corpus.jsonl")
+    assert found == (findings, short, bad, len(parsed), batch.size)
+
+
+def test_only_lines_that_hold_something_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    monkeypatch.setattr(corpus, "_json_line", lambda line: parsed.append(line) or json.loads(line))
+    plain = [{"text": "nothing \n of \u00e9 the kind", "n": [1, -2.5e3, True, None, {}]}, {"text": STEM}]
+    content = "\n".join(json.dumps(row) for row in plain).encode()
+    found = Scanner(build([("items", [question(STEM)])], Thresholds())).scan_lines(content, 0, "corpus.jsonl")
+    assert {row["record"] for row in found.findings} == {1}
+    assert found.records == 2
+    assert parsed == [content.split(b"\n")[1]]
