@@ -64,6 +64,30 @@ def clustered(groups: int, size: int, p: float, correlation: float) -> Trial:
     return trial
 
 
+def clustered_exact(groups: int, size: int, p: float, correlation: float) -> Trial:
+    a, b = p * (1 - correlation) / correlation, (1 - p) * (1 - correlation) / correlation
+    labels = np.repeat(np.arange(groups), size)
+
+    def trial(rng: np.random.Generator) -> bool:
+        hits = rng.random(groups * size) < rng.beta(a, b, groups)[labels]
+        return covers(stats.clustered_exact(hits, labels), p)
+
+    return trial
+
+
+def clustered_unpaired(groups: int, size: int, flagged: float) -> Trial:
+    """Items of a cluster are flagged together (a leaked passage) and share an effect; the flag makes no difference."""
+    labels = np.repeat(np.arange(groups), size)
+
+    def trial(rng: np.random.Generator) -> bool:
+        flag = (rng.permutation(groups) < flagged * groups)[labels]
+        y = rng.normal(size=groups)[labels] + rng.normal(size=len(labels))
+        sides = (labels[~flag], labels[flag])
+        return covers(stats.unpaired_mean_difference(y[~flag], y[flag], clusters=sides), 0.0)
+
+    return trial
+
+
 def paired_proportions(n: int, lost: float, gained: float) -> Trial:
     def trial(rng: np.random.Generator) -> bool:
         u = rng.random(n)
@@ -253,6 +277,10 @@ def simulations() -> Iterator[Simulation]:
     yield Simulation("clopper-pearson n=450 p=0.66", "coverage at least", exact(450, 0.66))
     for groups, size in ((30, 4), (100, 5), (250, 5)):
         yield Simulation(f"clustered proportion {groups}x{size}", "coverage", clustered(groups, size, 0.66, 0.2))
+    yield Simulation("clustered exact 30x4", "coverage at least", clustered_exact(30, 4, 0.3, 0.2))
+    for groups in (50, 250):
+        name = f"clustered unpaired difference {groups}x4"
+        yield Simulation(name, "coverage at least", clustered_unpaired(groups, 4, 0.2))
     for n in (100, 500, 1273):
         yield Simulation(f"paired difference n={n}", "coverage", paired_proportions(n, 0.08, 0.11))
         yield Simulation(f"unpaired difference n={n}", "coverage", unpaired(n, 0.66, 0.69))

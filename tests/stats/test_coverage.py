@@ -14,6 +14,8 @@ import interval_coverage as simulated
 QUICK = {
     "wilson n=500 p=0.66",
     "clustered proportion 100x5",
+    "clustered exact 30x4",
+    "clustered unpaired difference 50x4",
     "paired difference n=500",
     "mcnemar n=500",
     "clustered paired difference 20x5",
