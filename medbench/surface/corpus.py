@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from itertools import pairwise
 
@@ -148,16 +148,16 @@ class SurfaceScores:
 
 
 def score(
-    predictions: Sequence[str],
-    references: Sequence[str],
+    predictions: Iterable[str],
+    references: Iterable[str],
     *,
     profile: str = "standard",
-    language: str | Sequence[str] | None = None,
+    language: str | Iterable[str] | None = None,
 ) -> SurfaceScores:
     """BLEU-4 and ROUGE-1/2/L of predictions against references in one profile, with floor and intervals.
 
     Args:
-        predictions: what the model wrote.
+        predictions: what the model wrote: a list, an array, a column of a table, a generator.
         references: what it should have written, one a prediction, in the same order.
         profile: `standard` (sacreBLEU and rouge_score) or `llamafactory`; docs/surface-metrics.md defines both.
         language: `en` or `zh` for all items, one of them an item, or None to detect it item by item (an item that
@@ -172,7 +172,7 @@ def score(
 
 
 def score_profiles(
-    predictions: Sequence[str], references: Sequence[str], *, language: str | Sequence[str] | None = None
+    predictions: Iterable[str], references: Iterable[str], *, language: str | Iterable[str] | None = None
 ) -> dict[str, SurfaceScores]:
     """`score` in both profiles from one pass over the texts; keys `standard` and `llamafactory`."""
     return _score(predictions, references, PROFILES, language)
@@ -209,11 +209,12 @@ def other_references(references: Sequence[str], languages: Sequence[str]) -> lis
 
 
 def _score(
-    predictions: Sequence[str],
-    references: Sequence[str],
+    predictions: Iterable[str],
+    references: Iterable[str],
     profiles: Sequence[str],
-    language: str | Sequence[str] | None,
+    language: str | Iterable[str] | None,
 ) -> dict[str, SurfaceScores]:
+    predictions, references = _texts("predictions", predictions), _texts("references", references)
     _check_texts(predictions, references)
     languages = _languages(predictions, references, language)
     others = other_references(references, languages)
@@ -297,10 +298,13 @@ def signature(profile: str, languages: Sequence[str]) -> dict[str, str]:
     }
 
 
+def _texts(name: str, texts: Iterable[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise MedbenchError(f"{name} is one text; give a list of texts, one an item.")
+    return list(texts)
+
+
 def _check_texts(predictions: Sequence[str], references: Sequence[str]) -> None:
-    for name, texts in (("predictions", predictions), ("references", references)):
-        if isinstance(texts, str):
-            raise MedbenchError(f"{name} is one text; give a list of texts, one an item.")
     if len(predictions) != len(references):
         raise MedbenchError(
             f"{len(predictions)} predictions but {len(references)} references: "
@@ -318,7 +322,7 @@ def _check_texts(predictions: Sequence[str], references: Sequence[str]) -> None:
 
 
 def _languages(
-    predictions: Sequence[str], references: Sequence[str], language: str | Sequence[str] | None
+    predictions: Sequence[str], references: Sequence[str], language: str | Iterable[str] | None
 ) -> list[str]:
     if language is None:
         detected = [detect_language(ref, hyp, default="") for hyp, ref in zip(predictions, references, strict=True)]

@@ -229,6 +229,15 @@ def test_bad_input_is_named(predictions: list, references: list, options: dict, 
         surface.score(predictions, references, **options)
 
 
+def test_texts_may_come_from_anything_that_yields_them() -> None:
+    texts = ["take two aspirin daily please", "发热三天伴咳嗽"]
+    plain = surface.score(texts, texts[::-1], language=["en", "zh"])
+    for other in (tuple(texts), np.array(texts), (text for text in texts), dict.fromkeys(texts)):
+        scores = surface.score(other, iter(texts[::-1]), language=iter(["en", "zh"]))
+        assert scores.corpus == plain.corpus
+        assert scores.signature == plain.signature
+
+
 def test_threads_agree_with_one_thread() -> None:
     pairs = [("患者血糖高" * (i + 1), "患者血压高 and more" * (i + 2)) for i in range(40)]
     with ThreadPoolExecutor(4) as pool:
