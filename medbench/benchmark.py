@@ -135,8 +135,8 @@ class Settings:
             object.__setattr__(self, "thinking", "on" if self.thinking else "off")
         if self.thinking not in ("default", "on", "off"):
             raise unknown("thinking mode", str(self.thinking), ("default", "on", "off"))
-        if self.fewshot < 0:
-            raise MedbenchError(f"fewshot must be 0 or more, not {self.fewshot}.")
+        if not isinstance(self.fewshot, int) or isinstance(self.fewshot, bool) or self.fewshot < 0:
+            raise MedbenchError(f"fewshot must be 0 or more examples, a whole number, not {self.fewshot!r}.")
 
 
 class TaskError(InspectError):
@@ -158,6 +158,8 @@ def told_plainly() -> Iterator[None]:
         yield
     except TaskError:
         raise
+    except BadRow as error:
+        raise TaskError(f"{error}. Mend the row, or leave such rows out and listed: -T on_bad_row=skip") from error
     except MedbenchError as error:
         raise TaskError(str(error)) from error
 
@@ -203,6 +205,10 @@ def load(
         records = hub.rows()
         provenance = {"source": f"hf://datasets/{hub.repository}", "split": hub.split, "revision": hub.revision}
     items = checked(_pairs(records, to_item, bad_rows), bad_rows)
+    if not items and bad_rows.rows:
+        raise MedbenchError(
+            f"no usable items: every row was left out ({len(bad_rows.rows)}), the first because of: {bad_rows.rows[0]}"
+        )
     if source is not None:
         provenance["sha256"] = sha256_file(source)
     provenance |= describe(items)
@@ -227,14 +233,17 @@ def fewshot_items(hub: HubSource, to_item: ToItem, settings: Settings, tested: S
     """
     if not settings.fewshot:
         return []
+    bad_rows = BadRows(settings.on_bad_row)
     if settings.fewshot_source is not None:
-        records: Iterable[Record] = read_records(user_file(settings.fewshot_source), encoding=settings.encoding)
+        records: Iterable[Record] = read_records(
+            user_file(settings.fewshot_source), bad_rows=bad_rows, encoding=settings.encoding
+        )
     elif settings.source is not None:
         raise MedbenchError("fewshot with a local source needs -T fewshot_source=FILE, so that no test item is shown.")
     else:
         records = hub.fewshot_rows()
     taken = {item.id for item in tested}
-    pool = [item for _, item in _pairs(records, to_item, BadRows("skip")) if item.id not in taken]
+    pool = [item for _, item in _pairs(records, to_item, bad_rows) if item.id not in taken]
     if len(pool) < settings.fewshot:
         raise MedbenchError(f"fewshot={settings.fewshot}, but only {len(pool)} examples are not test items themselves.")
     return random.Random(settings.fewshot_seed).sample(pool, settings.fewshot)
@@ -245,6 +254,8 @@ def shuffled(item: Item, seed: int | None) -> Item:
 
     The order depends on the item's id and the seed alone, not on the file's order or on which items are run.
     """
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        raise MedbenchError(f"shuffle_options is the seed of the option order, a whole number, not {seed!r}.")
     if seed is None or not item.options:
         return item
     order = list(range(len(item.options)))

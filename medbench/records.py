@@ -44,15 +44,25 @@ class Record:
         """The error for this row, to be raised by whoever finds a field wanting."""
         return BadRow(self.file, self.row, field, problem)
 
+    def value(self, field: str) -> Any:
+        """A field of any type.
+
+        Raises:
+            BadRow: it is missing; says which fields the row has.
+        """
+        if field not in self.data:
+            raise self.error(field, f"missing; the row has {', '.join(map(repr, self.data)) or 'no fields'}")
+        if self.data[field] is None:
+            raise self.error(field, "missing: its value is null")
+        return self.data[field]
+
     def text(self, field: str, *, empty_ok: bool = False) -> str:
         """A field that must be a string, stripped.
 
         Raises:
             BadRow: it is missing, no string, or empty while `empty_ok` is False.
         """
-        if field not in self.data or self.data[field] is None:
-            raise self.error(field, f"missing; the row has {', '.join(map(repr, self.data)) or 'no fields'}")
-        value = self.data[field]
+        value = self.value(field)
         if not isinstance(value, str):
             raise self.error(field, f"expected text, found {type(value).__name__} {value!r:.80}")
         if not value.strip() and not empty_ok:
@@ -131,7 +141,7 @@ def read_records(source: str | Path, *, bad_rows: BadRows | None = None, encodin
                 yield record
         except UnicodeDecodeError as error:
             raise _encoding_error(path, encoding, error) from None
-        except (EOFError, gzip.BadGzipFile) as error:
+        except _damage(path) as error:
             raise MedbenchError(f"{source}: the compressed file is damaged or cut short ({error}).") from None
         if not found and not bad_rows.rows:
             raise MedbenchError(f"{source} holds no rows.")
@@ -163,9 +173,20 @@ def hub_records(
         yield Record(where, f"record {index}", dict(row))
 
 
+def _damage(path: Path) -> tuple[type[Exception], ...]:
+    """What reading a damaged compressed file raises."""
+    if path.suffix.lower() != ".zst":
+        return (EOFError, gzip.BadGzipFile)
+    import zstandard
+
+    return (zstandard.ZstdError,)
+
+
 def _open_text(path: Path, encoding: str) -> IO[str]:
     # utf-8-sig also reads files without a byte order mark
     codec = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
+    if codec == "utf-8-sig" and path.suffix.lower() not in _COMPRESSION:
+        _refuse_zero_bytes(path, encoding)
     raw: IO[bytes]
     if path.suffix.lower() == ".gz":
         raw = gzip.open(path, "rb")  # type: ignore[assignment]  # noqa: SIM115
@@ -180,6 +201,19 @@ def _open_text(path: Path, encoding: str) -> IO[str]:
     except LookupError:
         raw.close()
         raise MedbenchError(f"unknown encoding {encoding!r}; try utf-8, gb18030 or utf-16.") from None
+
+
+def _refuse_zero_bytes(path: Path, encoding: str) -> None:
+    """UTF-16 without its mark is also UTF-8, of a kind: every other byte is zero."""
+    with open(path, "rb") as handle:
+        head = handle.read(1 << 12)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" not in head:
+        return
+    ends = "le" if head[1::2].count(0) > head[::2].count(0) else "be"
+    hint = "it is no text file"
+    if 3 * head.count(0) > len(head):
+        hint = f"it looks like utf-16-{ends}: pass encoding=utf-16-{ends} (medbench commands: --encoding utf-16-{ends})"
+    raise MedbenchError(f"{path} is not {encoding} (it holds zero bytes); {hint}.")
 
 
 def _encoding_error(path: Path, encoding: str, error: UnicodeDecodeError) -> MedbenchError:
@@ -204,6 +238,15 @@ def _read_jsonl(handle: IO[str], name: str, bad_rows: BadRows) -> Iterator[Recor
         if not line.strip():
             continue
         row = f"line {number}"
+        if number == 1 and line.lstrip().startswith("["):  # an array under the other name
+            handle = io.StringIO(line + handle.read())
+            try:
+                json.loads(handle.getvalue())
+            except ValueError:
+                yield from _read_jsonl(io.StringIO("\n" + handle.getvalue()), name, bad_rows)
+            else:
+                yield from _read_json(handle, name, bad_rows)
+            return
         try:
             data = json.loads(line)
         except ValueError as error:
@@ -217,6 +260,8 @@ def _read_jsonl(handle: IO[str], name: str, bad_rows: BadRows) -> Iterator[Recor
 
 def _read_json(handle: IO[str], name: str, bad_rows: BadRows) -> Iterator[Record]:
     text = handle.read()
+    if not text.strip():
+        return
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -279,6 +324,6 @@ def _read_parquet(path: Path) -> Iterator[Record]:
                 number += 1
                 yield Record(str(path), f"record {number}", data)
     except pyarrow.ArrowException as error:
-        raise MedbenchError(f"{path} cannot be read as Parquet: {error}.") from None
+        raise MedbenchError(f"{path} cannot be read as Parquet: {str(error).rstrip('.')}.") from None
     if not number:
         raise MedbenchError(f"{path} holds no rows.")

@@ -104,7 +104,7 @@ def record_to_item(record: Record) -> Item:
 
 
 def _option_texts(record: Record) -> list[str]:
-    options: Any = record.data.get("Options")
+    options: Any = record.value("Options")
     if isinstance(options, str):  # "A 原发病\nB 出血部位": a literal backslash and n, or a line break
         lines = [line.strip() for line in re.split(r"\\n|\n", options) if line.strip()]
         pairs = [(line[:1].upper(), line[1:].lstrip(" 　.．、:：")) for line in lines]

@@ -97,7 +97,7 @@ def read_counted_from_zero(source: str, **options: Any) -> Iterable[Record]:
 
 def record_to_item(record: Record) -> Item:
     """`question, opa..opd, cop` (0-3), `exp` (explanation, may be missing)."""
-    options = require_options(record, "opa..opd", [record.data.get(f"op{letter}", "") for letter in "abcd"])
+    options = require_options(record, "opa..opd", [record.value(f"op{letter}") for letter in "abcd"])
     if record.data.get("cop") == -1:
         raise LeftOut(record.file, record.row, "cop", "the test split's key is not public")
     return Item(

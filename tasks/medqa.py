@@ -72,10 +72,10 @@ def medqa(
 
 def record_to_item(record: Record) -> Item:
     """`question, options {A: ..., D: ...}, answer_idx`, alike on the hub and in the publisher's files."""
-    options = record.data.get("options")
-    if not isinstance(options, dict) or list(options) != ["A", "B", "C", "D"][: len(options)]:
+    options = record.value("options")
+    if not isinstance(options, dict) or sorted(options) != ["A", "B", "C", "D"][: len(options)]:
         raise record.error("options", f"expected an object with the keys A, B, C, D, found {options!r:.80}")
-    texts = require_options(record, "options", list(options.values()))
+    texts = require_options(record, "options", [options[letter] for letter in sorted(options)])
     answer = key_letters(record, "answer_idx", record.text("answer_idx"), texts)
     if len(answer) != 1:
         raise record.error("answer_idx", f"expected one letter, found {''.join(answer)}")

@@ -71,9 +71,9 @@ def pubmedqa(
 def record_to_item(record: Record) -> Item:
     """The publisher's upper-case columns, or the hub's lower-case ones (`context` holding `contexts`)."""
     hub = "question" in record.data
-    context = record.data.get("context" if hub else "CONTEXTS")
+    context = record.value("context" if hub else "CONTEXTS")
     paragraphs = context.get("contexts") if isinstance(context, dict) else context
-    if not isinstance(paragraphs, list) or not all(isinstance(paragraph, str) for paragraph in paragraphs):
+    if not isinstance(paragraphs, list) or not paragraphs or not all(isinstance(text, str) for text in paragraphs):
         raise record.error("context" if hub else "CONTEXTS", f"expected a list of paragraphs, found {context!r:.80}")
     decision = record.text("final_decision").lower()
     if decision not in ("yes", "no", "maybe"):

@@ -31,6 +31,8 @@ def test_the_same_rows_from_every_format(tmp_path: Path, jsonl: bytes) -> None:
     (tmp_path / "c.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(jsonl))
     (tmp_path / "lines.json").write_bytes(jsonl)
     (tmp_path / "array.json").write_text(json.dumps(ROWS))
+    (tmp_path / "array.jsonl").write_text(json.dumps(ROWS))
+    (tmp_path / "pretty.jsonl").write_text(json.dumps(ROWS, indent=2))
     (tmp_path / "data.json").write_text(json.dumps({"data": ROWS}))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "d.parquet")
     for path in sorted(tmp_path.iterdir()):
@@ -74,6 +76,12 @@ def test_another_encoding_is_recognised_and_named(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.jsonl", b"", "holds no rows"),
+        ("a.json", b" \n", "holds no rows"),
+        ("a.jsonl", '{"a": 1}'.encode("utf-16-le"), "looks like utf-16-le: pass encoding=utf-16-le"),
+        ("a.jsonl", '{"a": 1}'.encode("utf-16-be"), "looks like utf-16-be"),
+        ("a.jsonl", '{"a": 1}'.encode("utf-16"), "reads as utf-16: pass encoding=utf-16"),
+        ("a.jsonl", bytes(range(200)), "it is no text file"),
+        ("a.jsonl.zst", b"not zstandard", "damaged or cut short"),
         ("a.xyz", b"{}", "unknown format"),
         ("a.json", b"{", "not valid JSON"),
         ("a.json", b'"text"', "expected a JSON array"),
@@ -104,6 +112,10 @@ def test_fields_are_checked_by_name() -> None:
         record.text("answer")
     with pytest.raises(BadRow, match="field 'options': missing; the row has 'question', 'answer'"):
         record.text("options")
+    with pytest.raises(BadRow, match="field 'options': missing; the row has"):
+        record.value("options")
+    with pytest.raises(BadRow, match="field 'n': missing: its value is null"):
+        Record("f", "line 1", {"n": None}).value("n")
 
 
 def test_convert_hands_over_what_it_refuses() -> None:

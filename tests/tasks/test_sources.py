@@ -61,6 +61,8 @@ def test_medqa_from_the_publishers_lines(tmp_path: Path) -> None:
     assert sample.metadata is not None
     assert sample.metadata["item"]["source"] == "test.jsonl, line 1"
     assert benchmark(task)["items"] == 1
+    turned = {**MEDQA, "options": dict(reversed(MEDQA["options"].items()))}
+    assert samples(medqa(source=written(tmp_path / "turned.jsonl", [turned])))[0].choices == sample.choices
     assert len(benchmark(task)["sha256"]) == 64
 
 
@@ -97,6 +99,10 @@ def test_fewshot_examples_come_as_turns_and_never_from_the_tests(tmp_path: Path)
         medqa(source=source, fewshot=6, fewshot_source=examples)
     with pytest.raises(MedbenchError, match="fewshot_source"):
         medqa(source=source, fewshot=1)
+    broken = written(tmp_path / "broken.jsonl", [{"question": "Q"}, *pool])
+    with pytest.raises(MedbenchError, match="line 1, field 'options': missing"):
+        medqa(source=source, fewshot=3, fewshot_source=broken)
+    assert len(samples(medqa(source=source, fewshot=3, fewshot_source=broken, on_bad_row="skip"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -117,9 +123,20 @@ def test_a_bad_row_is_named_or_left_out_and_listed(tmp_path: Path, change: dict[
     with pytest.raises(MedbenchError, match=message):
         medqa(source=path)
     task = medqa(source=path, on_bad_row="skip")
+    with pytest.raises(MedbenchError, match="-T on_bad_row=skip"):
+        medqa(source=path)
     assert len(samples(task)) == 1
     (listed,) = benchmark(task)["left_out"]
     assert "test.jsonl, line 2" in listed
+
+
+def test_a_source_of_another_benchmark_is_told_by_its_fields(tmp_path: Path) -> None:
+    path = written(tmp_path / "f.jsonl", [{"instruction": "Q", "input": "", "output": "A"}] * 2)
+    for task, field in ((medqa, "options"), (cmexam, "Options"), (pubmedqa, "CONTEXTS"), (mmlu_med, "subject")):
+        with pytest.raises(MedbenchError, match=f"field '{field}': missing; the row has 'instruction', 'input'"):
+            task(source=path)
+    with pytest.raises(MedbenchError, match=r"no usable items: every row was left out \(2\), the first because of"):
+        medqa(source=path, on_bad_row="skip")
 
 
 def test_cmexam_reads_csv_and_hub_form_alike(tmp_path: Path) -> None:
@@ -246,6 +263,8 @@ def test_free_text_pairs_every_item_with_another_reference(tmp_path: Path) -> No
         ({"mode": "greedy"}, "unknown mode"),
         ({"on_bad_row": "ignore"}, "on_bad_row must be"),
         ({"fewshot": -1}, "fewshot must be 0 or more"),
+        ({"fewshot": "two"}, "fewshot must be 0 or more"),
+        ({"shuffle_options": True}, "shuffle_options is the seed"),
     ],
 )
 def test_settings_are_checked(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
