@@ -49,6 +49,25 @@ def test_every_element_is_nearest_to_the_rational_sum(dtype: torch.dtype) -> Non
             assert merged[i, j].item() in nearest(exact_value(base, terms, i, j), dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-36])
+def test_a_first_sum_in_float32_changes_no_bit(dtype: torch.dtype, scale: float) -> None:
+    """Half a million elements, those near the end of float32's range too, against a first sum in float64."""
+    g = torch.Generator().manual_seed(4)
+    base = (torch.randn(512, 1024, generator=g) * scale).to(dtype)
+    terms = [
+        Term(weight, torch.randn(512, 16, generator=g) * scale, torch.randn(16, 1024, generator=g) * 0.1)
+        for weight in (0.3, -1.7)
+    ]
+    merged = ExactSum(terms).rows(base)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")  # permits products of lower precision, so float64 is taken
+    try:
+        assert torch.equal(merged.view(torch.int16), ExactSum(terms).rows(base).view(torch.int16))
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_ties_and_near_ties_that_float32_and_float64_get_wrong() -> None:
     # 1 + 2^-8 lies midway between two bfloat16 numbers: the tie goes to the even one, 1; the smallest excess goes up,
     # also one of 2^-60, which neither float32 nor float64 can hold beside 1.
