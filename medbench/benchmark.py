@@ -18,6 +18,7 @@ from typing import Any, Literal
 from inspect_ai import Task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser
+from inspect_ai.model._model import active_model
 from inspect_ai.scorer import Scorer
 
 from medbench.errors import MedbenchError, unknown
@@ -25,7 +26,7 @@ from medbench.inspect_error import InspectError
 from medbench.items import LETTERS, Item, checked, describe
 from medbench.manifest import sha256_file
 from medbench.records import BadRow, BadRows, OnBadRow, Record, hub_records, read_records
-from medbench.solvers import ThinkingMode, answer, option_logprobs
+from medbench.solvers import ThinkingMode, answer, option_logprobs, require_logprobs
 
 # Inspect loads a task file from the file's own folder, so a path that the user typed is also looked up where the
 # process started. This module is imported at start-up, through the entry point, before any task file is loaded.
@@ -321,6 +322,9 @@ def benchmark_task(
     """The Inspect task: one generation (or one token with log-probabilities) per sample, judged by `scorers`."""
     if mode not in ("generate", "logprob"):
         raise unknown("mode", str(mode), ("generate", "logprob"))
+    model = active_model()  # None where a task is made without one, to be looked at
+    if mode == "logprob" and model is not None:
+        require_logprobs(model)
     solver = option_logprobs(settings.thinking) if mode == "logprob" else answer(settings.thinking)
     metadata = {
         "name": name,

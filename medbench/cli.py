@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from medbench import __version__
-from medbench.errors import MedbenchError
+from medbench.errors import BadRow, MedbenchError
 
 # name -> (module:attribute of a click command, the line `medbench --help` shows). Loaded when called.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -124,6 +124,11 @@ def main() -> None:
     """Entry point: bad input ends with its message and exit code 2, without a traceback."""
     try:
         cli()
+    except BadRow as error:
+        skips = {"import", "metrics"} & set(sys.argv[1:2])
+        advice = ". Mend the row, or leave such rows out and listed: --on-bad-row skip" if skips else ""
+        click.echo(f"medbench: {error}{advice}", err=True)
+        sys.exit(2)
     except MedbenchError as error:
         click.echo(f"medbench: {error}", err=True)
         sys.exit(2)

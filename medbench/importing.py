@@ -105,11 +105,9 @@ def _plain(record: Record) -> Prediction:
 
 def _raw(record: Record, field: str) -> str:
     """A text field as it stands: white space counts in what a model wrote, and an empty output is an output."""
-    value = record.data.get(field)
+    value = record.value(field)
     if not isinstance(value, str):
-        has = ", ".join(map(repr, record.data)) or "no fields"
-        found = f"missing; the row has {has}" if value is None else f"expected text, found {type(value).__name__}"
-        raise record.error(field, found)
+        raise record.error(field, f"expected text, found {type(value).__name__}")
     return value
 
 
@@ -147,7 +145,10 @@ def detect_format(file: str, encoding: str) -> str:
     Raises:
         MedbenchError: it is none of `FORMATS`.
     """
-    first = next(iter(read_records(file, bad_rows=BadRows("skip"), encoding=encoding)), None)
+    bad_rows = BadRows("skip")
+    first = next(iter(read_records(file, bad_rows=bad_rows, encoding=encoding)), None)
+    if first is None and bad_rows.rows:
+        raise bad_rows.rows[0]
     fields = set(first.data) if first else set()
     for name, (required, _) in FORMATS.items():
         if fields >= set(required):

@@ -16,6 +16,8 @@ ThinkingMode = Literal["default", "on", "off"]
 _TEMPLATE_PROVIDERS = ("medbench", "vllm", "sglang", "openai-api", "together", "fireworks", "hf-inference-providers")
 # Inspect providers that return log-probabilities of the likeliest tokens (0.3.285).
 LOGPROB_PROVIDERS = ("medbench", "openai", "openai-api", "vllm", "sglang", "hf", "together", "google", "grok")
+# Inspect providers that surely return none; any other is asked.
+_NO_LOGPROBS = ("anthropic", "bedrock", "mockllm")
 
 
 def thinking_arguments(model: Model, thinking: ThinkingMode) -> GenerateConfigArgs:
@@ -35,6 +37,24 @@ def thinking_arguments(model: Model, thinking: ThinkingMode) -> GenerateConfigAr
     if thinking == "off":
         return {"reasoning_effort": "none"}
     return {"reasoning_effort": model.config.reasoning_effort or "medium"}
+
+
+def require_logprobs(model: Model) -> None:
+    """Refuse a model that surely returns no log-probabilities, before anything is generated.
+
+    Raises:
+        MedbenchError: its provider has none; the text names those that do.
+    """
+    scripted = "custom_outputs" in model.model_args  # mockllm returns what a test wrote for it
+    if str(model).split("/")[0] in _NO_LOGPROBS and not scripted:
+        raise _without_logprobs(model, "returns")
+
+
+def _without_logprobs(model: Model, gives: str) -> MedbenchError:
+    return MedbenchError(
+        f"{model} {gives} no log-probabilities, which mode=logprob needs. Inspect providers that have them: "
+        f"{', '.join(LOGPROB_PROVIDERS)}. Use -T mode=generate with this model."
+    )
 
 
 @solver
@@ -65,10 +85,7 @@ def option_logprobs(thinking: ThinkingMode = "default", top_logprobs: int = 20) 
         state = await generate(state, max_tokens=1, logprobs=True, top_logprobs=top_logprobs, **arguments)
         choices = state.output.choices
         if not choices or choices[0].logprobs is None:
-            raise MedbenchError(
-                f"{model} returned no log-probabilities, which mode=logprob needs. Inspect providers that have them: "
-                f"{', '.join(LOGPROB_PROVIDERS)}. Use -T mode=generate with this model."
-            )
+            raise _without_logprobs(model, "returned")
         return state
 
     return solve

@@ -162,6 +162,9 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     other_key = llamafactory_file(tmp_path, ["B", "B", "B"], label="C")
     assert "says C, but the item's key is B" in refusal(other_key, tmp_path, source=source)
     assert "unknown format" in refusal(written(tmp_path / "odd.jsonl", [{"text": "B"}]), tmp_path)
+    crooked = tmp_path / "crooked.csv"
+    crooked.write_text("prediction,reference\na,b,c\n")
+    assert "line 2: expected 2 columns" in refusal(str(crooked), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,11 @@ from sklearn.metrics import f1_score
 
 from medbench import surface
 from medbench.benchmark import Loaded, Settings
+from medbench.errors import MedbenchError
 from medbench.families import free_text_task
 from medbench.items import Item
 from medbench.scorers import SURFACE_METRICS, explanation_part, letter_masses, named_accuracy
+from medbench.solvers import require_logprobs
 from medbench.tasks.cmexam import cmexam
 from medbench.tasks.cmexam_explain import cmexam_explain
 from medbench.tasks.f5 import f5
@@ -284,6 +286,12 @@ def test_a_provider_without_log_probabilities_is_told_which_have_them(tmp_path: 
     assert log.error
     assert "returned no log-probabilities" in log.error.message
     assert "vllm" in log.error.message
+
+
+def test_a_provider_that_surely_has_none_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(MedbenchError, match=r"returns no log-probabilities.*vllm.*-T mode=generate"):
+        require_logprobs(get_model("mockllm/model"))
+    require_logprobs(scripted(["B"]))
 
 
 def test_letters_are_recognised_however_a_tokenizer_spells_them() -> None:
