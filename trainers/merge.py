@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
@@ -99,37 +99,42 @@ def write_checkpoint(checkpoint: Any, recipe: Any, staging: Path) -> dict[str, A
     Every shard keeps the base's header, so tensors lie where they lay; what no adapter touches is copied as bytes.
     """
     from medbench.merging.checkpoints import Syncer, carry_along, copy_bytes, read_header
-    from medbench.merging.recipe import one_thread_each
+    from medbench.merging.recipe import one_thread_each, ordered
 
     targets = set(recipe.targets)
     with Syncer() as syncer, one_thread_each():
         for file in checkpoint.files:
+            changed = [stored for stored in read_header(file).values() if stored.name in targets]
             with open(file, "rb") as source, syncer.new_file(staging / file.name) as target:
                 position = 0
-                for stored in read_header(file).values():
-                    if stored.name in targets:
+                # One queue for all weights of a shard: no core waits for the end of a weight.
+                for stored, data in ordered(_merged, _blocks(changed, recipe), os.cpu_count() or 1):
+                    if position < stored.begin:
                         copy_bytes(source, target, position, stored.begin)
-                        _write_merged(stored, recipe, target)
-                        position = stored.end
+                        position = stored.begin
+                    target.write(data)
+                    position += data.nbytes
                 copy_bytes(source, target, position, file.stat().st_size)
     carried = carry_along(checkpoint.path, staging)
     return {"merged_tensors": len(targets), "carried": carried, "relative_error": recipe.error}
 
 
-def _write_merged(stored: Any, recipe: Any, target: BinaryIO) -> None:
+def _blocks(changed: Sequence[Any], recipe: Any) -> Iterator[tuple[Any, Any, tuple[int, int]]]:
+    """Stored weight, what it becomes, and a range of its rows: the work of `_merged`, in the order of the file."""
+    for stored in changed:
+        merged = recipe.merged(stored.name)
+        for rows in stored.blocks(_BLOCK):
+            yield stored, merged, rows
+
+
+def _merged(work: tuple[Any, Any, tuple[int, int]]) -> tuple[Any, memoryview]:
+    """The weight, and the bytes of its merged rows."""
     from medbench.merging.checkpoints import raw_bytes
     from medbench.merging.exact import NotFinite
-    from medbench.merging.recipe import ordered
 
-    merged = recipe.merged(stored.name)
-
-    def block(rows: tuple[int, int]) -> memoryview:
-        values = merged.rows(stored.read(*rows), rows[0])
-        return raw_bytes(values)
-
+    stored, merged, rows = work
     try:
-        for data in ordered(block, stored.blocks(_BLOCK), os.cpu_count() or 1):
-            target.write(data)
+        return stored, raw_bytes(merged.rows(stored.read(*rows), rows[0]))
     except NotFinite as error:
         raise MedbenchError(f"{stored.name} in {stored.file}: {error}") from None
 
