@@ -320,8 +320,8 @@ def command(
         click.echo("\n".join(plan(checked, out, seconds_per_generation)))
         return
     with _progress(len(checked.runs), shown=display is None) as advance:
-        # Inspect's own display lays out every run's table again and again, which costs more than a sweep's runs.
-        success, logs = sweep(checked, out, display=display or "none", on_task_end=advance)
+        # Inspect's rich display, "none" included, lays out every run's table of metrics again and again: a second a run.
+        success, logs = sweep(checked, out, display=display or "log", on_task_end=advance)
     click.echo(f"{sum(log.status == 'success' for log in logs)} of {len(checked.runs)} runs done: {out / 'logs'}")
     if not success:
         click.echo("Some runs failed; the same command tries them again.", err=True)
