@@ -320,7 +320,7 @@ def command(
         click.echo("\n".join(plan(checked, out, seconds_per_generation)))
         return
     with _progress(len(checked.runs), shown=display is None) as advance:
-        # Inspect's rich display, "none" included, lays out every run's table of metrics again and again: a second a run.
+        # Inspect's rich display, "none" included, lays out every run's table of metrics again: a second a run.
         success, logs = sweep(checked, out, display=display or "log", on_task_end=advance)
     click.echo(f"{sum(log.status == 'success' for log in logs)} of {len(checked.runs)} runs done: {out / 'logs'}")
     if not success:
