@@ -19,8 +19,8 @@ from medbench.refusal.scorer import refusal as refusal_class
 from medbench.scorers import trace_statistics
 from medbench.solvers import ThinkingMode, answer
 
-# No commit has been verified; the log records which one was read.
-HUB = HubSource(repository="walledai/XSTest", revision="main", split="test")
+# The commit that inspect_evals 0.28.0 pins for the same repository and split.
+HUB = HubSource(repository="walledai/XSTest", revision="f1d713187c61b6ae64e602d74f0b3d812cc2e8e8", split="test")
 
 
 @task
