@@ -6,6 +6,7 @@ whatever file, order or option shuffling they came from.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import unicodedata
@@ -44,7 +45,7 @@ class Item:
     source: str = field(default="", compare=False)
     group: str = field(default="", compare=False)
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """16 hex digits of the SHA-256 of the normalised content.
 

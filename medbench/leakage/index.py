@@ -221,7 +221,7 @@ def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds,
             f"no test item has {SHINGLE} units (words or CJK characters) in a row: there is nothing to look for."
         )
     owner = np.repeat(np.arange(len(targets), dtype=np.int32), sizes)
-    order = np.argsort(target_hash, kind="stable")
+    order = np.argsort(target_hash)
     frequency, distinct = _frequency(target_hash, order, pairs[owner])
     least, held = _needs(sizes, units, pairs, thresholds)
     indexed, enough = _indexed(choose, frequency, sizes, units, pairs, least, held, thresholds)

@@ -46,24 +46,23 @@ def character_table(simplify: bool = False) -> tuple[np.ndarray, np.ndarray]:
     for code in range(0x20000, 0x32000):
         if unicodedata.category(chr(code))[0] == "L":
             table[code] = code << 2 | SINGLE
+    changed = _changed()
     for code in _CODES:
         character = chr(code)
-        category = unicodedata.category(character)
-        if category in ("Cn", "Co", "Cs"):
+        if unicodedata.category(character) in ("Cn", "Co", "Cs"):
             continue
-        if code in composing:
+        folded = changed.get(character, character)
+        if code in composing or (folded != character and any(ord(c) in composing for c in folded)):
             table[code] = COMBINING
-            continue
-        entries = [_entry(simpler.get(c, c)) for c in _fold(character)]
-        if any(ord(c) in composing for c in _fold(character)):
-            table[code] = COMBINING
-        elif len(entries) == 1:
-            table[code] = entries[0]
-        elif entries and set(entries) != {SEPARATOR}:
-            table[code] = len(pool) << 2 | EXPANSION
-            pool += [len(entries), *entries]
-        elif not entries:
+        elif len(folded) == 1:
+            table[code] = _entry(simpler.get(folded, folded))
+        elif not folded:
             table[code] = SKIP
+        else:
+            entries = [_entry(simpler.get(c, c)) for c in folded]
+            if set(entries) != {SEPARATOR}:
+                table[code] = len(pool) << 2 | EXPANSION
+                pool += [len(entries), *entries]
     for traditional, simple in simpler.items():
         table[ord(traditional)] = _entry(simple)
     return table, np.array(pool or [0], np.int32)
@@ -127,14 +126,14 @@ def _clusters(text: str) -> Iterator[tuple[str, int, int]]:
 
 @functools.cache
 def _cluster_pattern() -> re.Pattern[str]:
-    ignored = _ranges({c for c in _CODES if _entry(chr(c)) == SKIP})
+    ignored = _ranges({c for c in _CODES if _is_skipped(chr(c))})
     return re.compile(f"(?:.(?:[{ignored}]*{_marks().pattern})+)|.", re.DOTALL)
 
 
 @functools.cache
 def _marks() -> re.Pattern[str]:
     """Characters that compose with what stands before them, or fold into such."""
-    folding = {c for c in _CODES[0x80:] if any(ord(part) in _composing() for part in _fold(chr(c)))}
+    folding = {ord(c) for c, folded in _changed().items() if any(ord(part) in _composing() for part in folded)}
     return re.compile(f"[{_ranges(_composing() | folding)}]")
 
 
@@ -162,19 +161,35 @@ def _composing() -> set[int]:
     return found
 
 
+@functools.cache
+def _changed() -> dict[str, str]:
+    """Characters that do not fold to themselves, with what they fold to."""
+    candidates = (c for c in map(chr, _CODES) if unicodedata.decomposition(c) or c.casefold() != c)
+    return {c: folded for c in candidates if (folded := _fold(c)) != c}
+
+
 def _fold(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def _entry(character: str) -> int:
     """What one normalised character does to the text."""
+    if _is_skipped(character):
+        return SKIP
     category = unicodedata.category(character)
     code = ord(character)
-    if category == "Cf" or 0xFE00 <= code <= 0xFE0F or 0xE0100 <= code <= 0xE01EF:  # and variation selectors
-        return SKIP
     if category[0] not in "LMN":
         return SEPARATOR
     return code << 2 | (SINGLE if _SINGLE.match(character) and category[0] == "L" else WORD)
+
+
+def _is_skipped(character: str) -> bool:
+    """Format characters and variation selectors."""
+    return (
+        "\ufe00" <= character <= "\ufe0f"
+        or "\U000e0100" <= character <= "\U000e01ef"
+        or (unicodedata.category(character) == "Cf")
+    )
 
 
 @functools.cache
