@@ -1,6 +1,6 @@
 """Eleven ratios of two adapters over the same prompts: what a sweep costs beside generating alone.
 
-    python benchmarks/sweep.py [--prompts 440] [--layers 3] [--hidden 96] [--tokens 48] [--rounds 3]
+    python benchmarks/sweep.py [--prompts 440] [--layers 3] [--hidden 96] [--tokens 48] [--rounds 3] [--only engine]
 
 In one run, taking turns: (a) 11 x generation with one set of weights, straight from the engine; (b) the same with
 another ratio each time, by merging again in place; (c) the same with the adapters as live low-rank paths (PEFT), whose
@@ -159,7 +159,8 @@ class Competitors:
 @click.option("--layers", default=3, show_default=True)
 @click.option("--hidden", default=96, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-def main(prompts: int, tokens: int, layers: int, hidden: int, rounds: int) -> None:
+@click.option("--only", type=click.Choice(["engine", "inspect"]), help="(a) to (c), or (a), (d) and (e): shorter runs.")
+def main(prompts: int, tokens: int, layers: int, hidden: int, rounds: int, only: str | None) -> None:
     """Run the benchmark."""
     import os
 
@@ -175,9 +176,12 @@ def main(prompts: int, tokens: int, layers: int, hidden: int, rounds: int) -> No
             "11 x inspect eval": competitors.evals,
             "medbench sweep": competitors.sweep,
         }
+        left_out = {"engine": list(ways)[3:], "inspect": list(ways)[1:3], None: []}[only]
+        ways = {name: way for name, way in ways.items() if name not in left_out}
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         shares = []
         for number in range(rounds + 1):
+            competitors.count = prompts if number else 8  # a short warm-up: imports, first logs
             for name, way in ways.items():
                 competitors.switching = 0.0
                 begin, cpu = time.perf_counter(), time.process_time()
@@ -185,7 +189,7 @@ def main(prompts: int, tokens: int, layers: int, hidden: int, rounds: int) -> No
                 click.echo(f"  {number} {name} {time.perf_counter() - begin:.2f} s", err=True)
                 wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
                 if number == 0:
-                    continue  # warm-up: imports, first logs
+                    continue
                 times[name].append((wall, cpu))
                 if name == "11 ratios, merged again":
                     shares.append((competitors.switching / wall, competitors.switching / len(RATIOS)))
@@ -195,6 +199,8 @@ def main(prompts: int, tokens: int, layers: int, hidden: int, rounds: int) -> No
     for name, results in times.items():
         wall, cpu = (statistics.median(values) for values in zip(*results, strict=True))
         click.echo(f"{name:26}{wall:8.2f}{wall / first:7.2f}{cpu:8.2f}{cpu / alone:7.2f}")
+    if not shares:
+        return
     share, seconds = (statistics.median(values) for values in zip(*shares, strict=True))
     click.echo(f"switching the ratio: {seconds * 1e3:.1f} ms each, {share:.2%} of 'merged again'")
 
