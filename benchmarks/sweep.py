@@ -66,13 +66,16 @@ class Competitors:
         self.models = [get_model(f"medbench/{work / 'base'}", memoize=False, **self._args(pt)) for pt in RATIOS]
         self.engine = self.models[0].api.engine
         self.engine.eos = self.engine._sampler.eos = frozenset()
-        self.switching = 0.0
+        # Wall time, and processor time of the engine's thread: while it switches, the caller is still tokenizing the
+        # prompts, and the two threads wait for each other.
+        self.switching = [0.0, 0.0]
         switch = self.engine._switch
 
         def timed(candidate: Any) -> None:
-            begin = time.perf_counter()
+            begin, cpu = time.perf_counter(), time.thread_time()
             switch(candidate)
-            self.switching += time.perf_counter() - begin
+            self.switching[0] += time.perf_counter() - begin
+            self.switching[1] += time.thread_time() - cpu
 
         self.engine._switch = timed
         self.live = self._live_paths()
@@ -183,16 +186,17 @@ def main(prompts: int, tokens: int, layers: int, hidden: int, rounds: int, only:
         for number in range(rounds + 1):
             competitors.count = prompts if number else 8  # a short warm-up: imports, first logs
             for name, way in ways.items():
-                competitors.switching = 0.0
+                competitors.switching = [0.0, 0.0]
                 begin, cpu = time.perf_counter(), time.process_time()
                 way()
-                click.echo(f"  {number} {name} {time.perf_counter() - begin:.2f} s", err=True)
                 wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+                click.echo(f"  {number} {name} {wall:.2f} s, cpu {cpu:.2f} s", err=True)
                 if number == 0:
                     continue
                 times[name].append((wall, cpu))
                 if name == "11 ratios, merged again":
-                    shares.append((competitors.switching / wall, competitors.switching / len(RATIOS)))
+                    waited, worked = competitors.switching
+                    shares.append((waited / len(RATIOS), waited / wall, worked / len(RATIOS), worked / cpu))
     alone = statistics.median(cpu for _, cpu in times["11 x generation alone"])
     first = statistics.median(wall for wall, _ in times["11 x generation alone"])
     click.echo(f"{'':26}{'wall s':>8}{'x':>7}{'cpu s':>8}{'x':>7}")
@@ -201,8 +205,11 @@ def main(prompts: int, tokens: int, layers: int, hidden: int, rounds: int, only:
         click.echo(f"{name:26}{wall:8.2f}{wall / first:7.2f}{cpu:8.2f}{cpu / alone:7.2f}")
     if not shares:
         return
-    share, seconds = (statistics.median(values) for values in zip(*shares, strict=True))
-    click.echo(f"switching the ratio: {seconds * 1e3:.1f} ms each, {share:.2%} of 'merged again'")
+    waited, of_wall, worked, of_cpu = (statistics.median(values) for values in zip(*shares, strict=True))
+    click.echo(
+        f"switching the ratio, of 'merged again': {waited * 1e3:.1f} ms wall each ({of_wall:.2%}), "
+        f"{worked * 1e3:.1f} ms processor time each ({of_cpu:.2%})"
+    )
 
 
 if __name__ == "__main__":
