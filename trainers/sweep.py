@@ -9,7 +9,7 @@ import copy
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from inspect_ai.hooks import Hooks, TaskEnd, hooks
 
-from medbench.errors import MedbenchError
+from medbench.errors import MedbenchError, unknown
 from medbench.manifest import sha256_file, write_manifest
 from medbench.trainers.study import Candidate, Run, Study, read_study
 
@@ -54,10 +54,11 @@ def sweep(
     """
     from inspect_ai import eval_set
 
+    tasks = TaskSource(study)
+    check(study, tasks)
     # Absolute: after a kill Inspect finds the samples that were not yet in the log by the log's full path.
     out = Path(out).absolute()
     (out / "logs").mkdir(parents=True, exist_ok=True)
-    tasks = TaskSource(study)
     success, logs = True, []
     for group in groups(study.runs):
         models = {run.candidate.name: _model(run.candidate) for run in group}
@@ -98,6 +99,33 @@ def sweep(
     return success, logs
 
 
+def check(study: Study, tasks: TaskSource) -> None:
+    """Whatever can be known to be wrong before the first generation: a study may run for days until it gets there.
+
+    Raises:
+        MedbenchError: a task or an argument that does not exist, an adapter that does not fit its base.
+    """
+    for run in study.runs:
+        tasks.task(run)
+    checked: set[tuple[str, str]] = set()
+    for candidate in study.candidates:
+        given = candidate.model_args.get("adapters", ())
+        unweighted = repr([text.rpartition(":")[0] for text in given])  # ratios of the same adapters are alike
+        if given and (candidate.model, unweighted) not in checked:
+            _check_adapters(candidate, given)
+            checked.add((candidate.model, unweighted))
+
+
+def _check_adapters(candidate: Candidate, given: Sequence[str]) -> None:
+    from medbench.merging.adapters import check_adapters, parse_adapter, read_adapter
+    from medbench.merging.checkpoints import open_checkpoint
+    from medbench.provider.loading import resolve
+
+    base = open_checkpoint(resolve(candidate.model.removeprefix("medbench/")))
+    loaded = [read_adapter(name, path) for name, path, _ in map(parse_adapter, given)]
+    check_adapters(base, loaded, any_base=bool(candidate.model_args.get("any_base")))
+
+
 def _remove_killed(out: Path, logs: Sequence[EvalLog]) -> None:
     """Remove the logs that a killed sweep left unfinished, once their samples are in a finished one."""
     from inspect_ai.log import list_eval_logs, read_eval_log
@@ -124,7 +152,10 @@ def groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
 def _model(candidate: Candidate) -> Model:
     from inspect_ai.model import get_model
 
-    return get_model(candidate.model, memoize=False, **candidate.model_args)
+    try:
+        return get_model(candidate.model, memoize=False, **candidate.model_args)
+    except ValueError as error:  # Inspect's, for a provider that it does not know
+        raise MedbenchError(f"candidate {candidate.name}: {error}") from None
 
 
 class TaskSource:
@@ -204,18 +235,32 @@ def _load(name: str, args: dict[str, Any]) -> Task:
         found = create_tasks([file.name], args, root_dir=file.parent) if file.is_file() else load_tasks([name], args)
     except (LookupError, FileNotFoundError, NotImplementedError) as error:
         raise MedbenchError(f"task {name}: {error}") from None
+    if not found and not name.partition("@")[0].endswith(".py"):
+        raise unknown("task", name, _registered())
     if len(found) != 1:
         raise MedbenchError(
             f"task {name}: found {len(found)}; expected one. Give a registered name (medbench/medqa), or FILE.py@NAME."
         )
+    # Inspect leaves out with a warning what a task does not take, and the run would be of something else.
+    parameters = _parameters(found[0])
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for key in args:
+            if key not in parameters:
+                raise unknown(f"argument of task {name}", key, parameters)
     return found[0]
 
 
-def _parameters(task: Task) -> set[str]:
+def _registered() -> list[str]:
+    from inspect_ai._util.registry import registry_find, registry_info
+
+    return [registry_info(found).name for found in registry_find(lambda info: info.type == "task")]
+
+
+def _parameters(task: Task) -> Mapping[str, inspect.Parameter]:
     from inspect_ai._util.registry import is_registry_object, registry_info, registry_lookup
 
     function = registry_lookup("task", registry_info(task).name) if is_registry_object(task) else None
-    return set(inspect.signature(function).parameters) if callable(function) else set()
+    return inspect.signature(function).parameters if callable(function) else {}
 
 
 def speeds_of(out: Path) -> dict[str, float]:

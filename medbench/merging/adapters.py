@@ -277,7 +277,7 @@ def _check_name(base: Checkpoint, adapter: Adapter) -> None:
     if recorded.rstrip("/").rsplit("/", 1)[-1] not in names and Path(recorded).expanduser().resolve() != path:
         raise MedbenchError(
             f"adapter {adapter.name} was trained on {recorded}, and the base is {base.path}. If that is the same model "
-            "under another name, pass --any-base."
+            "under another name, pass --any-base (in a study: model_args: {any_base: true}; inspect: -M any_base=true)."
         )
 
 

@@ -131,6 +131,26 @@ def test_bad_studies_are_named(tmp_path: Path, keys: dict[str, Any], match: str)
         mixture(tmp_path, **{"candidates": [{"pt": 0.5, "sft": 0.5}], **keys})
 
 
+@pytest.mark.parametrize(
+    ("keys", "match"),
+    [
+        ({"tasks": ["medbench/microlab_exm"]}, "unknown task.*Did you mean medbench/microlab_exam"),
+        ({"tasks": ["nowhere.py"]}, "task nowhere.py"),
+        ({"tasks": [{"task": "medbench/microlab_exam", "args": {"sed": 1}}]}, "argument of task .* 'sed'.*mean seed"),
+        ({"tasks": [{"task": "medbench/microlab_exam", "args": {"facts": "knwn"}}]}, "Did you mean known"),
+        ({"candidates": [{"model": "mockllm/a"}, {"model": "openi/gpt"}]}, "candidate openi/gpt: .*not recognized"),
+        ({"candidates": [{"model": "mockllm/a"}, {"pt": 1}], "adapters": {"pt": "nowhere"}}, "no directory nowhere"),
+        ({"candidates": [{"pt": 1}], "base": "/nowhere"}, "no model directory"),
+    ],
+)
+def test_what_cannot_run_is_said_before_anything_runs(tmp_path: Path, keys: dict[str, Any], match: str) -> None:
+    document = {"base": "microlab", "adapters": {"pt": "pt"}, "candidates": [{"model": "mockllm/a"}], **keys}
+    study = write(tmp_path, **{"tasks": ["medbench/microlab_exam"], **document})
+    with pytest.raises(MedbenchError, match=match):
+        sweep(read_study(study), tmp_path / "out", display="none")
+    assert not list(tmp_path.glob("out/logs/*.eval"))
+
+
 def test_files_that_are_no_study(tmp_path: Path) -> None:
     with pytest.raises(MedbenchError, match="no study file"):
         read_study(tmp_path / "none.yaml")
