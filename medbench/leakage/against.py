@@ -25,13 +25,13 @@ _HAN = re.compile("[\u3400-\u9fff]")
 
 
 def load(
-    against: str | Path | Sequence[str | Path | Item], bad_rows: BadRows | None = None
+    against: str | Path | Iterable[str | Path | Item | Mapping[str, Any]], bad_rows: BadRows | None = None
 ) -> list[tuple[str, list[Item]]]:
     """The items of each source, under the name by which it was given.
 
     Args:
         against: task names, eval logs, data files or ``task=FILE`` (that task, read from a local file in its
-            publisher's format), in a list or separated by commas; or items themselves.
+            publisher's format), in a list or separated by commas; or items themselves, also as rows (see `item_of`).
         bad_rows: what to do with rows that hold no item.
 
     Raises:
@@ -40,9 +40,13 @@ def load(
     bad_rows = bad_rows or BadRows()
     given: Sequence[Any] = [against] if isinstance(against, str | Path) else list(against)
     items = [one for one in given if isinstance(one, Item)]
+    rows = [Record("items", f"row {n}", dict(one)) for n, one in enumerate(given, 1) if isinstance(one, Mapping)]
+    items += convert(rows, item_of, bad_rows)
     sources = [("items", items)] if items else []
-    for text in (str(one) for one in given if not isinstance(one, Item)):
-        for name in [text] if Path(text).exists() else [part.strip() for part in text.split(",") if part.strip()]:
+    for text in (str(one) for one in given if not isinstance(one, Item | Mapping)):
+        for name in (
+            [text] if text and Path(text).exists() else [part.strip() for part in text.split(",") if part.strip()]
+        ):
             found = _source(name, bad_rows)
             if not found:
                 raise MedbenchError(f"{name} holds no test item.")

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ _LISTED = 100  # unreadable records named in the summary; all of them are in unc
 
 
 def audit(
-    corpus: str | Path | Sequence[str | Path],
-    against: str | Path | Sequence[str | Path | Item],
+    corpus: str | Path | Iterable[str | Path | Mapping[str, Any]],
+    against: str | Path | Iterable[str | Path | Item | Mapping[str, Any]],
     *,
     threshold: float = 0.8,
     containment: float = 0.8,
@@ -63,7 +63,8 @@ def audit(
     """Look for test items in a training corpus, exactly, and report every place with its evidence.
 
     Args:
-        corpus: files, folders, globs or hub ids (see `corpus`).
+        corpus: files, folders, globs or hub ids (see `corpus`), or records themselves, as mappings: these are written
+            to `records.jsonl` beside the findings, which name that file.
         against: task names, logs, files, ``task=FILE``, or items (see `against.load`); one string may list several,
             separated by commas.
         threshold: Jaccard similarity above which a text is a near-duplicate of an item, 0-1.
@@ -86,14 +87,14 @@ def audit(
         jaccard=threshold, containment=containment, span=span, contained_units=contained_units, near=near
     )
     bad_items = BadRows(on_bad_row)
-    names = [str(c) for c in ([corpus] if isinstance(corpus, str | Path) else corpus)]
+    keep = tempfile.TemporaryDirectory(prefix="medbench-audit-") if out is None else None
+    directory = Path(keep.name if keep else out)  # type: ignore[arg-type]
+    names = [str(corpus)] if isinstance(corpus, str | Path) else _named(corpus, directory)
     files, ignored = corpora.expand(names)
     shards = corpora.shards(files)
     sources = load(against, bad_items)
     index = indexes.build(sources, thresholds, simplify=simplify)
 
-    keep = tempfile.TemporaryDirectory(prefix="medbench-audit-") if out is None else None
-    directory = Path(keep.name if keep else out)  # type: ignore[arg-type]
     directory.mkdir(parents=True, exist_ok=True)
     state = _state(directory, index, shards, method)
     todo = [(number, shard) for number, shard in enumerate(shards) if not (state / f"{number}.jsonl").exists()]
@@ -131,6 +132,26 @@ def audit(
             os.replace(new / name, directory / name)
     shutil.rmtree(state)
     return Findings(directory, summary, keep)
+
+
+def _named(corpus: Iterable[str | Path | Mapping[str, Any]], directory: Path) -> list[str]:
+    """Files of a corpus given as several: records become one, in the audit's directory."""
+    names: list[str] = []
+    records: list[bytes] = []
+    for one in corpus:
+        if isinstance(one, str | Path):
+            names.append(str(one))
+        elif isinstance(one, Mapping):
+            records.append(json.dumps(dict(one), ensure_ascii=False, default=str).encode("utf-8", "replace"))
+        else:
+            raise MedbenchError(
+                f"a corpus is paths or records (mappings like {{'text': ...}}), not {type(one).__name__} {one!r:.80}."
+            )
+    if records:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomic(directory / "records.jsonl", b"\n".join(records) + b"\n")
+        names.append(str(directory / "records.jsonl"))
+    return names
 
 
 def shared_sources(files: Sequence[str], against: Sequence[str]) -> list[dict[str, str]]:
@@ -240,10 +261,15 @@ def _merge(
                     row["record"] += first
                     tally.add(row)
                     findings.write(orjson.dumps(row) + b"\n")
-        if not any(total["records"] for total in totals.values()):
-            raise MedbenchError(f"the corpus is empty: {', '.join(totals)} hold no record.")
+        records = sum(total["records"] for total in totals.values())
+        if not records:
+            raise MedbenchError(f"the corpus is empty: no record in {', '.join(totals)}.")
+        if records == len(unreadable):
+            raise MedbenchError(
+                f"none of the {records:,} records of the corpus could be read; the first: {unreadable[0]}."
+            )
     return {
-        **tally.summary(),
+        **tally.summary(dict(zip(index.ids, index.against, strict=True))),
         **({"minhash": sketch} if method == "minhash" else {}),
         "against": indexes.describe(index),
         "corpus": totals,

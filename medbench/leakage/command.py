@@ -97,25 +97,33 @@ def _print(findings: Findings) -> None:
     from rich.table import Table
 
     summary = findings.summary
-    records = sum(total["records"] for total in summary["corpus"].values())
-    console = Console(highlight=False)
-    table = Table(box=None)
-    for column in ("field", "signal"):
-        table.add_column(column)
-    for column in ("findings", "items", "records"):
-        table.add_column(column, justify="right")
-    for row in summary["by_field_and_signal"]:
-        table.add_row(*(str(row[name]) for name in ("field", "signal", "findings", "items", "records")))
-    console.print(table)
+    unchecked = summary["unchecked"]
+    read = sum(total["records"] for total in summary["corpus"].values()) - unchecked["records_unreadable"]
+    console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"{summary['leaking']['items']} of {summary['against']['items']} items leak, "
-        f"in {summary['leaking']['records']} of {records} records (public contexts not counted)."
+        f"in {summary['leaking']['records']} of {read} records (public contexts not counted)."
     )
-    unchecked = summary["unchecked"]
+    sources = summary["against"]["sources"]
+    if len(sources) > 1:
+        for name, items in sources.items():
+            console.print(f"  {name}: {summary['leaking_by_source'].get(name, 0)} of {items} items")
+    if summary["by_field_and_signal"]:
+        table = Table(box=None)
+        for column in ("what leaked", "signal"):
+            table.add_column(column)
+        for column in ("findings", "items", "records"):
+            table.add_column(column, justify="right")
+        for row in summary["by_field_and_signal"]:
+            table.add_row(*(str(row[name]) for name in ("field", "signal", "findings", "items", "records")))
+        console.print(table)
     console.print(
         f"Not checked: {unchecked['item_fields_too_short']} item fields and {unchecked['records_too_short']} records "
         f"of fewer than 5 units, {unchecked['records_unreadable']} unreadable records; listed in unchecked.jsonl."
     )
+    if summary["ignored_files"]:
+        ignored = summary["ignored_files"]
+        console.print(f"Left out: {len(ignored)} files of other formats (summary.json lists them), e.g. {ignored[0]}.")
     for pair in summary["shared_sources"]:
         console.print(f"{pair['corpus_file']} is also a source of the items ({pair['against']}: {pair['how']}).")
     if "minhash" in summary:

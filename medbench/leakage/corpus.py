@@ -401,8 +401,8 @@ def _json_line(line: bytes | None) -> Any:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
         pass
-    try:  # json also takes NaN and lone surrogates, which real files hold
-        return json.loads(line)
+    try:  # json also takes NaN and lone surrogates, which real files hold; given bytes, it would guess their encoding
+        return json.loads(line.decode())
     except UnicodeDecodeError as error:
         return _not_utf8(error)
     except ValueError as error:
@@ -419,7 +419,21 @@ def _text_line(line: bytes | None) -> Any:
 
 
 def _not_utf8(error: UnicodeDecodeError) -> Unreadable:
-    return Unreadable(f"not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file")
+    sample = error.object[max(0, error.start - 200) : error.start + 200]
+    name = _likely_encoding(sample) or "ENCODING"
+    return Unreadable(
+        f"not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file: iconv -f {name} -t UTF-8 FILE > NEW"
+    )
+
+
+def _likely_encoding(sample: bytes) -> str | None:
+    """UTF-16 where every other byte is 0 or the file starts with its mark, GB18030 where that gives Chinese."""
+    if sample.startswith((b"\xff\xfe", b"\xfe\xff")) or sample.count(0) * 3 > len(sample):
+        return "UTF-16"
+    text = sample.decode("gb18030", "ignore")
+    han = sum("\u4e00" <= character <= "\u9fff" for character in text)
+    # two bytes of a Latin encoding now and then look like a character; Chinese has them in a row
+    return "GB18030" if 4 * han > len(text) else None
 
 
 def json_elements(handle: IO[bytes]) -> Iterator[tuple[Any, str, str]]:
@@ -529,8 +543,8 @@ def _parquet_rows(file: str) -> Iterator[Any]:
     try:
         for part in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):
             yield from part.to_pylist()
-    except pyarrow.ArrowException as error:
-        raise MedbenchError(f"corpus {file} cannot be read as Parquet: {error}.") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        yield Unreadable(f"not readable as Parquet from here on ({str(error).rstrip('.')})")
 
 
 def _hub_rows(source: str) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,13 +124,18 @@ class Tally:
             if record != self._last_leaking:
                 self._leaking_records, self._last_leaking = self._leaking_records + 1, record
 
-    def summary(self) -> dict[str, Any]:
-        """The counts as plain values; `leaking` leaves out what only repeats a public context."""
+    def summary(self, sources: Mapping[str, str]) -> dict[str, Any]:
+        """The counts as plain values; `leaking` leaves out what only repeats a public context.
+
+        Args:
+            sources: of each item id, the name of the source it came from.
+        """
         return {
             "findings": self.findings,
             "items": len(self._items),
             "records": self._records,
             "leaking": {"items": len(self._leaking), "records": self._leaking_records},
+            "leaking_by_source": dict(sorted(Counter(sources[item] for item in self._leaking).items())),
             "by_field_and_signal": [
                 {"field": name, "signal": signal, "findings": cell[0], "items": len(cell[1]), "records": cell[2]}
                 for (name, signal), cell in sorted(self._by.items())
