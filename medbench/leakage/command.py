@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import click
 
+from medbench.errors import MedbenchError
 from medbench.leakage.audit import audit as run_audit
 from medbench.leakage.findings import Findings
 from medbench.leakage.table import data_table, to_markdown
@@ -69,24 +71,32 @@ def audit(
     \b
     medbench audit zh_train.jsonl --against zh_valid.jsonl,cmexam=val.csv --out findings
     """
-    findings = run_audit(
-        list(corpus),
-        against,
-        threshold=threshold,
-        containment=containment,
-        span=span,
-        contained_units=contained_units,
-        near=near,
-        simplify=simplify,
-        method=method,
-        engine=engine,
-        jobs=jobs,
-        address=address,
-        on_bad_row=on_bad_row,  # type: ignore[arg-type]
-        within=within,
-        write_clean=write_clean,
-        out=out,
-    )
+    try:
+        findings = run_audit(
+            list(corpus),
+            against,
+            threshold=threshold,
+            containment=containment,
+            span=span,
+            contained_units=contained_units,
+            near=near,
+            simplify=simplify,
+            method=method,
+            engine=engine,
+            jobs=jobs,
+            address=address,
+            on_bad_row=on_bad_row,  # type: ignore[arg-type]
+            within=within,
+            write_clean=write_clean,
+            out=out,
+        )
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise MedbenchError(
+            f"no space is left on the device for {error.filename or out} ({error.strerror}). Findings that {out} held "
+            "before are as they were. Make room and run the same command again: it goes on where it stopped."
+        ) from error
     _print(findings)
     if data_sets is not None:
         click.echo(to_markdown(data_table(data_sets)))

@@ -9,6 +9,8 @@ Layout shared by all functions: texts lie one after another in a byte buffer (UT
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -172,22 +174,25 @@ def fill_table(keys, first_posting, hashes, bloom, slots):
 
 @njit(nogil=True, cache=True)
 def _elements(hashes, target, element):
-    """Which element of a sorted set each hash is, -1 for none, into `element`; the number of elements that occur."""
+    """How many elements of a sorted set occur; into `element`, if long enough, which one each hash is, or -1."""
     # most hashes are none: a small bitmap says so without a search
     bitmap = np.zeros(64, np.uint64)
     for h in target:
         bitmap[h >> _58] |= _1 << ((h >> _6) & _63)
     seen = np.zeros(target.size, np.bool_)
+    wanted = element.size >= hashes.size
     n = 0
     for i in range(hashes.size):
         h = hashes[i]
-        element[i] = -1
+        which = -1
         if (bitmap[h >> _58] >> ((h >> _6) & _63)) & _1:
             k = np.searchsorted(target, h)
             if k < target.size and target[k] == h:
-                element[i] = k
+                which = k
                 n += not seen[k]
                 seen[k] = True
+        if wanted:
+            element[i] = which
     return n
 
 
@@ -284,12 +289,52 @@ def _read(buffer, i, end, ascii_table, table, pool, raw, n, h, inside):
     return i, n, h, inside, marked
 
 
+class Sought(NamedTuple):
+    """What `sift` looks for.
+
+    Attributes:
+        bloom, slots: from `fill_table`.
+        posting: int32: targets, those of one key together, the last of them as ``~target``.
+        enough: uint8 (targets,), at least 1: how many of its shingles in the table must come up before a target is
+            compared.
+        target_start, target_hash, least: as in `compare`.
+    """
+
+    bloom: np.ndarray
+    slots: np.ndarray
+    posting: np.ndarray
+    enough: np.ndarray
+    target_start: np.ndarray
+    target_hash: np.ndarray
+    least: np.ndarray
+
+
+class Scratch(NamedTuple):
+    """Space to work in, and what is kept between calls.
+
+    Attributes:
+        raw, every: uint64: room for the units of the longest record.
+        passed, home: uint64 (2 * PIECE,).
+        tally: uint32 (targets,): epoch << 8 | count. A count belongs to the record whose epoch it carries, so nothing
+            is cleared between records.
+    """
+
+    raw: np.ndarray
+    every: np.ndarray
+    passed: np.ndarray
+    home: np.ndarray
+    tally: np.ndarray
+
+
+PIECE = 1 << 15  # units whose shingles are looked up together
+
+
 @njit(nogil=True, cache=True)
-def _roll(raw, n_raw, bloom, every, n, passed, n_passed):
-    """Append the hashes of one text's shingles to `every`, and those that the filter lets through to `passed`."""
+def _roll(raw, bloom, every, n, passed, n_passed):
+    """Append the hashes of shingles to `every`, and those that the filter lets through to `passed`."""
     shift = np.uint64(64 - int(np.log2(bloom.size)))
     h = w0 = w1 = w2 = w3 = w4 = _0
-    for i in range(n_raw):
+    for i in range(raw.size):
         w4, w3, w2, w1, w0 = w3, w2, w1, w0, _finish(raw[i])
         h = h * _ROLL + w0
         if i >= SHINGLE - 1:
@@ -304,18 +349,27 @@ def _roll(raw, n_raw, bloom, every, n, passed, n_passed):
 
 
 @njit(nogil=True, cache=True)
-def _sift_record(
-    r, every, passed, home, element,
-    slots, posting, enough, tally, now, target_start, target_hash, least,
-    found, n_found,
-):  # fmt: skip
-    """Append to `found` the targets of which a record holds `least` shingles; `found`, grown if need be, its length.
+def _take(n_raw, record, now, sought, scratch, n, n_passed, found, n_found):
+    """The shingles of a text, of which `scratch.raw` holds so many units: the last four arguments, brought forward."""
+    for a in range(0, n_raw, PIECE):
+        if n_passed > PIECE:
+            found, n_found = _look_up(scratch.passed[:n_passed], record, now, sought, scratch, found, n_found)
+            n_passed = 0
+        raw = scratch.raw[max(0, a - SHINGLE + 1) : min(n_raw, a + PIECE)]
+        n, n_passed = _roll(raw, sought.bloom, scratch.every, n, scratch.passed, n_passed)
+    return n, n_passed, found, n_found
+
+
+@njit(nogil=True, cache=True)
+def _look_up(passed, record, now, sought, scratch, found, n_found):
+    """Count shingles of a record for their targets; append those that reach `enough` to `found`, grown if need be.
 
     Args:
-        every: the record's shingles.
         passed: those that the filter let through; overwritten.
         now: the record's epoch << 8.
+        found, n_found: int64 (..., 2): pairs of record and target, and their number.
     """
+    slots, home, tally, posting = sought.slots, scratch.home, scratch.tally, sought.posting
     mask = np.uint64(slots.size - 1)
     # in stages: loads that wait for nothing but memory wait together
     for j in range(passed.size):
@@ -324,7 +378,6 @@ def _sift_record(
     for j in range(passed.size):
         passed[n], home[n] = passed[j], home[j]
         n += home[j] != 0
-    before = n_found
     for j in range(n):
         key = passed[j] >> _KEY_SHIFT
         where = home[j]
@@ -342,20 +395,29 @@ def _sift_record(
             t = ~t if last else t
             p += 1
             count = (tally[t] & np.uint32(255)) + 1 if tally[t] >= now else 1
-            if count > enough[t]:
+            if count > sought.enough[t]:
                 continue
             tally[t] = now | np.uint32(count)
-            if count == enough[t]:
+            if count == sought.enough[t]:
                 if n_found == found.shape[0]:
                     larger = np.empty((2 * n_found, 2), np.int64)
                     larger[:n_found] = found
                     found = larger
-                found[n_found, 0], found[n_found, 1] = r, t
+                found[n_found, 0], found[n_found, 1] = record, t
                 n_found += 1
+    return found, n_found
+
+
+@njit(nogil=True, cache=True)
+def _finish_record(n, n_passed, record, now, sought, scratch, found, before, n_found):
+    """Look the rest up, and keep of what was found for a record the targets of which it holds `least` shingles."""
+    found, n_found = _look_up(scratch.passed[:n_passed], record, now, sought, scratch, found, n_found)
     kept = before
+    nowhere = np.empty(0, np.int32)
     for k in range(before, n_found):
         t = found[k, 1]
-        if _elements(every, target_hash[target_start[t] : target_start[t + 1]], element) >= least[t]:
+        target = sought.target_hash[sought.target_start[t] : sought.target_start[t + 1]]
+        if _elements(scratch.every[:n], target, nowhere) >= sought.least[t]:
             found[kept] = found[k]
             kept += 1
     return found, kept
@@ -363,25 +425,18 @@ def _sift_record(
 
 @njit(nogil=True, cache=True)
 def sift(
-    buffer, text_start, record_start, ascii_table, table, pool,
-    bloom, slots, posting, enough, target_start, target_hash, least, tally, epoch, scratch,
-    record_shingles, marked,
+    buffer, text_start, record_start, ascii_table, table, pool, sought, scratch, epoch, record_shingles, marked
 ):  # fmt: skip
     """Targets of which a record holds at least ``least`` distinct shingles.
 
     Args:
-        buffer: uint8, valid UTF-8.
+        buffer: uint8, valid UTF-8, and three more bytes.
         text_start, record_start: int64, see above.
         ascii_table: uint64 (128,): what each ASCII character becomes in a word, 0 where it separates.
         table, pool: from `units.character_table`.
-        bloom, slots: from `fill_table`.
-        posting: int32: targets, those of one key together, the last of them as ``~target``.
-        enough: uint8 (targets,), at least 1: the number of shingles in the table that must come up first.
-        target_start, target_hash, least: as in `compare`.
-        tally: uint32 (targets,): epoch << 8 | count. Kept between calls: a count belongs to the record whose epoch it
-            carries, so nothing is cleared.
-        epoch: the number of records scanned into this tally before, plus one; at most 2**24 less the records here.
-        scratch: uint64 (5, n): space for the units of the longest record.
+        sought: `Sought`.
+        scratch: `Scratch`.
+        epoch: the number of records counted in `scratch.tally` before, plus one; at most 2**24 less the records here.
         record_shingles: int64 (records,): filled with each record's number of shingles.
         marked: bool (records,): set where a text holds combining marks: compose it first (`units.compose`), what is
             found here does not count.
@@ -389,23 +444,21 @@ def sift(
     Returns:
         int64 array of shape (candidates, 2): record, target; ordered by record.
     """
-    raw, every, passed, home, element = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4].view(np.int64)
     found = np.empty((256, 2), np.int64)
     n_found = 0
     for r in range(record_start.size - 1):
+        now = np.uint32(epoch + r) << np.uint32(8)
+        before = n_found
         n = n_passed = 0
         for s in range(record_start[r], record_start[r + 1]):
             begin, end = np.uint64(text_start[s]), np.uint64(text_start[s + 1])
-            _, units, h, inside, mark = _read(buffer, begin, end, ascii_table, table, pool, raw, _0, _SEED, _0)
-            raw[units] = h
+            _, units, h, inside, mark = _read(buffer, begin, end, ascii_table, table, pool, scratch.raw, _0, _SEED, _0)
+            scratch.raw[units] = h
             marked[r] |= mark
-            n, n_passed = _roll(raw, np.int64(units + inside), bloom, every, n, passed, n_passed)
+            n_raw = np.int64(units + inside)
+            n, n_passed, found, n_found = _take(n_raw, r, now, sought, scratch, n, n_passed, found, n_found)
         record_shingles[r] = n
-        now = np.uint32(epoch + r) << np.uint32(8)
-        found, n_found = _sift_record(
-            r, every[:n], passed[:n_passed], home, element,
-            slots, posting, enough, tally, now, target_start, target_hash, least, found, n_found,
-        )  # fmt: skip
+        found, n_found = _finish_record(n, n_passed, r, now, sought, scratch, found, before, n_found)
     return found[:n_found]
 
 
@@ -417,9 +470,7 @@ _OBJECT = 1
 
 @njit(nogil=True, cache=True)
 def sift_lines(
-    buffer, line_begin, line_end, json_table, table, pool,
-    bloom, slots, posting, enough, target_start, target_hash, least, tally, epoch, scratch,
-    kind, record_shingles, record_bytes,
+    buffer, line_begin, line_end, json_table, table, pool, sought, scratch, epoch, kind, record_shingles, record_bytes
 ):  # fmt: skip
     """`sift` over lines of JSON as they lie in a file, one record each, its texts being all strings that are no keys.
 
@@ -436,7 +487,7 @@ def sift_lines(
     Returns:
         int64 array of shape (candidates, 2): line, target; ordered by line.
     """
-    raw, every, passed, home, element = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4].view(np.int64)
+    raw = scratch.raw
     found = np.empty((256, 2), np.int64)
     n_found = 0
     containers = np.empty(_DEEPEST, np.int64)
@@ -451,6 +502,8 @@ def sift_lines(
         if kind[r] == BLANK:
             continue
         i, end = np.uint64(line_begin[r]), np.uint64(line_end[r])
+        now = np.uint32(epoch + r) << np.uint32(8)
+        before = n_found
         n = n_passed = depth = 0
         size = _0
         wanted = _VALUE
@@ -464,7 +517,8 @@ def sift_lines(
                     if i == _0:
                         break
                     size += held
-                    n, n_passed = _roll(raw, np.int64(units), bloom, every, n, passed, n_passed)
+                    n_raw = np.int64(units)
+                    n, n_passed, found, n_found = _take(n_raw, r, now, sought, scratch, n, n_passed, found, n_found)
                     wanted = _MORE_OR_END
                 elif wanted in (_KEY, _KEY_OR_END):
                     i, key = _json_key(buffer, i + _1, end, json_table, table, pool, raw)
@@ -514,15 +568,12 @@ def sift_lines(
                     break
                 wanted = _MORE_OR_END
         if i != end or depth > 0 or wanted != _MORE_OR_END:
+            n_found = before
             continue
         kind[r] = PLAIN
         record_shingles[r] = n
         record_bytes[r] = size
-        now = np.uint32(epoch + r) << np.uint32(8)
-        found, n_found = _sift_record(
-            r, every[:n], passed[:n_passed], home, element,
-            slots, posting, enough, tally, now, target_start, target_hash, least, found, n_found,
-        )  # fmt: skip
+        found, n_found = _finish_record(n, n_passed, r, now, sought, scratch, found, before, n_found)
     return found[:n_found]
 
 
@@ -805,7 +856,7 @@ def compare(
     jaccard = np.zeros(candidates.shape[0], np.float64)
     previous = np.int64(-1)
     hashes = np.empty(0, np.uint64)
-    element = np.empty(0, np.int64)
+    element = np.empty(0, np.int32)
     text_at = np.empty(0, np.int64)
     for c in range(candidates.shape[0]):
         r, t = candidates[c, 0], candidates[c, 1]
@@ -814,7 +865,7 @@ def compare(
             previous = r
             start = unit_start[s0 : s1 + 1] - unit_start[s0]
             hashes, text_at = all_shingles(unit_hash[unit_start[s0] : unit_start[s1]], start)
-            element = np.empty(hashes.size, np.int64)
+            element = np.empty(hashes.size, np.int32)
         target = target_hash[target_start[t] : target_start[t + 1]]
         out[c, SHARED] = _elements(hashes, target, element)
         if out[c, SHARED] < least[t]:

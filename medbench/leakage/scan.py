@@ -18,6 +18,7 @@ from medbench.leakage.units import compose
 GAP = 20  # units: shared shingles further apart than this are evidence from two different places
 SHOWN = 400  # characters of evidence kept on each side; the offsets are complete
 EPOCHS = 1 << 24  # records between two clearings of a tally
+KEPT = 4 << 20  # bytes: space for a longer record is given back
 SIGNALS = ("exact", "jaccard", "containment", "span", "option_set", "answer_nearby")
 # Fields of which options and answer are looked for where they are found, the most telling first.
 _ANCHORS = ("question+options", "question", "options", "explanation")
@@ -66,9 +67,10 @@ class Scanner:
         self.index = index
         self._tokenise = Tokeniser(simplify=index.simplify)
         self._tokenise_item = Tokeniser(simplify=index.simplify)
-        self._tally = np.zeros(len(index.targets), np.uint32)
+        self._sought = kernel.Sought(**{name: getattr(index, name) for name in kernel.Sought._fields})
+        raw, every, passed, home = (np.empty(size, np.uint64) for size in (0, 0, 2 * kernel.PIECE, 2 * kernel.PIECE))
+        self._scratch = kernel.Scratch(raw, every, passed, home, tally=np.zeros(len(index.targets), np.uint32))
         self._epoch = 1
-        self._scratch = np.empty((5, 0), np.uint64)
 
     def scan(self, batch: Batch) -> tuple[list[dict[str, Any]], list[int]]:
         """Findings of a batch, ordered by record, item, field and signal; and the records too short to be checked.
@@ -86,7 +88,6 @@ class Scanner:
             first: the number of the first record in them.
             file: the corpus file.
         """
-        index = self.index
         buffer = np.frombuffer(content + b"\n\0\0\0", np.uint8)
         end = np.flatnonzero(buffer == ord("\n"))
         begin = np.concatenate([[0], end[:-1] + 1])
@@ -94,10 +95,9 @@ class Scanner:
         scratch, epoch = self._room(int((end - begin).max()), len(end))
         found = kernel.sift_lines(
             buffer, begin, end, self._tokenise.json_table, self._tokenise.table, self._tokenise.pool,
-            index.bloom, index.slots, index.posting, index.enough,
-            index.target_start, index.target_hash, index.least, self._tally, epoch, scratch,
-            kind, shingles, size,
+            self._sought, scratch, epoch, kind, shingles, size,
         )  # fmt: skip
+        del buffer, scratch  # a long line's take much room
         number = first - 1 + np.cumsum(kind != kernel.BLANK)
         unreadable: list[Unreadable] = []
 
@@ -162,7 +162,6 @@ class Scanner:
 
     def _sift(self, texts: list[bytes], record_start: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`kernel.sift` of texts: its candidates, each record's number of shingles, and which records hold marks."""
-        index = self.index
         start = np.array(record_start, np.int64)
         text_start = np.zeros(len(texts) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=text_start[1:])
@@ -172,21 +171,23 @@ class Scanner:
         candidates = kernel.sift(
             np.frombuffer(b"".join([*texts, bytes(3)]), np.uint8), text_start, start,
             self._tokenise.ascii_table, self._tokenise.table, self._tokenise.pool,
-            index.bloom, index.slots, index.posting, index.enough,
-            index.target_start, index.target_hash, index.least, self._tally, epoch, scratch,
-            shingles, marked,
+            self._sought, scratch, epoch, shingles, marked,
         )  # fmt: skip
         return candidates, shingles, marked
 
-    def _room(self, longest: int, records: int) -> tuple[np.ndarray, int]:
+    def _room(self, longest: int, records: int) -> tuple[kernel.Scratch, int]:
         """Scratch space for records of up to `longest` bytes, and the epoch of the first of so many."""
-        if self._scratch.shape[1] < UNITS_PER_BYTE * longest + 16:
-            self._scratch = np.empty((5, UNITS_PER_BYTE * longest + 16), np.uint64)
+        units = UNITS_PER_BYTE * longest + 16
+        scratch = self._scratch
+        if len(scratch.raw) < units:
+            scratch = scratch._replace(raw=np.empty(units, np.uint64), every=np.empty(units, np.uint64))
+            if longest <= KEPT:
+                self._scratch = scratch
         if self._epoch + records >= EPOCHS:
-            self._tally[:] = 0
+            scratch.tally[:] = 0
             self._epoch = 1
         self._epoch += records
-        return self._scratch, self._epoch - records
+        return scratch, self._epoch - records
 
     def _compare(self, tokens: Tokens, record_start: np.ndarray, candidates: np.ndarray) -> list[Hit]:
         """What the candidates hold of their targets, ordered by record and target.
