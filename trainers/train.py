@@ -10,7 +10,9 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence, Sized
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -109,13 +111,14 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         (out / MANIFEST).unlink(missing_ok=True)
         write_atomic(out / RUN, json.dumps(run, ensure_ascii=False, indent=2) + "\n")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    broken = [name for name, p in model.named_parameters() if p.requires_grad and not p.isfinite().all()]
-    if broken:  # after the last point of the loss curve
-        raise diverged(f"{broken[0]} holds NaN or Inf")
-    if eval_rows and not any("eval_loss" in e and e["step"] == trainer.state.global_step for e in trainer.history):
-        trainer.evaluate()
-    trainer.save_model()
+    with full_disk_named(out):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        broken = [name for name, p in model.named_parameters() if p.requires_grad and not p.isfinite().all()]
+        if broken:  # after the last point of the loss curve
+            raise diverged(f"{broken[0]} holds NaN or Inf")
+        if eval_rows and not any("eval_loss" in e and e["step"] == trainer.state.global_step for e in trainer.history):
+            trainer.evaluate()
+        trainer.save_model()
     losses = final_losses(trainer.history)
     if _main_process():
         (out / "training_args.bin").unlink(missing_ok=True)  # a pickle; the manifest holds the settings
@@ -146,6 +149,26 @@ def train(
             log_history=trainer.history,
         )
     return losses
+
+
+@contextmanager
+def full_disk_named(out: Path) -> Iterator[None]:
+    """Say that the disk is full where it is, which torch and safetensors report as errors of their own formats.
+
+    Raises:
+        MedbenchError: something could not be written, and the disk of `out` has less than 1 MB left.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if shutil.disk_usage(out).free >= 1 << 20:
+            raise
+        raise MedbenchError(
+            f"the disk of {out} is full ({error.__class__.__name__} while saving). Free some space, then go on from "
+            "the last complete checkpoint with resume_from_checkpoint=true, or empty the directory and start anew."
+        ) from error
 
 
 def _main_process() -> bool:

@@ -204,7 +204,7 @@ def new_directory(out: str | Path, size: int) -> Iterator[Path]:
     free = shutil.disk_usage(out.parent).free
     if free < size:
         raise MedbenchError(
-            f"{out.parent} has {free / 1e9:.2f} GB free, and the result needs {size / 1e9:.2f} GB: "
+            f"{out.parent} has {free / 1e6:,.1f} MB free, and the result needs {size / 1e6:,.1f} MB: "
             "free some space or choose another --out."
         )
     staging = out.parent / f".{out.name}.{os.getpid()}.unfinished"
