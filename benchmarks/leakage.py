@@ -329,6 +329,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path("/tmp/medbench-leakage"))
     parser.add_argument("--ray", action="store_true", help="also time Ray with one and two workers")
+    parser.add_argument("--copies", type=int, default=1, help="the corpus so many times over, for one and two workers")
+    parser.add_argument("--workers-only", action="store_true", help="one and two workers, and nothing else")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     rng = random.Random(20260101)
@@ -343,6 +345,9 @@ def main() -> None:
     seconds, index = processor_time(lambda: build([("items", items)], Thresholds()))
     print(f"index: {seconds:.1f} s, {index.nbytes / 1e6:.0f} MB, {index.distinct:,} distinct shingles")
     scan_only(index, path)  # compiles, and fills the page cache
+    if args.workers_only:
+        two_workers(index, path, args.rounds, args.ray, args.copies)
+        return
 
     peers = race(index, path, items, lines, leaks, args.rounds)
     del lines, leaks
@@ -374,11 +379,36 @@ def main() -> None:
         measured = [command(args.work, path, items, more) for _ in range(args.rounds)]
         wall = statistics.median(m[0] for m in measured)
         print(f"medbench audit, {label}: {wall:.1f} s wall, {max(m[1] for m in measured):.0f} MB peak per process")
-    walls = {}
-    for jobs, engine in ((1, "local"), (2, "local"), *(((1, "ray"), (2, "ray")) if args.ray else ())):
-        walls[engine, jobs] = statistics.median(wall_time(index, path, engine, jobs) for _ in range(args.rounds))
-    for (engine, jobs), wall in walls.items():
-        print(f"scan, {engine}, {jobs} workers: {wall:.2f} s wall, {walls['local', 1] / wall:.2f} times one core")
+    two_workers(index, path, args.rounds, args.ray, args.copies)
+
+
+def two_workers(index: Any, path: Path, rounds: int, with_ray: bool, copies: int) -> None:
+    """The scan of `copies` times the corpus by one and by two workers, in turn. A Ray cluster runs before it begins."""
+    folder = path.parent / "copies"
+    folder.mkdir(exist_ok=True)
+    files = [folder / f"{number}.jsonl" for number in range(copies)]
+    for file in files:
+        file.unlink(missing_ok=True)
+        file.hardlink_to(path)
+    names = [str(file) for file in files]
+    if with_ray:
+        import ray
+
+        before = time.perf_counter()
+        store = 4 * index.nbytes + (200 << 20)
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=store)
+        print(f"starting a Ray cluster: {time.perf_counter() - before:.1f} s")
+    engines = ("local", "ray") if with_ray else ("local",)
+    walls: dict[tuple[str, int], list[float]] = {(engine, jobs): [] for engine in engines for jobs in (1, 2)}
+    for _ in range(rounds):
+        for engine, jobs in walls:
+            walls[engine, jobs].append(wall_time(index, names, engine, jobs))
+    one = statistics.median(walls["local", 1])
+    for (engine, jobs), found in walls.items():
+        wall = statistics.median(found)
+        gains = ", ".join(f"{alone / each:.2f}" for alone, each in zip(walls["local", 1], found, strict=True))
+        name = f"scan of {copies} copies, {engine}, {jobs} workers"
+        print(f"{name}: {wall:.2f} s, {one / wall:.2f} times one core ({gains})")
 
 
 def some_lines(path: Path, first: int, wanted: set[int]) -> tuple[list[str], list[str], int]:
@@ -404,9 +434,9 @@ def _row(item: Item) -> dict[str, Any]:
     return row | {reference: item.reference}
 
 
-def wall_time(index: Any, path: Path, engine: str, jobs: int) -> float:
+def wall_time(index: Any, files: list[str], engine: str, jobs: int) -> float:
     before = time.perf_counter()
-    for _ in run(index, list(enumerate(shards([str(path)]))), engine=engine, jobs=jobs):
+    for _ in run(index, list(enumerate(shards(files))), engine=engine, jobs=jobs):
         pass
     return time.perf_counter() - before
 

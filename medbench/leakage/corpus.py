@@ -25,9 +25,8 @@ import orjson
 
 from medbench.errors import MedbenchError
 
-SHARD = (
-    32 << 20
-)  # bytes of an uncompressed line file that one worker takes at a time; a killed run repeats at most these
+SHARD = 32 << 20  # most bytes of an uncompressed line file that one worker takes at a time, and a killed run repeats
+SHARDS = 64  # a corpus is cut into about as many or more, so that workers end together
 BLOCK = 1 << 20  # bytes read, and about the size of a batch: its arrays stay in the processor's cache
 MAX_RECORD = 64 << 20  # bytes; a longer record is refused by name, so that memory stays bounded
 
@@ -180,16 +179,20 @@ def _endings() -> str:
 
 def shards(files: Iterable[str]) -> list[Shard]:
     """The files cut into shards: long line files into pieces, everything else whole."""
-    found = []
+    whole = {}  # of each file: its form, and its size if it can be cut
     for file in files:
         path = Path(file)
         form = form_of(path) if path.is_file() else "hub"
         assert form is not None
-        if form in ("jsonl", "text") and path.suffix.lower() not in _COMPRESSION:
-            size = path.stat().st_size
-            found += [Shard(file, form, at, min(size, at + SHARD)) for at in range(0, max(1, size), SHARD)]
-        else:
+        lines = form in ("jsonl", "text") and path.suffix.lower() not in _COMPRESSION
+        whole[file] = form, path.stat().st_size if lines else None
+    step = min(SHARD, max(BLOCK, sum(size or 0 for _, size in whole.values()) // SHARDS))
+    found = []
+    for file, (form, size) in whole.items():
+        if size is None:
             found.append(Shard(file, form))
+        else:
+            found += [Shard(file, form, at, min(size, at + step)) for at in range(0, max(1, size), step)]
     return found
 
 

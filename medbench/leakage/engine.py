@@ -145,6 +145,9 @@ def _in_processes(
         _index = None
 
 
+_SHARDS_A_TASK = 4
+
+
 class _Actor:
     """A Ray actor: one worker for all the shards it is given."""
 
@@ -181,10 +184,12 @@ def _on_ray(
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         rows = [{"number": number, "shard": orjson.dumps(dataclasses.asdict(shard))} for number, shard in shards]
-        data = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        # A task costs Ray about a tenth of a shard's scan: several shards a task, but enough tasks to end together.
+        together = max(1, min(_SHARDS_A_TASK, len(rows) // (8 * jobs)))
+        data = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // together)).map_batches(
             _Actor,
             fn_constructor_args=(ray.put(index), method),
-            batch_size=1,
+            batch_size=together,
             compute=ray.data.ActorPoolStrategy(size=min(jobs, len(rows))),
             num_cpus=1,
         )
