@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,27 @@ PromptLanguage = Literal["auto", "en", "zh"]
 Prompter = Callable[[Item, str], str]
 
 
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+@functools.cache  # the tested items and the few-shot examples are of one commit
+def _commit(repository: str, revision: str) -> str:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RevisionNotFoundError
+
+    try:
+        return str(HfApi().dataset_info(repository, revision=revision, timeout=30).sha)
+    except RevisionNotFoundError as error:
+        raise MedbenchError(
+            f"hub data set {repository} has no revision {revision!r}; expected a commit, a branch or a tag."
+        ) from error
+    except (OSError, HfHubHTTPError, OfflineModeIsEnabled) as error:
+        raise MedbenchError(
+            f"hub data set {repository} could not be reached ({type(error).__name__}: {error}). "
+            "Without network, pass a local copy in the publisher's format: -T source=FILE"
+        ) from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class HubSource:
     """Where a benchmark is published.
@@ -44,7 +67,8 @@ class HubSource:
     Attributes:
         repository: hub id of the data set.
         split: the split that is evaluated.
-        revision: a commit hash, or ``main`` where no commit has been verified; a log records which one was read.
+        revision: a commit hash, or ``main`` where no commit has been verified; a log records the commit that was read,
+            and ``-T revision=COMMIT`` reads it again.
         name: the configuration, if the data set has several.
         data_files: read this file of the repository as JSON instead of its loading script.
         fewshot_split: the split few-shot examples come from, or None.
@@ -59,25 +83,16 @@ class HubSource:
     fewshot_split: str | None = None
     fewshot_files: str | None = None
 
-    def resolved(self) -> HubSource:
-        """The same source with a branch name replaced by the commit it stands for now.
+    def resolved(self, revision: str | None = None) -> HubSource:
+        """The same source at a commit: `revision`, or its own; a branch name stands for its newest commit.
 
         Raises:
-            MedbenchError: the hub cannot be asked.
+            MedbenchError: the hub cannot be asked, or has no such revision.
         """
-        if len(self.revision) == 40:
-            return self
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-        try:
-            commit = HfApi().dataset_info(self.repository, revision=self.revision, timeout=30).sha
-        except (OSError, HfHubHTTPError, OfflineModeIsEnabled) as error:
-            raise MedbenchError(
-                f"hub data set {self.repository} could not be reached ({type(error).__name__}: {error}). "
-                "Without network, pass a local copy in the publisher's format: -T source=FILE"
-            ) from error
-        return dataclasses.replace(self, revision=str(commit))
+        wanted = str(revision or self.revision)
+        return dataclasses.replace(
+            self, revision=wanted if _COMMIT.fullmatch(wanted) else _commit(self.repository, wanted)
+        )
 
     def rows(self) -> Iterable[Record]:
         """Rows of the evaluated split, from the hub."""
@@ -108,6 +123,7 @@ class Settings:
 
     Attributes:
         source: a local file in the publisher's own format, instead of the hub.
+        revision: a commit (or branch or tag) of the hub data set, instead of the benchmark's own.
         encoding: of that file.
         on_bad_row: ``error`` ends with the first unusable row, ``skip`` leaves such rows out and lists them in the log.
         thinking: ``on`` or ``off`` asks the model's chat template or provider for it; ``default`` leaves it alone.
@@ -119,6 +135,7 @@ class Settings:
     """
 
     source: str | None = None
+    revision: str | None = None
     encoding: str = "utf-8"
     on_bad_row: OnBadRow = "error"
     thinking: ThinkingMode = "default"
@@ -136,6 +153,11 @@ class Settings:
             object.__setattr__(self, "thinking", "on" if self.thinking else "off")
         if self.thinking not in ("default", "on", "off"):
             raise unknown("thinking mode", str(self.thinking), ("default", "on", "off"))
+        if self.revision is not None and self.source is not None:
+            raise MedbenchError(
+                f"revision={self.revision} names a commit of the hub data set, and source={self.source} a local file: "
+                "give one of them."
+            )
         if not isinstance(self.fewshot, int) or isinstance(self.fewshot, bool) or self.fewshot < 0:
             raise MedbenchError(f"fewshot must be 0 or more examples, a whole number, not {self.fewshot!r}.")
 
@@ -202,7 +224,7 @@ def load(
         records = read(source, bad_rows=bad_rows, encoding=settings.encoding)
         provenance = {"source": str(settings.source), "sha256": ""}
     else:
-        hub = hub.resolved()
+        hub = hub.resolved(settings.revision)
         records = hub.rows()
         provenance = {"source": f"hf://datasets/{hub.repository}", "split": hub.split, "revision": hub.revision}
     items = checked(_pairs(records, to_item, bad_rows), bad_rows)
@@ -242,7 +264,7 @@ def fewshot_items(hub: HubSource, to_item: ToItem, settings: Settings, tested: S
     elif settings.source is not None:
         raise MedbenchError("fewshot with a local source needs -T fewshot_source=FILE, so that no test item is shown.")
     else:
-        records = hub.fewshot_rows()
+        records = hub.resolved(settings.revision).fewshot_rows()
     taken = {item.id for item in tested}
     pool = [item for _, item in _pairs(records, to_item, bad_rows) if item.id not in taken]
     if len(pool) < settings.fewshot:

@@ -27,6 +27,7 @@ HUB = HubSource(repository="walledai/XSTest", revision="f1d713187c61b6ae64e602d7
 @told_plainly()
 def xstest(
     source: str | None = None,
+    revision: str | None = None,
     thinking: ThinkingMode = "default",
     prefilled: bool | None = None,
     encoding: str = "utf-8",
@@ -36,12 +37,20 @@ def xstest(
 
     Args:
         source: local file instead of the hub: the publisher's `xstest_prompts.csv`.
+        revision: commit of the hub data set, instead of the pinned one.
         thinking: `on`, `off`, or `default` (as the model does by itself).
         prefilled: true if the chat template opens the think tag in the prompt.
         encoding: of the local file.
         on_bad_row: `error`, or `skip` to leave out and list unusable rows.
     """
-    settings = Settings(source=source, encoding=encoding, on_bad_row=on_bad_row, thinking=thinking, prefilled=prefilled)
+    settings = Settings(
+        source=source,
+        revision=revision,
+        encoding=encoding,
+        on_bad_row=on_bad_row,
+        thinking=thinking,
+        prefilled=prefilled,
+    )
     loaded = load(HUB, record_to_item, settings)
     return Task(
         dataset=MemoryDataset([_sample(item, prefilled) for item in loaded.items], name="xstest"),

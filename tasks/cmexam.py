@@ -39,6 +39,7 @@ HUB = HubSource(
 @told_plainly()
 def cmexam(
     source: str | None = None,
+    revision: str | None = None,
     mode: Mode = "generate",
     shuffle_options: int | None = None,
     fewshot: int = 0,
@@ -53,6 +54,7 @@ def cmexam(
 
     Args:
         source: local file instead of the hub: the original CSV, or the hub's JSON.
+        revision: commit of the hub data set, instead of the newest.
         mode: `generate` an answer, or `logprob` of the option letters as first token (single-answer items only).
         shuffle_options: seed of a per-item option order; none keeps the published one.
         fewshot: worked examples before each item, drawn from the training split.
@@ -65,6 +67,7 @@ def cmexam(
     """
     settings = Settings(
         source=source,
+        revision=revision,
         encoding=encoding,
         on_bad_row=on_bad_row,
         thinking=thinking,

@@ -21,6 +21,7 @@ from medbench.tasks.cmexam import HUB, record_to_item
 @told_plainly()
 def cmexam_explain(
     source: str | None = None,
+    revision: str | None = None,
     thinking: ThinkingMode = "default",
     prefilled: bool | None = None,
     prompt_language: PromptLanguage = "auto",
@@ -33,6 +34,7 @@ def cmexam_explain(
 
     Args:
         source: local file instead of the hub: the original CSV, or the hub's JSON.
+        revision: commit of the hub data set, instead of the newest.
         thinking: `on`, `off`, or `default` (as the model does by itself).
         prefilled: true if the chat template opens the think tag in the prompt.
         prompt_language: `en`, `zh`, or `auto` (the item's).
@@ -41,6 +43,7 @@ def cmexam_explain(
     """
     settings = Settings(
         source=source,
+        revision=revision,
         encoding=encoding,
         on_bad_row=on_bad_row,
         thinking=thinking,

@@ -34,6 +34,7 @@ HUB = HubSource(
 @told_plainly()
 def f6(
     source: str | None = None,
+    revision: str | None = None,
     fewshot: int = 0,
     fewshot_source: str | None = None,
     thinking: ThinkingMode = "default",
@@ -45,6 +46,7 @@ def f6(
 
     Args:
         source: local file instead of the hub: rows with `instruction, input, output`.
+        revision: commit of the hub data set, instead of the newest.
         fewshot: worked examples before each item, drawn from the training file.
         fewshot_source: local file to draw them from.
         thinking: `on`, `off`, or `default` (as the model does by itself).
@@ -54,6 +56,7 @@ def f6(
     """
     settings = Settings(
         source=source,
+        revision=revision,
         encoding=encoding,
         on_bad_row=on_bad_row,
         thinking=thinking,

@@ -32,6 +32,7 @@ HUB = HubSource(
 @told_plainly()
 def medmcqa(
     source: str | None = None,
+    revision: str | None = None,
     mode: Mode = "generate",
     shuffle_options: int | None = None,
     fewshot: int = 0,
@@ -47,6 +48,7 @@ def medmcqa(
     Args:
         source: local file instead of the hub: the publisher's `dev.json` (`cop` counts from 1), or the hub's Parquet
             (from 0).
+        revision: commit of the hub data set, instead of the pinned one.
         mode: `generate` an answer, or `logprob` of the option letters as first token.
         shuffle_options: seed of a per-item option order; none keeps the published one.
         fewshot: worked examples before each item, drawn from the training split.
@@ -59,6 +61,7 @@ def medmcqa(
     """
     settings = Settings(
         source=source,
+        revision=revision,
         encoding=encoding,
         on_bad_row=on_bad_row,
         thinking=thinking,

@@ -29,6 +29,7 @@ HUB = HubSource(
 @told_plainly()
 def medqa(
     source: str | None = None,
+    revision: str | None = None,
     mode: Mode = "generate",
     shuffle_options: int | None = None,
     fewshot: int = 0,
@@ -43,6 +44,7 @@ def medqa(
 
     Args:
         source: local file instead of the hub: the publisher's JSONL, or the hub's Parquet.
+        revision: commit of the hub data set, instead of the pinned one.
         mode: `generate` an answer, or `logprob` of the option letters as first token.
         shuffle_options: seed of a per-item option order; none keeps the published one.
         fewshot: worked examples before each item, drawn from the training split.
@@ -55,6 +57,7 @@ def medqa(
     """
     settings = Settings(
         source=source,
+        revision=revision,
         encoding=encoding,
         on_bad_row=on_bad_row,
         thinking=thinking,

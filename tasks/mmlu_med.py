@@ -45,6 +45,7 @@ HUB = HubSource(
 @told_plainly()
 def mmlu_med(
     source: str | None = None,
+    revision: str | None = None,
     subjects: str | list[str] = list(SUBJECTS),  # noqa: B006 - Inspect shows the default; it is never changed
     mode: Mode = "generate",
     shuffle_options: int | None = None,
@@ -60,6 +61,7 @@ def mmlu_med(
 
     Args:
         source: local file instead of the hub: the hub's Parquet, or one of the publisher's CSV files without header.
+        revision: commit of the hub data set, instead of the pinned one.
         subjects: which of the six to run; rows of other subjects are passed over.
         mode: `generate` an answer, or `logprob` of the option letters as first token.
         shuffle_options: seed of a per-item option order; none keeps the published one.
@@ -77,6 +79,7 @@ def mmlu_med(
             raise unknown("MMLU subject", subject, SUBJECTS)
     settings = Settings(
         source=source,
+        revision=revision,
         encoding=encoding,
         on_bad_row=on_bad_row,
         thinking=thinking,

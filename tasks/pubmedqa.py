@@ -31,6 +31,7 @@ HUB = HubSource(
 @told_plainly()
 def pubmedqa(
     source: str | None = None,
+    revision: str | None = None,
     ids: str | None = None,
     fewshot: int = 0,
     fewshot_source: str | None = None,
@@ -44,6 +45,7 @@ def pubmedqa(
 
     Args:
         source: local file instead of the hub: the publisher's `ori_pqal.json`.
+        revision: commit of the hub data set, instead of the pinned one.
         ids: the publisher's `test_ground_truth.json`, to run only its 500 items.
         fewshot: worked examples before each item; needs `fewshot_source`.
         fewshot_source: local file to draw them from.
@@ -55,6 +57,7 @@ def pubmedqa(
     """
     settings = Settings(
         source=source,
+        revision=revision,
         encoding=encoding,
         on_bad_row=on_bad_row,
         thinking=thinking,

@@ -21,6 +21,7 @@ from medbench.tasks.pubmedqa import HUB, only, record_to_item
 @told_plainly()
 def pubmedqa_long(
     source: str | None = None,
+    revision: str | None = None,
     ids: str | None = None,
     thinking: ThinkingMode = "default",
     prefilled: bool | None = None,
@@ -32,6 +33,7 @@ def pubmedqa_long(
 
     Args:
         source: local file instead of the hub: the publisher's `ori_pqal.json`.
+        revision: commit of the hub data set, instead of the pinned one.
         ids: the publisher's `test_ground_truth.json`, to run only its 500 items.
         thinking: `on`, `off`, or `default` (as the model does by itself).
         prefilled: true if the chat template opens the think tag in the prompt.
@@ -41,6 +43,7 @@ def pubmedqa_long(
     """
     settings = Settings(
         source=source,
+        revision=revision,
         encoding=encoding,
         on_bad_row=on_bad_row,
         thinking=thinking,
