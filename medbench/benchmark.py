@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import random
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser
 from inspect_ai.model._model import active_model
 from inspect_ai.scorer import Scorer
 
+from medbench import hub
 from medbench.errors import MedbenchError, unknown
 from medbench.inspect_error import InspectError
 from medbench.items import LETTERS, Item, checked, describe
@@ -37,27 +36,6 @@ _STARTED_IN = Path.cwd()
 Mode = Literal["generate", "logprob"]
 PromptLanguage = Literal["auto", "en", "zh"]
 Prompter = Callable[[Item, str], str]
-
-
-_COMMIT = re.compile("[0-9a-f]{40}")
-
-
-@functools.cache  # the tested items and the few-shot examples are of one commit
-def _commit(repository: str, revision: str) -> str:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RevisionNotFoundError
-
-    try:
-        return str(HfApi().dataset_info(repository, revision=revision, timeout=30).sha)
-    except RevisionNotFoundError as error:
-        raise MedbenchError(
-            f"hub data set {repository} has no revision {revision!r}; expected a commit, a branch or a tag."
-        ) from error
-    except (OSError, HfHubHTTPError, OfflineModeIsEnabled) as error:
-        raise MedbenchError(
-            f"hub data set {repository} could not be reached ({type(error).__name__}: {error}). "
-            "Without network, pass a local copy in the publisher's format: -T source=FILE"
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +67,13 @@ class HubSource:
         Raises:
             MedbenchError: the hub cannot be asked, or has no such revision.
         """
-        wanted = str(revision or self.revision)
-        return dataclasses.replace(
-            self, revision=wanted if _COMMIT.fullmatch(wanted) else _commit(self.repository, wanted)
-        )
+        try:
+            commit = hub.commit(self.repository, str(revision or self.revision))
+        except MedbenchError as error:
+            raise MedbenchError(
+                f"{error} Without network, pass a local copy in the publisher's format: -T source=FILE"
+            ) from error
+        return dataclasses.replace(self, revision=commit)
 
     def rows(self) -> Iterable[Record]:
         """Rows of the evaluated split, from the hub."""
@@ -200,7 +181,7 @@ ToItem = Callable[[Record], Item]
 
 
 def load(
-    hub: HubSource,
+    published: HubSource,
     to_item: ToItem,
     settings: Settings,
     *,
@@ -209,7 +190,7 @@ def load(
     """The benchmark's items from the hub, or from `settings.source`.
 
     Args:
-        hub: where it is published.
+        published: where on the hub.
         to_item: one row to one item; raises `BadRow` for a row it cannot use.
         settings: the user's choices.
         read: how a local file is read, where the publisher's format needs more than `read_records`.
@@ -224,9 +205,13 @@ def load(
         records = read(source, bad_rows=bad_rows, encoding=settings.encoding)
         provenance = {"source": str(settings.source), "sha256": ""}
     else:
-        hub = hub.resolved(settings.revision)
-        records = hub.rows()
-        provenance = {"source": f"hf://datasets/{hub.repository}", "split": hub.split, "revision": hub.revision}
+        published = published.resolved(settings.revision)
+        records = published.rows()
+        provenance = {
+            "source": f"hf://datasets/{published.repository}",
+            "split": published.split,
+            "revision": published.revision,
+        }
     items = checked(_pairs(records, to_item, bad_rows), bad_rows)
     if not items and bad_rows.rows:
         raise MedbenchError(
@@ -245,10 +230,11 @@ def _pairs(records: Iterable[Record], to_item: ToItem, bad_rows: BadRows) -> Ite
         except BadRow as problem:
             bad_rows.add(problem)
             continue
-        yield record, dataclasses.replace(item, source=f"{Path(record.file).name}, {record.row}")
+        file = record.file if record.file.startswith("hf://") else Path(record.file).name
+        yield record, dataclasses.replace(item, source=f"{file}, {record.row}")
 
 
-def fewshot_items(hub: HubSource, to_item: ToItem, settings: Settings, tested: Sequence[Item]) -> list[Item]:
+def fewshot_items(published: HubSource, to_item: ToItem, settings: Settings, tested: Sequence[Item]) -> list[Item]:
     """`settings.fewshot` examples, drawn once by seed, none of them a tested item.
 
     Raises:
@@ -264,7 +250,7 @@ def fewshot_items(hub: HubSource, to_item: ToItem, settings: Settings, tested: S
     elif settings.source is not None:
         raise MedbenchError("fewshot with a local source needs -T fewshot_source=FILE, so that no test item is shown.")
     else:
-        records = hub.resolved(settings.revision).fewshot_rows()
+        records = published.resolved(settings.revision).fewshot_rows()
     taken = {item.id for item in tested}
     pool = [item for _, item in _pairs(records, to_item, bad_rows) if item.id not in taken]
     if len(pool) < settings.fewshot:

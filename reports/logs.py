@@ -284,8 +284,10 @@ def _fill(run: Run, samples: Iterable[_Sample], several: bool) -> None:
             if "trace/raw" in values and isinstance(metadata.get("status"), str):
                 status = metadata["status"]
         if not run.ids:
-            # The provider says so with every output; one model has one template.
-            run.provenance["chat_template"] = ((sample.output or {}).get("metadata") or {}).get("chat_template_sha256")
+            # The provider says so with every output; one model has one template and one commit.
+            told = (sample.output or {}).get("metadata") or {}
+            run.provenance["chat_template"] = told.get("chat_template_sha256")
+            run.provenance["model_commit"] = told.get("model_commit")
         if "accuracy/answer" in values:
             values.update(_rejudged(sample, several))
         run.native_ids.append(sample.id)

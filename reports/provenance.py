@@ -35,7 +35,11 @@ def section(
     for run in study.runs:
         about = run.provenance["metadata"].get("medbench") or {}
         weights = ", ".join(f"{key} {value:g}" for key, value in run.weights.items())
-        hashed = {**(about.get("hashes") or {}), "chat template": run.provenance.get("chat_template")}
+        hashed = {
+            **(about.get("hashes") or {}),
+            "chat template": run.provenance.get("chat_template"),
+            "hub commit": run.provenance.get("model_commit"),
+        }
         made = ", ".join(f"{key} {str(value)[:12]}" for key, value in sorted(hashed.items()) if value)
         rows.append(
             [
@@ -91,7 +95,7 @@ def section(
                     Column("Packages"),
                     Column(
                         "Hashes",
-                        help="of adapters (logged by the sweep) and of the chat template (by the medbench provider)",
+                        help="of adapters (logged by the sweep), chat template and hub commit (by the provider)",
                     ),
                     Column("SHA-256", help="first 16 hex digits of the log file; all are in report.json"),
                     Column("Made by", help="as the log's header tells it"),

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from medbench import hub
 from medbench.errors import MedbenchError
 from medbench.manifest import sha256_file
 from medbench.records import BadRows, Record, hub_records, read_records
@@ -36,34 +37,40 @@ class Message:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its name, its content hash (None for a hub id), and its records, to be read once."""
+    """A data set, and its records, to be read once.
+
+    Attributes:
+        name: as it was given.
+        version: what tells its content from others': ``sha256:...`` of a file, ``owner/name@commit:split`` on the hub.
+        records: at most `max_samples` of them.
+    """
 
     name: str
-    sha256: str | None
+    version: str
     records: Iterator[Record]
 
 
 _TEXT = re.compile(r"\.(txt|text|md)(\.gz|\.zst)?$", re.IGNORECASE)
-_HUB = re.compile(r"(?:hf://datasets/)?(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?::(?P<split>\w+))?$")
 
 
 def open_source(name: str, *, max_samples: int | None = None, bad_rows: BadRows | None = None) -> Source:
     """A local file, or a hub data set ``owner/name@revision:split`` (by default ``main`` and ``train``).
 
     Raises:
-        MedbenchError: there is no such file, and the name is no hub id.
+        MedbenchError: there is no such file, and the name is no hub id; or the hub does not know it.
     """
     path = Path(name)
-    hub = None if path.exists() or path.suffix else _HUB.match(name)
-    if hub:
-        records = hub_records(hub["id"], split=hub["split"] or "train", revision=hub["revision"] or "main")
+    data_set = None if path.exists() else hub.parse(name)
+    if data_set:
+        data_set = data_set.pinned()
+        records = hub_records(data_set.id, split=data_set.split, revision=data_set.revision)
     elif not path.is_file():
         raise MedbenchError(f"dataset {name!r} does not exist: expected a file, or a hub id (owner/name).")
     elif _TEXT.search(name):
         records = _documents(name)
     else:
         records = read_records(name, bad_rows=bad_rows)
-    return Source(name, None if hub else sha256_file(path), islice(records, max_samples))
+    return Source(name, str(data_set) if data_set else f"sha256:{sha256_file(path)}", islice(records, max_samples))
 
 
 def _documents(name: str) -> Iterator[Record]:

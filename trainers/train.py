@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 import numpy as np
 
+from medbench import hub
 from medbench.errors import MedbenchError
 from medbench.manifest import NAME as MANIFEST
 from medbench.manifest import hash_files, read_manifest, sha256_file, write_atomic, write_manifest
@@ -79,7 +80,7 @@ def train(
         [open_source(name, max_samples=recipe.max_samples, bad_rows=unreadable) for name in recipe.listed(setting)]
         for setting in ("dataset", "eval_dataset")
     )
-    inputs = {source.name: f"sha256:{source.sha256}" if source.sha256 else "hub" for source in sources + eval_sources}
+    inputs = {source.name: source.version for source in sources + eval_sources}
     checkpoint = _checkpoint(recipe)
     run = {"stage": stage, **dataclasses.asdict(recipe), "inputs": inputs}
     if _main_process():
@@ -133,7 +134,7 @@ def train(
             base={
                 "name": recipe.model_name_or_path,
                 # the commit that a hub name resolved to, or what a local folder holds
-                "revision": getattr(model.config, "_commit_hash", None) or recipe.model_revision,
+                "revision": hub.model_commit(recipe.model_name_or_path, recipe.model_revision),
                 "config": model.config.to_diff_dict(),
                 "weights": hash_files(recipe.model_name_or_path, "*.safetensors"),
             },
@@ -220,7 +221,7 @@ def check_findings(findings: str, sources: Sequence[Source]) -> dict[str, Any]:
 
     Args:
         findings: the audit's directory, or the `findings.jsonl` in it.
-        sources: training data; files are recognised by content, hub ids by name.
+        sources: training data; files are recognised by content, hub data sets by commit.
 
     Returns:
         what the manifest says of the check.
@@ -235,7 +236,7 @@ def check_findings(findings: str, sources: Sequence[Source]) -> dict[str, Any]:
     audited = read_manifest(directory)["inputs"]
     corpus = json.loads((directory / "summary.json").read_text("utf-8"))["corpus"]
     for source in sources:
-        names = {name for name in corpus if audited.get(name, name) == (source.sha256 or source.name)}
+        names = {name for name in corpus if source.version == (f"sha256:{audited[name]}" if name in audited else name)}
         if not names:
             raise MedbenchError(
                 f"{source.name}: the leakage audit in {findings} has not seen this file as it is now; it read "

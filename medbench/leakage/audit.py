@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from medbench import hub
 from medbench.errors import BadRow, MedbenchError
 from medbench.items import Item
 from medbench.leakage import clean
@@ -108,7 +110,7 @@ def audit(
     new.mkdir()
     summary = _merge(new, state, shards, index, bad_items, method)
     summary["ignored_files"] = ignored
-    summary["shared_sources"] = shared_sources(files, [name for name, _ in sources])
+    summary["shared_sources"] = shared_sources(files, sources)
     repeated: set[tuple[str, int]] = set()
     if within:
         repeated = _duplicates(new, files, threshold, simplify)
@@ -154,17 +156,27 @@ def _named(corpus: Iterable[str | Path | Mapping[str, Any]], directory: Path) ->
     return names
 
 
-def shared_sources(files: Sequence[str], against: Sequence[str]) -> list[dict[str, str]]:
+def shared_sources(files: Sequence[str], against: Sequence[tuple[str, Sequence[Item]]]) -> list[dict[str, str]]:
     """Sources that stand on both sides: the same path, the same bytes, or the same hub id.
 
     A test set from a source that is also trained on is not held out, whatever the overlap found.
+
+    Args:
+        files: the corpus's files and hub ids.
+        against: the names under which items were given, and the items.
     """
     shared = []
-    for name in against:
+    for name, items in against:
         test = Path(name.partition("=")[2] or name)
+        published = {found[1] for item in items if (found := _HUB_SOURCE.match(item.source))}
         for file in files:
+            data_set = None if Path(file).is_file() else hub.parse(file)
             if file == name:
                 how = "same name"
+            elif data_set:
+                if data_set.id not in published:
+                    continue
+                how = "same hub id"
             elif not (test.is_file() and Path(file).is_file()):
                 continue
             elif test.resolve() == Path(file).resolve():
@@ -175,6 +187,9 @@ def shared_sources(files: Sequence[str], against: Sequence[str]) -> list[dict[st
                 continue
             shared.append({"corpus_file": file, "against": name, "how": how})
     return shared
+
+
+_HUB_SOURCE = re.compile("hf://datasets/([^/@]+/[^/@]+)@")  # how an item from the hub names where it comes from
 
 
 def _duplicates(directory: Path, files: Sequence[str], threshold: float, simplify: bool) -> set[tuple[str, int]]:

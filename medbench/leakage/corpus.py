@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import orjson
 
+from medbench import hub
 from medbench.errors import MedbenchError
 
 SHARD = 32 << 20  # most bytes of an uncompressed line file that one worker takes at a time, and a killed run repeats
@@ -33,7 +34,6 @@ MAX_RECORD = 64 << 20  # bytes; a longer record is refused by name, so that memo
 _LINES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text", ".text": "text", ".md": "text"}
 _WHOLE = {".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 _COMPRESSION = (".gz", ".zst")
-_HUB = re.compile(r"(?:hf://datasets/)?(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?::(?P<split>\w+))?$")
 _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)  # what reading a compressed file that is cut short raises
 
 
@@ -157,8 +157,8 @@ def expand(sources: Sequence[str]) -> tuple[list[str], list[str]]:
             ignored += [p for p in matches if not form_of(Path(p))]
             if not known:
                 raise MedbenchError(f"no data file matches corpus pattern {source!r}.")
-        elif _HUB.match(source) and not path.suffix:
-            known = [source]
+        elif data_set := hub.parse(source):
+            known = [str(data_set.pinned())]  # findings are of one commit, and so is a run that goes on after a kill
         else:
             raise MedbenchError(
                 f"corpus {source!r} does not exist: expected a file, folder, glob or hub id (owner/name)."
@@ -553,11 +553,10 @@ def _parquet_rows(file: str) -> Iterator[Any]:
 def _hub_rows(source: str) -> Iterator[Any]:
     from datasets import load_dataset
 
-    match = _HUB.match(source)
-    assert match is not None
-    split = match["split"] or "train"
+    data_set = hub.parse(source)
+    assert data_set is not None
     try:
-        rows = load_dataset(match["id"], split=split, revision=match["revision"], streaming=True)
+        rows = load_dataset(data_set.id, split=data_set.split, revision=data_set.revision, streaming=True)
         yield from (dict(row) for row in rows)
     except Exception as error:  # datasets raises dozens of kinds; every one of them means "not to be had"
         raise MedbenchError(

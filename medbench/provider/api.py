@@ -29,6 +29,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
+from medbench import hub
 from medbench.errors import unknown
 from medbench.provider import chat
 from medbench.provider.errors import ProviderError, need
@@ -135,6 +136,7 @@ class MedbenchAPI(ModelAPI):
             self._template = chat.template_source(self._engine.tokenizer, chat_template)
             # Hashed once: a log's outputs carry it, so that a report can tell that two logs were prompted alike.
             self._template_hash = chat.template_hash(self._template)
+            self._commit = hub.model_commit(source.model, source.revision)
             if self._thinking is not None:
                 self._check_thinking_switch()
         except BaseException:
@@ -217,6 +219,8 @@ class MedbenchAPI(ModelAPI):
             "prefilled_think": prompt.prefilled_think,
             "chat_template_sha256": self._template_hash,
         }
+        if self._commit:
+            metadata["model_commit"] = self._commit
         if not tokens:
             raise ProviderError("the prompt is empty.")
         if self.engine.context is not None and len(tokens) >= self.engine.context:

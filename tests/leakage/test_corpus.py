@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,26 @@ def test_a_line_without_end_is_refused_in_bounded_memory(tmp_path: Path, monkeyp
     monkeypatch.setattr(corpus, "BLOCK", 100)
     path = tmp_path / "a.jsonl"
     path.write_text('{"t": "before"}\n{"t": "' + "x" * 5000 + '"}\n{"t": "after"}\n')
-    found, unreadable = everything(shards([str(path)])[0])
-    assert [value["t"] for _, value in found] == ["before", "after"]
-    assert [(one.record, "MiB" in one.problem) for one in unreadable] == [(1, True)]
+    parts = [everything(shard) for shard in shards([str(path)])]  # the line begins in the first, and ends in the last
+    assert [value["t"] for found, _ in parts for _, value in found] == ["before", "after"]
+    assert [(one.record, "MiB" in one.problem) for _, unreadable in parts for one in unreadable] == [(1, True)]
+
+
+def test_a_corpus_is_cut_so_that_workers_end_together(tmp_path: Path) -> None:
+    sizes = {"a.jsonl": 5 * corpus.BLOCK, "b.txt": 3 * corpus.BLOCK + 1, "c.jsonl": 0}
+    for name, size in sizes.items():
+        with open(tmp_path / name, "wb") as handle:
+            handle.truncate(size)
+    cut = shards([str(tmp_path / name) for name in sizes])
+    assert len(cut) == 5 + 4 + 1
+    for name, size in sizes.items():
+        own = [(s.begin, s.end) for s in cut if Path(s.file).name == name]
+        assert own[0][0] == 0
+        assert own[-1][1] == size
+        assert all(one[1] == other[0] for one, other in pairwise(own))
+    with open(tmp_path / "a.jsonl", "wb") as handle:
+        handle.truncate(corpus.SHARDS * corpus.SHARD * 2)
+    assert max(s.end - s.begin for s in shards([str(tmp_path / "a.jsonl")])) == corpus.SHARD
 
 
 def test_sources_that_are_nothing_are_named(tmp_path: Path) -> None:
