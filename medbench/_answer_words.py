@@ -32,7 +32,8 @@ _ENGLISH = {
     "O": "option options choice choices letter letters alternative alternatives",
     "+": (
         "correct right true best accurate appropriate suitable valid fits matches proper correctly ideal "
-        "better preferred recommended indicated consistent classic typical characteristic suggestive fit fitting wins"
+        "better preferred recommended indicated consistent classic typical characteristic suggestive fit fitting wins "
+        "optimal safest strongest sense yes"
     ),
     "-": (
         "incorrect wrong false inaccurate inappropriate invalid untrue unlikely inconsistent unsuitable "
@@ -69,11 +70,11 @@ _ENGLISH = {
         "statement statements item items the a an my our your this that these those it its i i'd i'll i'm "
         "i've we we'd we'll me you he she they here there as to of in for on at by from because since due "
         "given based which who what when where how only just both also all then than most more clearly "
-        "definitely definitively certainly indeed simply final following single one will shall can do does "
+        "make makes definitely definitively certainly indeed simply final following single one will shall can do does "
         "did has have having must need needs think thinks believe feel say guess assume lean leaning toward "
         "towards give gave state stated therefore's go going let's let stands respectively alone too very "
         "really absolutely still now first second third fourth last question case would've being about with "
-        "well ok okay sure yes please confident said saying good bet says am were out up so-called namely "
+        "well ok okay sure please confident said saying good bet says am were out up so-called namely "
         "unfortunately fortunately sadly honestly basically i.e e.g ie eg each every any other others two "
         "three four among concerning regarding called labeled labelled corresponding corresponds represented "
         "indicated thing clear cautious qualified tentative"
@@ -84,7 +85,8 @@ _PAIRS = {
     ("cross", "out"): "E", ("crossed", "out"): "E", ("less", "likely"): "-", ("least", "likely"): "-",
     ("i'd", "say"): "C", ("would", "say"): "C", ("i", "say"): "C", ("i", "think"): "C", ("i", "believe"): "C",
     ("go", "with"): "C", ("going", "with"): "C", ("goes", "with"): "C", ("went", "with"): "C", ("opt", "for"): "C",
-    ("left", "with"): "C",
+    ("looks", "like"): "=", ("seems", "like"): "=", ("left", "with"): "C",
+    ("answered", "with"): "C", ("next", "step"): "+",
     ("settle", "on"): "C", ("settled", "on"): "C", ("lean", "toward"): "C", ("lean", "towards"): "C",
     ("leaning", "toward"): "C", ("leaning", "towards"): "C", ("vote", "for"): "C",
     ("respond", "with"): "C", ("reply", "with"): "C",
@@ -97,7 +99,9 @@ _PAIRS = {
     ("no", "other"): "f",
     ("none", "other"): "f", ("none other", "than"): "f",
     ("as", "well"): "&", ("along", "with"): "&", ("together", "with"): "&",
-    ("most", "likely"): "+", ("most", "appropriate"): "+", ("most", "probable"): "+", ("going", "to"): "f",
+    ("most", "likely"): "+", ("most", "appropriate"): "+", ("most", "probable"): "+", ("most", "plausible"): "+",
+    ("most", "reasonable"): "+", ("most", "convincing"): "+", ("most", "compelling"): "+", ("most", "logical"): "+",
+    ("most", "sensible"): "+", ("going", "to"): "f",
     ("at", "first"): "P", ("first", "thought"): "P", ("first", "instinct"): "P", ("was", "thinking"): "P",
     ("was", "going"): "P", ("might", "think"): "P", ("may", "think"): "P",
     ("used", "to"): "P", ("would", "be"): "=", ("should", "be"): "=", ("must", "be"): "=", ("has", "to"): "=",
@@ -111,12 +115,11 @@ _CHINESE = {
     "C": "更改为|改为|改选|改成|应该选择|应该选|应选择|应选|可选|故选择|故选|选择|选定|勾选|选取|选用|倾向于|选",
     "O": "选项|项|一项",
     "+": (
-        "首选|是对的|正确的|正确|准确|最佳|最符合|最合适|最适合|最可能|符合题意|符合|合适|恰当|成立|没有错|"
-        "无误|对的|对|√|✓|✔|✅|☑"
+        "首选|是对的|正确的|正确|准确|最佳|最符合|最合适|最适合|最可能|符合题意|符合|合适|恰当|成立|没有错|无误|对的|对"
     ),
     "-": (
         "不正确|不是正确|错误的|错误|错的|是错的|不对|不符合题意|不符合|不符|有误|不当|不妥|不准确|不合适|"
-        "不恰当|不成立|不适合|不适用|不考虑|无关|不属于|不是本题|错|误|×|✗|✘|❌|╳"
+        "不恰当|不成立|不适合|不适用|不考虑|无关|不属于|不是本题|错|误"
     ),
     "N": "并不是|不是|并非|不能|不应该|不应|不会|不可|不选|没有|未|勿|别|非|不|无",
     "E": "予以排除|可以排除|可排除|应排除|均排除|被排除|排除|避免|禁用|剔除|划掉",
@@ -152,6 +155,7 @@ def _lexicon(groups: dict[str, str], separator: str | None) -> dict[str, str]:
 _WORDS = _lexicon(_ENGLISH, None)
 _HAN = _lexicon(_CHINESE, "|")
 _MARKS = {
+    **dict.fromkeys("√✓✔✅☑", "+,"), **dict.fromkeys("×✗✘❌╳", "-,"),  # a mark is a verdict whatever follows it
     ".": ".", "!": ".", "。": ".", "！": ".", ";": "/", "；": "/", "\n": ".", "?": "?", "？": "?",
     ",": ",", "，": ",", "•": ",", "·": ",", "-": ",", "–": ",", "—": ",", "|": ",",
     "、": "/", "/": "/", "+": "/", "&": "&", ":": ":", "：": ":", "=": ":", "→": ":", ">": ":", "⇒": ":",
@@ -161,7 +165,7 @@ _MARKS = {
 _HEADS = "".join(sorted({word[0] for word in _HAN}))
 # Characters that begin no word of the lexicon are passed over before its words are tried, longest first.
 _TOKEN = re.compile(
-    rf"[a-z]+(?:'[a-z]+)?|\d+(?:\.\d+)?|[^\W\da-z_{_HEADS}]|"
+    rf"[a-z]+(?:'[a-z]+)?|\d+(?:\.\d+)?%?|[^\W\da-z_{_HEADS}]|"
     + "|".join(map(re.escape, sorted(_HAN, key=len, reverse=True)))
     + r"|[^\w\s]|\n"
 )
@@ -179,11 +183,12 @@ def roles_of(text: str, start: int, end: int) -> list[str]:
             word = f"{previous} {word}"  # so that a third word can change it: "none other than"
         else:
             role = _ROLES.get(word)
-            if role is None and word.endswith("'s"):
+            if word == "had" and roles and roles[-1] not in ".,B":
+                role = "f"  # "Had she ..., " supposes, "she had ..." does not
+            elif role is None and word.endswith("'s"):
                 role = _ROLES.get(word[:-2], "w") + "="  # "the answer's B"
             elif role is None:
-                role = "w" if word[0].isalnum() else ""
-            if role:
-                roles.append(role)
+                role = "f" if word[-1] == "%" else "w" if word[0].isalnum() else ""
+            roles.extend(role or "")  # one role an element, so that places in the list are places in the string
         previous = word
     return roles

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import bisect
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -72,6 +73,7 @@ class _Statement:
     label: bool = False
     text: bool = False  # by an option's text
     subject: bool = False  # "B is the answer", which can be said of several options in turn
+    supposed: bool = False  # "if she had a fever, the answer would be B"
 
 
 def extract_choice(
@@ -128,7 +130,7 @@ def _option_texts(letters: tuple[str, ...], choices: Sequence[str] | Mapping[str
 _PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full-width ASCII
 _PLAIN |= {0x24B6 + i: ord("A") + i for i in range(26)} | {0x24D0 + i: ord("a") + i for i in range(26)}  # circled
 _PLAIN |= {base + i: ord("A") + i for base in (0x1D400, 0x1D434, 0x1D468, 0x1D5A0, 0x1D5D4) for i in range(26)}  # maths
-_PLAIN |= {ord(c): " " for c in '\u3000\u00a0\u200b\u200c\u200d\ufeff"“”「」『』*`$~#'}  # type: ignore[misc]
+_PLAIN |= {ord(c): " " for c in '\u3000\u00a0\u200b\u200c\u200d\ufeff"“”「」『』*`$#'}  # type: ignore[misc]
 _PLAIN |= dict(zip(map(ord, "АВСЕ’‘"), "ABCE''", strict=True))  # type: ignore[arg-type]
 # Traditional characters of the words in `medbench._answer_words`.
 _TRADITIONAL = (
@@ -269,7 +271,46 @@ def _mentions(clean: str, letters: tuple[str, ...], texts: dict[str, str]) -> li
         if not kept or (mention.start >= kept[-1].end and not _is_text_of(clean, kept[-1], mention, texts)):
             kept.append(mention)
     special = {kind: _special_option(kind, texts) for kind in ("none", "all")}
-    return [_resolve(mention, letters, special) for mention in kept]
+    return _likeliest(clean, [_resolve(mention, letters, special) for mention in kept])
+
+
+_WEIGHT = re.compile(
+    r"[ \t]{0,3}(?:[:=(≈~-][ \t]{0,2}){0,2}(?:about |around |约)?"
+    r"(?:(\d{1,3}(?:\.\d+)?)[ ]?%|([01]?\.\d+|[01](?=[ \n,})])))(?![\w%])\)?"
+)
+_WEIGHT_ENDS = re.compile(rf"{_WEIGHT.pattern}\s*(?:[,;/|]|and\b|or\b|$)", re.MULTILINE)  # not "a 5% solution"
+_BETWEEN_WEIGHTS = 40  # characters from one weight to the next option
+
+
+def _likeliest(clean: str, mentions: list[_Mention]) -> list[_Mention]:
+    """Options listed with probabilities ("C (90%), D (10%)") as one mention of the likeliest, or of those that tie."""
+    weighed: list[tuple[_Mention, int, float]] = []  # mention, end of its weight, weight
+    for mention, after in itertools.zip_longest(mentions, mentions[1:]):
+        weight = _WEIGHT.match(clean, mention.end) if len(mention.letters) == 1 else None
+        if weight and not (
+            after and after.start < weight.end() and after.letters == mention.letters
+        ):  # "A: 5%" as text
+            weighed.append((mention, weight.end(), float(weight[1]) / 100 if weight[1] else float(weight[2])))
+    lists: list[list[tuple[_Mention, int, float]]] = []
+    for entry in weighed:
+        if lists and entry[0].start - lists[-1][-1][1] <= _BETWEEN_WEIGHTS:
+            lists[-1].append(entry)
+        else:
+            lists.append([entry])
+    found: list[_Mention] = []
+    for entries in lists:
+        weights = [weight for *_, weight in entries]
+        distinct = {mention.letters for mention, *_ in entries}
+        if len(entries) == len(distinct) > 1 and sum(weights) <= 1.05:  # more than 1 is no distribution
+            best = sorted(mention.letters[0] for mention, _, weight in entries if weight == max(weights))
+            kind = entries[0][0].kind if len(best) == 1 else "run"
+            found.append(_Mention(entries[0][0].start, entries[-1][1], tuple(best), kind))
+    starts = [mention.start for mention in found]
+    for mention in mentions:
+        at = bisect.bisect_right(starts, mention.start) - 1
+        if at < 0 or mention.start >= found[at].end:
+            found.append(mention)
+    return sorted(found, key=lambda mention: mention.start)
 
 
 def _is_text_of(clean: str, label: _Mention, mention: _Mention, texts: dict[str, str]) -> bool:
@@ -294,8 +335,16 @@ def _special_option(kind: str, texts: dict[str, str]) -> str | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
+_RANGE = re.compile(r"(?<![A-Za-z0-9])([A-Z])(?: ?[-–—~] ?| ?[至到] ?| (?:to|through) )([A-Z])(?![A-Za-z0-9]|-)")
+
+
 def _letter_mentions(clean: str, letters: tuple[str, ...]) -> Iterable[_Mention]:
     known = set(letters)
+    for match in _RANGE.finditer(clean):
+        if {match[1], match[2]} <= known:
+            between = letters[letters.index(match[1]) : letters.index(match[2]) + 1]
+            if len(between) > 2:  # two can be put either way: "A - B is wrong"
+                yield _Mention(match.start(), match.end(), between, "run")
     for match in _letter_pattern(letters).finditer(clean):
         start, end = match.span()
         word = match.group()
@@ -326,7 +375,8 @@ def _letter_mentions(clean: str, letters: tuple[str, ...]) -> Iterable[_Mention]
 
 
 _LABEL_AFTER = re.compile(
-    r"[ \t]{0,2}(?:\)[.:]?|[.:。-]|、(?![A-Z](?![A-Za-z])))[ \t]{0,4}(?=[^\s.,;:。，])|[ \t]{1,4}[-–—:][ \t]{1,4}(?=\S)"
+    r"[ \t]{0,2}(?:\)[.:]?|[.:。-]|、(?![A-Z](?![A-Za-z])))[ \t]{0,4}(?=[^\s.,;:。，])"
+    r"|[ \t]{1,4}[-–—:|][ \t]{1,4}(?=\S)"
 )
 _ENDS = re.compile(r"[ \t]{0,3}(?:[.,;:!?)\]}\n，。；：！？、）】<]|$)")
 _OPTION_BEFORE = re.compile(r"(?:option|choice|letter|answer|answer is)[ (]{0,2}$", re.IGNORECASE)
@@ -335,7 +385,7 @@ _NEXT_WORD = re.compile(r" {1,3}([A-Za-z0-9][A-Za-z']*)")
 
 def _at_line_start(clean: str, start: int) -> bool:
     line = clean[max(0, start - 24) : start].rpartition("\n")[2]
-    return re.fullmatch(r"[\s>•([\-–]*(?:(?:option|choice)\s*\(?|选项\s*)?", line, re.IGNORECASE) is not None and (
+    return re.fullmatch(r"[\s>•|([\-–]*(?:(?:option|choice)\s*\(?|选项\s*)?", line, re.IGNORECASE) is not None and (
         start <= 24 or "\n" in clean[max(0, start - 24) : start]
     )
 
@@ -346,11 +396,13 @@ def _stands_for_option(clean: str, start: int, end: int, word: str) -> bool:
     if _COMPOUND.match(clean, end) and not named_option:
         return False
     following = _NEXT_WORD.match(clean, end)
-    if following:
+    if following and not _WEIGHT_ENDS.match(clean, end):
         next_word = following.group(1)
         if len(next_word) == 1 and next_word.isupper() and next_word != "I":
             pass  # "A C D"
-        elif word in "Aa" and (next_word.lower() not in _FOLLOWS or (word == "a" and next_word.islower())):
+        elif word == "a" and next_word.lower() not in _FOLLOWS:
+            return False  # "the answer is a cephalosporin"
+        elif word in "Aa" and (next_word.lower() not in _FOLLOWS or word == "a"):
             if not named_option:
                 return False
         elif word in "Ii" and next_word.lower() not in ("is", "and", "or"):
@@ -489,7 +541,8 @@ _RIGHT_STATED = re.compile(
 )
 _IS_THE_ANSWER = re.compile(r"O?[fH]*=[=f]*\+?[fw]?[AO]")
 _RIGHT_JUDGED = re.compile(
-    r"[O)]{0,2}(?:\([^()L]{0,16}\))?(?P<link>[f,:(=HN&T]*(?:w{0,3}[fHN]*=[fHN=]*)?)(?P<how>[+\-E])"
+    r"[O)]{0,2}(?:\([^()L]{0,16}\))?(?P<link>[f,:(=HN&T]*(?:w{0,3}[fHN]*=[fHN=]*)?)"
+    r"(?P<how>[+\-E]|(?<=[:(=)])N(?=$|[.,:)]))"
 )
 _RIGHT_LURES = re.compile(r"(?:w?O)?[f=H,N]*P")
 _ENDS_HERE = re.compile(r"[O)]{0,2}[)]?(?:$|[.,?B(:T])")
@@ -538,6 +591,8 @@ def _sentence_statements(
     roles, groups = _roles(clean, start, end, mentions)
     if announced:
         roles, groups = "A:" + roles, {place + 2: group for place, group in groups.items()}
+    if roles.endswith("/"):
+        roles = roles[:-1] + "."  # the semicolon that ends the sentence
     asks = roles.rstrip(".").endswith("?") and re.match(r"[,f]*(?:[=IN]|H|w?\?)", roles) is not None
     excepts = _EXCEPTS.search(clean, start, end) is not None
     statements: list[_Statement] = []
@@ -675,8 +730,9 @@ def _judge(roles: str, place: int, group: _Group, before: list[_Statement]) -> l
     dropped = "P" in clause[clause.rfind("B") + 1 :] or re.fullmatch(r"f*P,[^BWL]*", left) is not None
     if "I" in clause or dropped or _RIGHT_LURES.match(right):
         return []
+    supposed = _supposes(left, "" if label else right)
     if "I" in left:
-        left = clause  # "If I must choose, B": the condition is over
+        left = clause  # the condition is over
     letters, kinds = group.letters, group.kinds
     start, end = group.mentions[0].start, group.mentions[-1].end
 
@@ -687,7 +743,10 @@ def _judge(roles: str, place: int, group: _Group, before: list[_Statement]) -> l
         reason = next((_SPECIAL[kind] for kind in ("none", "unknown", "outside") if kind in kinds), "")
         if reason and (rejects or strength < _ALONE):
             return []
-        return [_Statement(start, end, letters, strength, rejects, undecided, reason, label, kinds == {"text"})]
+        by_text = kinds == {"text"}
+        return [
+            _Statement(start, end, letters, strength, rejects, undecided, reason, label, by_text, supposed=supposed)
+        ]
 
     stated_right = None if names and not _IS_THE_ANSWER.match(right) else _RIGHT_STATED.match(right)
     if names and judged and "=" not in judged["link"]:
@@ -735,9 +794,14 @@ def _judge(roles: str, place: int, group: _Group, before: list[_Statement]) -> l
         concludes = not judged_wrong and not right.startswith(")") and _LEFT_SO.search(left)
         strength = _STATED if concludes else _JUDGED
         return statement(strength, rejects=judged_wrong)
+    marked = re.fullmatch(r"[,(]*([+-]),[O(]*", left)
+    if marked:  # "❌ A"
+        return statement(_JUDGED, rejects=marked[1] == "-")
     if _inherits(left, before):
         return statement(before[-1].strength)
     if _LEFT_SO.search(left) and _ENDS_HERE.match(right + ending):
+        return statement(_STATED)
+    if right + ending in (")", ").") and re.search(r"T[,f:=w]{1,5}\($", left):  # "hence anticoagulation (B)."
         return statement(_STATED)
     if label:
         verdict = _LABEL_VERDICT.search(right)
@@ -764,8 +828,19 @@ def _judge(roles: str, place: int, group: _Group, before: list[_Statement]) -> l
     return []
 
 
+_CONDITION = re.compile(r"I[^,L]*w[^,L]*,")
+
+
+def _supposes(left: str, right: str) -> bool:
+    """Whether a condition on the case precedes or follows a mention; "if I must choose, B" sets none."""
+    before = _CONDITION.search(left)
+    if before:
+        return re.search(r"C[^w]*,$", before.group()) is None
+    return re.search(r".I[^C]*w[^C]*$", right) is not None
+
+
 _SPECIAL = {"none": "none_of_the_options", "unknown": "undecided", "outside": "outside_options"}
-_LABEL_VERDICT = re.compile(r"(?:(?<!O)[=:,.(][fH]*|^[fH]*)(?P<link>[=fHN,]*)(?P<how>[+\-E]|N(?=[.,]|$))(?!w)")
+_LABEL_VERDICT = re.compile(r"(?:(?<!O)[=:,.(][fH]*|^[fH]*)(?P<link>[=fHN,]*)(?P<how>[+\-E]|N(?=[.,:]|$))(?!w)")
 
 
 def _inherits(left: str, before: list[_Statement]) -> bool:
@@ -818,6 +893,24 @@ def _of_this_item(clean: str, statements: list[_Statement], letters: tuple[str, 
     return statements
 
 
+_LIST_LETTER = re.compile(r"(?:^|[.\n。;；])\s{0,4}(?:[-•>|(]\s{0,2}){0,2}([A-J])(?=\s?[.:：、)])")
+
+
+def _listed(clean: str, letters: tuple[str, ...]) -> set[int]:
+    """Places of the letters of a list that goes through the options from the first on, and may be cut off."""
+    marks = [(letters.index(m[1]), m.start(1)) for m in _LIST_LETTER.finditer(clean) if m[1] in letters]
+    found: set[int] = set()
+    run: list[int] = []
+    for order, place in [*marks, (-1, -1)]:
+        if order == len(run):
+            run.append(place)
+            continue
+        if len(run) > 1:
+            found.update(run)
+        run = [place] if order == 0 else []
+    return found
+
+
 def _decide(clean: str, statements: list[_Statement], letters: tuple[str, ...], multiple: bool) -> Extraction:
     statements = _of_this_item(clean, statements, letters)
     repeated = False
@@ -825,10 +918,16 @@ def _decide(clean: str, statements: list[_Statement], letters: tuple[str, ...], 
         # "A, B, C or D" named together are the options over again, not an answer
         kept = [s for s in statements if s.strength != _ALONE or len(s.letters) < max(3, len(letters))]
         repeated, statements = len(kept) < len(statements), kept
+        listed = _listed(clean, letters)
+        kept = [s for s in statements if s.strength != _ALONE or s.start not in listed]
+        repeated, statements = repeated or len(kept) < len(statements), kept
     labels = {letter for statement in statements if statement.label for letter in statement.letters}
     if len(labels) > 1 and len(labels) == len(letters):
         repeated = True
         statements = [statement for statement in statements if not statement.label]
+    actual = [statement for statement in statements if not statement.supposed]
+    if any(s.strength >= _ALONE and not s.rejects and not s.undecided for s in actual):
+        statements = actual
     positive = [statement for statement in statements if not statement.rejects]
     if not positive:
         return Extraction("abstain", reason=_why_none(clean, statements, repeated))
@@ -842,7 +941,17 @@ def _decide(clean: str, statements: list[_Statement], letters: tuple[str, ...], 
             picked = _strongest(revised)
         elif any(statement.rejects and set(statement.letters) & set(picked[-1].letters) for statement in later):
             return Extraction("abstain", reason="only_rejections")
-    return _settle(clean, picked, statements, multiple)
+    return _settle(clean, _narrowed(picked, statements, multiple), statements, multiple)
+
+
+def _narrowed(picked: list[_Statement], statements: list[_Statement], multiple: bool) -> list[_Statement]:
+    """ "It is B or D. Of these, D fits better": what is said later of one of several options decides between them."""
+    several = next((s for s in reversed(picked) if len(s.letters) > 1), None)
+    if multiple or several is None or (picked[-1].strength == _STATED and several is not picked[-1]):
+        return picked
+    later = [s for s in statements if s.start >= several.end and s.strength >= _JUDGED and len(s.letters) == 1]
+    fitting = [s for s in later if not s.rejects and not s.undecided and s.letters[0] in several.letters]
+    return fitting if len({s.letters for s in fitting}) == 1 else picked
 
 
 def _strongest(statements: list[_Statement]) -> list[_Statement]:
@@ -903,7 +1012,7 @@ def _why_none(clean: str, statements: list[_Statement], repeated: bool) -> str:
 # --- yes, no, maybe ---------------------------------------------------------------------------------------------------
 
 _FREE = r"(?:(?<![一-鿿])|(?<=答案[是为])|(?<=结论[是为])|(?<=当然)|(?<=肯定)|(?<=一定))"  # no part of another word
-_STOPS = r"(?=\s*(?:[，。；：！）,.;:!)}\]<—–…\n]|\((?:[pn]\b|\d)|$))"
+_STOPS = r"(?=\s*(?:[，。；：！）,.;:!)}\]<—–…\n]|\((?:[pn]\b|\d)|\d+(?:\.\d+)?\s?%|$))"
 _DECISION = re.compile(
     rf"""(?<![a-z])(?=[acdeilmnpuy不未无难视因尚也或可否是并没错肯对能会有正需既])(?:  # rules most places out at once
       (?P<maybe>maybe|perhaps|possibly|uncertain|unclear|inconclusive|indeterminate|equivocal|undetermined
@@ -914,9 +1023,8 @@ _DECISION = re.compile(
     | (?P<yes>yes|yeah|yep|yup|affirmative)\b(?!-)
     # Before a noun "no" is a determiner ("no difference"); "No. 5" is a number.
     | (?P<no>nope|(?:probably|likely|definitely|certainly|absolutely)\ not{_STOPS}
-        |no(?!\.\s*\d)(?:{_STOPS}|(?=\s+(?:-|(?:it|there|they|this|that|he|she|we|i|and|or|but|because|since
-        |as
-        |is|in|for|from|based|according)\b)))|negative(?=[\s.]*$))(?!\w|-\w)
+        |no(?!\.\s*\d)(?:{_STOPS}|(?=\s+(?:-|(?:to\ (?:the|this)|it|there|they|this|that|he|she|we|i
+        |and|or|but|because|since|as|is|in|for|from|based|according)\b)))|negative(?=[\s.]*$))(?!\w|-\w)
     | (?P<zh_maybe>不一定|未必|不(?:能|太)?确定|无法(?:确定|判断)|难以(?:确定|判断)|视情况而定|因人而异
         |尚(?:不|无|未)(?:清楚|明确|定论|确定)|(?:也许|或许|可能|不好说)(?:是的?|不是)?吧?{_STOPS})
     | (?P<zh_no>(?<=答案是)否|(?<=回答是)否|(?<=结论是)否|否定的?|(?<!是)否(?!则|认)|不是的?{_STOPS}
@@ -957,6 +1065,7 @@ def extract_decision(text: str) -> Extraction:
     for match in _DECISION.finditer(_lower(clean)):
         kind = match.lastgroup or ""
         mentions.append(_Mention(match.start(), match.end(), (kind.removeprefix("zh_"),), kind))
+    mentions = _likeliest(clean, mentions)
     sentences = _sentences(clean, [])
     ends = [end for _, end in sentences]
     statements: list[_Statement] = []
@@ -995,20 +1104,29 @@ def _judge_decision(clean: str, roles: str, place: int, group: _Group, before: l
         return []
     start, end, letters = group.mentions[0].start, group.mentions[-1].end, group.letters
     undecided = len(letters) > 1 or "both" in group.kinds
+    after = roles[place + 1 : place + 1 + _WINDOW]
+    supposed = _supposes(left, "") or after.startswith("I")  # "the answer would be yes if"
 
     def statement(strength: int, rejects: bool = False) -> list[_Statement]:
-        return [_Statement(start, end, letters, strength, rejects, undecided)]
+        return [_Statement(start, end, letters, strength, rejects, undecided, supposed=supposed)]
 
     stated = _LEFT_STATED.search(left) or _LEFT_CHOSEN.search(left) or _LEFT_SO.search(left)
     if stated:
-        hypothetical = roles[place + 1 : place + 2] == "I"  # "the answer would be yes if"
-        return statement(_JUDGED if hypothetical else _STATED, rejects=stated.group().count("N") % 2 == 1)
+        return statement(_STATED, rejects=stated.group().count("N") % 2 == 1)
     if re.search(r"N[fH=]*$", left):
         return statement(_JUDGED, rejects=True)
     if _inherits(left, before):
         return statement(before[-1].strength)
-    ends = re.match(r"[)]?[.]?$", roles[place + 1 :][:3]) is not None
-    if (ends and re.fullmatch(r"[^L]*[,=]|[fwT]{1,4}:", left)) or ("L" not in left and _ONLY_FUNCTION.fullmatch(left)):
+    ends = re.match(r"[)]?[.]?$", after[:3]) is not None
+    bracketed = left.endswith("(") and ends and after.startswith(")")  # "it was safe (yes)"
+    # "yes in adults, no in children", "yes for some but no for others"
+    divided = bool(before) and re.search(r"L(?:f[fw]{1,6})?[,/B&.]{1,2}$", left) is not None and after.startswith("f")
+    if (
+        bracketed
+        or divided
+        or (ends and re.fullmatch(r"[^L]*[,=]|[fwT]{1,4}:", left))
+        or ("L" not in left and _ONLY_FUNCTION.fullmatch(left))
+    ):
         return statement(_ALONE)
     if "zh_maybe" in group.kinds or ("maybe" in group.kinds and _LEFT_OPEN.search(clean, max(0, start - 48), start)):
         return statement(_JUDGED)
