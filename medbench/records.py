@@ -212,8 +212,13 @@ def _refuse_zero_bytes(path: Path, encoding: str) -> None:
     ends = "le" if head[1::2].count(0) > head[::2].count(0) else "be"
     hint = "it is no text file"
     if 3 * head.count(0) > len(head):
-        hint = f"it looks like utf-16-{ends}: pass encoding=utf-16-{ends} (medbench commands: --encoding utf-16-{ends})"
+        hint = f"it looks like utf-16-{ends}: {_instead(f'utf-16-{ends}')}"
     raise MedbenchError(f"{path} is not {encoding} (it holds zero bytes); {hint}.")
+
+
+def _instead(encoding: str) -> str:
+    """What to do about a file in another encoding, whoever reads it."""
+    return f"pass encoding={encoding} where that can be set, or convert it: iconv -f {encoding} -t UTF-8 FILE > NEW"
 
 
 def _encoding_error(path: Path, encoding: str, error: UnicodeDecodeError) -> MedbenchError:
@@ -227,7 +232,7 @@ def _encoding_error(path: Path, encoding: str, error: UnicodeDecodeError) -> Med
             except UnicodeDecodeError as problem:
                 if problem.start < len(head) - 4:  # a character cut at the end of the sample is no objection
                     continue
-            hint = f"it reads as {candidate}: pass encoding={candidate} (medbench commands: --encoding {candidate})"
+            hint = f"it reads as {candidate}: {_instead(candidate)}"
             break
     bad = error.object[error.start]
     return MedbenchError(f"{path} is not {encoding} (byte 0x{bad:02x}); {hint}.")

@@ -81,7 +81,11 @@ def _task_items(task: str, file: str, bad_rows: BadRows) -> list[Item]:
     try:
         created = registry_create("task", f"medbench/{task}", **settings)
     except MedbenchError as error:
-        raise MedbenchError(f"--against {task}: {error} Here: --against {task}=FILE.") from error
+        cause = error.__cause__ or error  # what the task raised, before Inspect's hints were added
+        hint = f"Here: --against {task}=FILE."
+        if isinstance(cause, BadRow):
+            hint = "--on-bad-row skip leaves such rows out and lists them."
+        raise MedbenchError(f"--against {task}: {str(cause).rstrip('.')}. {hint}") from error
     metadata = (created.metadata or {}).get("benchmark", {})
     bad_rows.rows += [BadRow(f"--against {task}", "left out", None, row) for row in metadata.get("left_out", [])]
     return _sample_items(task, (sample.metadata for sample in created.dataset))
@@ -126,9 +130,15 @@ def item_of(record: Record) -> Item:
         said = [(t.get("role") or t.get("from"), _text(t.get("content") or t.get("value"))) for t in turns]
         question = next((text for role, text in said if role in ("user", "human")), "")
         return _item(record, question, reference=next((t for role, t in said if role in ("assistant", "gpt")), ""))
-    value = {part: next((row[c] for c in columns if row.get(c)), None) for part, columns in _COLUMNS.items()}
+    value = {
+        part: next((row[c] for c in columns if row.get(c) not in (None, "", [], {})), None)
+        for part, columns in _COLUMNS.items()
+    }
     options = _options(value["options"])
-    key = _text(value["key"])
+    number = value["key"]
+    if options and type(number) is int and 0 <= number < len(options):  # MMLU's and others': counted from 0
+        number = LETTERS[number]
+    key = _text(number)
     answer: tuple[str, ...] = ()
     if options and re.fullmatch(r"[A-Ja-j](?:[\s,;、，]*[A-Ja-j])*", key):
         answer = tuple(sorted(c for c in key.upper() if c in LETTERS[: len(options)]))

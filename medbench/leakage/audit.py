@@ -93,6 +93,10 @@ def audit(
     directory = Path(keep.name if keep else out)  # type: ignore[arg-type]
     names = [str(corpus)] if isinstance(corpus, str | Path) else _named(corpus, directory)
     files, ignored = corpora.expand(names)
+    if write_clean is not None:  # before the scan, which may take hours
+        if Path(write_clean).resolve() == directory.resolve():
+            raise MedbenchError(f"--write-clean and --out are both {write_clean}; each needs a directory of its own.")
+        clean.destinations(files, write_clean)
     shards = corpora.shards(files)
     sources = load(against, bad_items)
     index = indexes.build(sources, thresholds, simplify=simplify)

@@ -7,13 +7,22 @@ import gzip
 import io
 import itertools
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
 from medbench.errors import MedbenchError
-from medbench.leakage.corpus import BLOCK, MAX_RECORD, Unreadable, bounded_lines, form_of, json_elements, open_binary
+from medbench.leakage.corpus import (
+    BLOCK,
+    DAMAGED,
+    MAX_RECORD,
+    BoundedLines,
+    Unreadable,
+    form_of,
+    json_elements,
+    open_binary,
+)
 from medbench.manifest import open_atomic, sha256_file, write_manifest
 
 
@@ -34,6 +43,42 @@ def write_clean(
         For each file the number of records kept and removed.
 
     Raises:
+        MedbenchError: as `destinations`; or a file that cannot be read to its end.
+    """
+    counts = {}
+    for file, target in destinations(files, out).items():
+        records = {record for name, record in flagged if name == file}
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open_atomic(target) as sink:
+                total = _copy(file, records, target, sink)
+        except DAMAGED as error:
+            raise MedbenchError(
+                f"--write-clean cannot copy {file}, which cannot be read to its end ({error}). Mend it or leave it out "
+                "of the corpus; without --write-clean, the same command goes on from the finished scan."
+            ) from error
+        counts[file] = {"kept": total - len(records), "removed": len(records)}
+    write_manifest(out, "clean corpus", settings={"counts": counts}, inputs={file: sha256_file(file) for file in files})
+    return counts
+
+
+def _copy(file: str, records: set[int], target: Path, sink: IO[bytes]) -> int:
+    """One file without some of its records; the number of all its records."""
+    form = form_of(Path(file))
+    if form == "parquet":
+        return _copy_parquet(file, records, sink)
+    with _compressed(sink, target) as packed, closing(open_binary(file)) as source:
+        if form == "json":
+            return _copy_json(source, records, packed)
+        if form in ("csv", "tsv"):
+            return _copy_csv(source, records, packed, "," if form == "csv" else "\t")
+        return _copy_lines(source, records, packed)
+
+
+def destinations(files: Sequence[str], out: str | Path) -> dict[str, Path]:
+    """Where the cleaned copy of each corpus file goes.
+
+    Raises:
         MedbenchError: a hub corpus, which is no file; or `out` would overwrite the corpus.
     """
     remote = [file for file in files if not Path(file).is_file()]
@@ -43,25 +88,7 @@ def write_clean(
     targets = {file: Path(out) / Path(file).resolve().relative_to(root) for file in files}
     if any(target.resolve() == Path(file).resolve() for file, target in targets.items()):
         raise MedbenchError(f"--write-clean {out} is where the corpus lies; name another directory.")
-    counts = {}
-    for file, target in targets.items():
-        records = {record for name, record in flagged if name == file}
-        target.parent.mkdir(parents=True, exist_ok=True)
-        form = form_of(Path(file))
-        with open_atomic(target) as sink:
-            if form == "parquet":
-                total = _copy_parquet(file, records, sink)
-            else:
-                with _compressed(sink, target) as packed, closing(open_binary(file)) as source:
-                    if form == "json":
-                        total = _copy_json(source, records, packed)
-                    elif form in ("csv", "tsv"):
-                        total = _copy_csv(source, records, packed, "," if form == "csv" else "\t")
-                    else:
-                        total = _copy_lines(source, records, packed)
-        counts[file] = {"kept": total - len(records), "removed": len(records)}
-    write_manifest(out, "clean corpus", settings={"counts": counts}, inputs={file: sha256_file(file) for file in files})
-    return counts
+    return targets
 
 
 def _compressed(sink: IO[bytes], target: Path) -> Any:
@@ -102,14 +129,14 @@ def _copy_lines(source: IO[bytes], flagged: set[int], sink: Any) -> int:
 
 def _copy_csv(source: IO[bytes], flagged: set[int], sink: Any, delimiter: str) -> int:
     csv.field_size_limit(MAX_RECORD)
+    text = io.TextIOWrapper(source, encoding="utf-8", errors="surrogateescape", newline="")
     consumed: list[str] = []
 
-    def lines() -> Iterator[str]:
-        for line in bounded_lines(io.TextIOWrapper(source, encoding="utf-8", newline="")):
-            consumed.append(line)
-            yield line
+    def readline(size: int) -> str:
+        consumed.append(text.readline(size))
+        return consumed[-1]
 
-    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
+    reader = csv.reader(BoundedLines(readline), delimiter=delimiter, strict=True)
     number = -1  # the header
     while True:
         row: list[str] | None = None
@@ -120,10 +147,9 @@ def _copy_csv(source: IO[bytes], flagged: set[int], sink: Any, delimiter: str) -
         except csv.Error:
             pass  # numbered, and kept as it is
         if row == [] or number not in flagged:
-            sink.write("".join(consumed).encode())
+            sink.write("".join(consumed).encode("utf-8", "surrogateescape"))
         consumed.clear()
         number += row != []
-    sink.write("".join(consumed).encode())
     return number
 
 
@@ -133,9 +159,7 @@ def _copy_json(source: IO[bytes], flagged: set[int], sink: Any) -> int:
     end = "]"
     for number, (value, raw, end) in enumerate(json_elements(source), 1):
         if isinstance(value, Unreadable):
-            raise MedbenchError(
-                f"--write-clean cannot copy a damaged JSON document: record {number - 1} {value.problem}."
-            )
+            raise EOFError(f"record {number - 1}: {value.problem}")
         if number - 1 in flagged:
             continue
         start = ",\n" if end in brackets else "\n"
@@ -149,7 +173,16 @@ def _copy_parquet(file: str, flagged: set[int], sink: IO[bytes]) -> int:
     import pyarrow
     import pyarrow.parquet
 
-    source = pyarrow.parquet.ParquetFile(file)
+    try:
+        return _copy_groups(pyarrow.parquet.ParquetFile(file), flagged, sink)
+    except pyarrow.ArrowException as error:
+        raise EOFError(str(error).rstrip(".")) from error
+
+
+def _copy_groups(source: Any, flagged: set[int], sink: IO[bytes]) -> int:
+    import pyarrow
+    import pyarrow.parquet
+
     groups = source.metadata.num_row_groups
     compression = source.metadata.row_group(0).column(0).compression if groups else "snappy"
     first = 0

@@ -10,7 +10,7 @@ import click
 from medbench.errors import MedbenchError
 from medbench.leakage.audit import audit as run_audit
 from medbench.leakage.findings import Findings
-from medbench.leakage.table import data_table, to_markdown
+from medbench.leakage.table import data_table, read_data_sets, to_markdown
 
 
 @click.command()
@@ -71,6 +71,8 @@ def audit(
     \b
     medbench audit zh_train.jsonl --against zh_valid.jsonl,cmexam=val.csv --out findings
     """
+    if data_sets is not None:
+        read_data_sets(data_sets)  # before the scan, which may take hours
     try:
         findings = run_audit(
             list(corpus),

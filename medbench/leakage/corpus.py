@@ -16,7 +16,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -34,7 +34,7 @@ MAX_RECORD = 64 << 20  # bytes; a longer record is refused by name, so that memo
 _LINES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text", ".text": "text", ".md": "text"}
 _WHOLE = {".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 _COMPRESSION = (".gz", ".zst")
-_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)  # what reading a compressed file that is cut short raises
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)  # what reading a compressed file that is cut short raises
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,16 @@ class Batch:
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """All non-empty strings of a record with their dotted names, in order."""
-    if isinstance(value, str):
-        if value:
-            yield name, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from leaves(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list):
-        for key, item in enumerate(value):
-            yield from leaves(item, f"{name}.{key}" if name else str(key))
+    """All non-empty strings of a record with their dotted names, in order; the keys of mappings are none of them."""
+    waiting = [(name, value)]  # no recursion: JSON may nest deeper than Python's calls
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, str):
+            if value:
+                yield name, value
+        elif isinstance(value, dict | list):
+            members = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [(f"{name}.{key}" if name else str(key), item) for key, item in members][::-1]
 
 
 def expand(sources: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -214,7 +214,7 @@ def read(shard: Shard, unreadable: list[Unreadable]) -> Iterator[Batch]:
             number += 1
             if batch.numbers:
                 yield batch
-    except _DAMAGED as error:
+    except DAMAGED as error:
         unreadable.append(dataclasses.replace(_damaged(error), record=number))
 
 
@@ -224,7 +224,7 @@ def json_lines(shard: Shard) -> Iterator[bytes | Unreadable]:
         with open_binary(shard.file) as handle:
             for block in line_blocks(handle, shard.begin, shard.end):
                 yield _json_line(None) if block is None else block
-    except _DAMAGED as error:
+    except DAMAGED as error:
         yield _damaged(error)
 
 
@@ -274,7 +274,7 @@ def _grouped(values: Iterable[Any]) -> Iterator[list[Any]]:
             if held >= BLOCK:
                 yield group
                 group, held = [], 0
-    except _DAMAGED:  # what came before the damage counts
+    except DAMAGED:  # what came before the damage counts
         if group:
             yield group
         raise
@@ -344,7 +344,7 @@ def line_blocks(handle: IO[bytes], begin: int = 0, end: int = -1) -> Iterator[by
     """Whole lines that start in bytes `begin` up to `end`, as they are; None stands for one that is too long."""
     if begin:
         handle.seek(begin - 1)
-        _finish_line(handle)
+        _finish_line(handle, end - begin + 1 if end >= 0 else None)
     at = handle.tell() if begin else 0
     pending = b""
     first = not begin
@@ -378,22 +378,23 @@ def _read(handle: IO[bytes], size: int) -> bytes:
         while held < size and (part := handle.read1(size - held)):  # type: ignore[attr-defined]
             parts.append(part)
             held += len(part)
-    except _DAMAGED:
+    except DAMAGED:
         if not parts:
             raise
     return b"".join(parts)
 
 
-def _finish_line(handle: IO[bytes]) -> int:
-    """Skip to the start of the next line, in bounded memory; the number of bytes skipped."""
+def _finish_line(handle: IO[bytes], enough: int | None = None) -> int:
+    """Skip to the start of the next line, or at least `enough` bytes, in bounded memory; the number skipped."""
     skipped = 0
-    while piece := handle.readline(BLOCK):
+    while (enough is None or skipped < enough) and (piece := handle.readline(BLOCK)):
         skipped += len(piece)
         if piece.endswith(b"\n"):
             break
     return skipped
 
 
+_TOO_DEEP = "JSON nested too deeply to read"
 _TOO_LONG = f"longer than {MAX_RECORD >> 20} MiB; split it into documents"
 
 
@@ -408,6 +409,8 @@ def _json_line(line: bytes | None) -> Any:
         return json.loads(line.decode())
     except UnicodeDecodeError as error:
         return _not_utf8(error)
+    except RecursionError:
+        return Unreadable(_TOO_DEEP)
     except ValueError as error:
         return Unreadable(f"not valid JSON ({error}); found {line[:80].decode('utf-8', 'replace')!r}")
 
@@ -480,6 +483,9 @@ def json_elements(handle: IO[bytes]) -> Iterator[tuple[Any, str, str]]:
                         problem = f"a value {_TOO_LONG}" if more else f"not valid JSON from here on ({error})"
                         yield Unreadable(problem), "", closing
                     return
+                except RecursionError:
+                    yield Unreadable(f"{_TOO_DEEP} from here on"), "", closing
+                    return
                 if stop == len(buffer) and more:  # a number or a cut-off literal may go on
                     break
                 yield value, buffer[at:stop], closing
@@ -508,8 +514,8 @@ def _skip(text: str, at: int, separator: str) -> int:
 
 def _csv_rows(handle: IO[bytes], delimiter: str) -> Iterator[Any]:
     csv.field_size_limit(MAX_RECORD)  # also ends a quote that is never closed
-    text = io.TextIOWrapper(handle, encoding="utf-8-sig", newline="")
-    reader = csv.reader(bounded_lines(text), delimiter=delimiter, strict=True)
+    text = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    reader = csv.reader(BoundedLines(text.readline), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
         try:
@@ -519,9 +525,13 @@ def _csv_rows(handle: IO[bytes], delimiter: str) -> Iterator[Any]:
         except csv.Error as error:
             yield Unreadable(f"not valid CSV ({error})")
             continue
+        try:
+            "\n".join(row).encode("utf-8", "surrogateescape").decode()
         except UnicodeDecodeError as error:
             yield _not_utf8(error)
-            return
+            if header is None:
+                return
+            continue
         if header is None:
             header = row
         elif row:
@@ -531,12 +541,28 @@ def _csv_rows(handle: IO[bytes], delimiter: str) -> Iterator[Any]:
                 yield Unreadable(f"expected {len(header)} columns, found {len(row)}")
 
 
-def bounded_lines(text: IO[str]) -> Iterator[str]:
-    """Lines for a CSV reader, which raises its own error at one longer than `MAX_RECORD`."""
-    while line := text.readline(MAX_RECORD):
-        if len(line) == MAX_RECORD:
-            raise csv.Error(f"a line {_TOO_LONG}")
-        yield line
+class BoundedLines:
+    """Lines for a CSV reader. One longer than `MAX_RECORD` is passed over and raises the reader's own error.
+
+    Args:
+        readline: gives up to so many characters of the current line, "" at the end.
+    """
+
+    def __init__(self, readline: Callable[[int], str]) -> None:
+        self._readline = readline
+
+    def __iter__(self) -> BoundedLines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._readline(MAX_RECORD)
+        if not line:
+            raise StopIteration
+        if len(line) < MAX_RECORD:
+            return line
+        while line and not line.endswith(("\n", "\r")):
+            line = self._readline(BLOCK)
+        raise csv.Error(f"a line {_TOO_LONG}")
 
 
 def _parquet_rows(file: str) -> Iterator[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -435,22 +437,28 @@ def _item_evidence(texts: tuple[str, ...], tokens: Tokens, start: np.ndarray, fi
 
 def _declared(text: str, begin: int, letters: list[str]) -> re.Match[str] | None:
     """The first place at or after `begin` where exactly these letters are given as the answer."""
-    for pattern in _DECLARATIONS:
-        for match in pattern.finditer(text, begin):
-            if sorted(set(re.findall(r"[A-J]", match["letters"].upper()))) == sorted(letters):
-                return match
+    found = itertools.chain(*(pattern.finditer(text, begin) for pattern in _DECLARATIONS))
     bare = _BARE.match(text, begin)
-    if bare and sorted(set(re.findall(r"[A-J]", bare["letters"].upper()))) == sorted(letters):
-        return bare
+    for match in itertools.chain(found, [bare] if bare else []):
+        said = unicodedata.normalize("NFKC", match["letters"]).upper()
+        if sorted(set(re.findall("[A-J]", said))) == sorted(letters):
+            return match
     return None
 
 
-_LIST = r"(?P<letters>[A-J](?:\s*(?:,|、|，|;|and|和|&)?\s*[A-J])*)(?![A-Za-z])"
+_LETTER = "[A-JＡ-Ｊ]"
+_LIST = rf"(?P<letters>{_LETTER}(?:\s*(?:,|、|，|;|and|和|&)?\s*{_LETTER})*)(?![A-Za-z])"
+_SAID = (
+    r"(?i:\b(?:answer|correct\s+(?:option|choice|response)|correct(?=\s*[:：])|ans(?:\.|\b)|key)"
+    r"|答案|正确选项|(?:[本此该]题|故|应该?|因此|所以)选|选择)"
+    r"(?i:\s*(?:is|was|为|是|应为|应选|选项?|option|choice|[:：=(（【】\[\])*>-]))*"
+)
 _DECLARATIONS = [
+    re.compile(_SAID + r"\s*" + _LIST),
+    re.compile(_SAID + r"(?<=[:：=(（【】\[])\s*(?i:" + _LIST + ")"),  # a small letter may be a word: "answer a few"
+    re.compile(r"\\boxed\{(?:\\text\{)?" + _LIST + r"\}"),
     re.compile(
-        r"(?:answer|correct\s+(?:option|choice)|key|答案|正确选项|故选|应选|应该选|选择)"
-        r"(?:\s*(?:is|was|为|是|应为|应选|选|option|choice|[:：=(（【\[*]))*\s*" + _LIST,
-        re.IGNORECASE,
+        r"(?:\b[Oo]ption|\b[Cc]hoice|^|[.!?\n])\s*[(]?" + _LIST + r"[)]?\s+(?:is|are)\s+(?:the\s+)?(?:correct|right)\b"
     ),
     re.compile(r"[(（]\s*" + _LIST + r"\s*(?:正确|对)\s*[)）]"),
     re.compile(_LIST + r"\s*(?:项|选项)?(?:是)?(?:正确|对)(?:的|。|，|;|；|$)"),

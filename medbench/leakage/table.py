@@ -21,10 +21,23 @@ def data_table(manifest: str | Path) -> list[dict[str, str]]:
     to the manifest), whose counts become the last column.
 
     Raises:
-        MedbenchError: the file is missing or no list; the audit's directory is none.
-        BadRow: an entry lacks one of the five.
+        MedbenchError: as `read_data_sets`; an audit's directory is none.
     """
     path = Path(manifest)
+    rows = []
+    for entry in read_data_sets(path):
+        found = _found(path.parent, entry.get("findings"))
+        rows.append({**{field: str(entry[field]) for field in _FIELDS}, "findings": found})
+    return rows
+
+
+def read_data_sets(path: Path) -> list[dict[str, Any]]:
+    """The entries of such a list, checked; audits need not exist yet.
+
+    Raises:
+        MedbenchError: the file is missing or no list.
+        BadRow: an entry lacks one of the five.
+    """
     try:
         entries = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -33,14 +46,11 @@ def data_table(manifest: str | Path) -> list[dict[str, str]]:
         raise MedbenchError(f"{path} is not valid YAML: {error}.") from None
     if not isinstance(entries, list) or not entries:
         raise MedbenchError(f"{path}: expected a list of data sets with {', '.join(_FIELDS)}.")
-    rows = []
     for number, entry in enumerate(entries, 1):
         for field in _FIELDS:
             if not isinstance(entry, dict) or entry.get(field) in (None, ""):
                 raise BadRow(str(path), f"entry {number}", field, "missing")
-        found = entry.get("findings")
-        rows.append({**{field: str(entry[field]) for field in _FIELDS}, "findings": _found(path.parent, found)})
-    return rows
+    return entries
 
 
 def _found(folder: Path, findings: Any) -> str:

@@ -1,8 +1,8 @@
 """Units: what the audit compares. A unit is a word, or one CJK character; case, width and punctuation do not count.
 
-The text is brought to Unicode NFKC and case-folded, format characters (soft hyphens, zero-width spaces) are dropped,
-and everything but letters, marks and numbers separates words. A Han character, hiragana or katakana is a unit by
-itself, because Chinese and Japanese are written without spaces.
+The text is brought to Unicode NFKC and case-folded, characters that are not seen (soft hyphens, zero-width spaces) are
+dropped, and everything but letters, marks and numbers separates words. A Han character, hiragana or katakana is a unit
+by itself, because Chinese and Japanese are written without spaces.
 
 The work is done character by character through one table (`character_table`), which compiled code can follow over
 UTF-8 bytes. That equals NFKC of the whole text except beside combining marks, where neighbours decide: such texts are
@@ -183,13 +183,13 @@ def _entry(character: str) -> int:
     return code << 2 | (SINGLE if _SINGLE.match(character) and category[0] == "L" else WORD)
 
 
+# Unicode's Default_Ignorable_Code_Point outside category Cf: joiners, Hangul fillers, variation selectors.
+_IGNORABLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+
+
 def _is_skipped(character: str) -> bool:
-    """Format characters and variation selectors."""
-    return (
-        "\ufe00" <= character <= "\ufe0f"
-        or "\U000e0100" <= character <= "\U000e01ef"
-        or (unicodedata.category(character) == "Cf")
-    )
+    """Characters that are not seen: format characters, and the others that Unicode says to ignore."""
+    return unicodedata.category(character) == "Cf" or _IGNORABLE.match(character) is not None
 
 
 @functools.cache

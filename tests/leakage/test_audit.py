@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from medbench.errors import BadRow, MedbenchError
 from medbench.items import Item
 from medbench.leakage import Findings, audit, corpus, engine, flagged_records, joined, read_findings
+from medbench.leakage.against import load
 from medbench.leakage.command import audit as command
 from medbench.leakage.table import data_table, to_markdown
 from medbench.manifest import read_manifest
@@ -290,6 +291,21 @@ def test_table_one_from_a_list_of_data_sets(items: Path, training: Path, tmp_pat
     data_sets.write_text("- {name: MedQA, size: 1.2k}\n")
     with pytest.raises(BadRow, match="entry 1, field 'type': missing"):
         data_table(data_sets)
+
+
+def test_what_cannot_be_written_is_said_before_the_scan(items: Path, training: Path, tmp_path: Path) -> None:
+    with pytest.raises(MedbenchError, match="is where the corpus lies"):
+        audit(training, items, write_clean=training.parent, out=tmp_path / "out")
+    with pytest.raises(MedbenchError, match="each needs a directory of its own"):
+        audit(training, items, write_clean=tmp_path / "out", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("key", ["B", 1, "Femur"])
+def test_the_key_of_a_row_may_be_a_letter_a_number_or_the_text(key: str | int) -> None:
+    row = {"question": "Which bone is longest?", "choices": ["Tibia", "Femur", "Ulna"], "answer": key}
+    ((_, (item,)),) = load([row])
+    assert item.answer == ("B",)
 
 
 @pytest.mark.slow

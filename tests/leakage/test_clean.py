@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from medbench.errors import MedbenchError
+from medbench.leakage import corpus
 from medbench.leakage.clean import write_clean
 from medbench.manifest import read_manifest
 
@@ -46,6 +47,31 @@ def test_csv_keeps_quoting_and_rows_over_several_lines(tmp_path: Path) -> None:
     assert cleaned(tmp_path, "a.csv", content) == content
     assert cleaned(tmp_path, "a.csv", content, 0) == content.replace(b'"two\r\nlines","x"\r\n', b"")
     assert cleaned(tmp_path, "a.csv", content, 1) == content.replace(b"y ,z\r\n", b"")
+
+
+def test_csv_rows_that_cannot_be_read_are_kept_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "MAX_RECORD", 100)
+    content = b"q,a\nx,y\n\xff,z\nlong," + b"z" * 300 + b"\nu,v\nlast,w\n"
+    assert cleaned(tmp_path, "a.csv", content) == content
+    assert cleaned(tmp_path, "a.csv", content, 3) == content.replace(b"u,v\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl.gz", gzip.compress(LINES)[:-9]),
+        ("a.csv.zst", zstandard.compress(b"q,a\nx,y\n")[:-3]),
+        ("a.json", b'[{"t": "a"}, {"t'),
+        ("a.parquet", b"PAR1"),
+    ],
+)
+def test_a_damaged_file_is_named_and_its_earlier_copy_stays(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_bytes(b"earlier")
+    with pytest.raises(MedbenchError, match=f"{name}, which cannot be read to its end"):
+        cleaned(tmp_path, name, content)
+    assert (tmp_path / "out" / name).read_bytes() == b"earlier"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,9 @@ def test_names_of_texts() -> None:
         ("a.json", b'[{"t": "x"}, {"t": "y"', [0], 1, "not valid JSON from here on"),
         ("a.csv", b"q,a\nx,y\nz\n", [0], 1, "expected 2 columns, found 1"),
         ("a.csv", b'q,a\nx,y\n"never closed\n', [0], 1, "not valid CSV"),
+        ("a.csv", b"q,a\nx,y\nx,\xff\nz,w\n", [0, 2], 1, "not UTF-8"),
+        ("a.jsonl", b'{"t": "a"}\n' + b"[" * 5000 + b"]" * 5000 + b'\n{"t": "b"}\n', [0, 2], 1, "nested too deeply"),
+        ("a.json", b'[{"t": "a"}, ' + b"[" * 5000 + b"]" * 5000 + b"]", [0], 1, "nested too deeply"),
     ],
 )
 def test_unreadable_records_are_numbered(

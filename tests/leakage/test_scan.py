@@ -115,6 +115,36 @@ def test_options_are_found_in_any_order_and_the_key_follows_them() -> None:
     assert "answer_nearby" not in {f["signal"] for f in wrong}
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Answer: C",
+        "The correct option is (C).",
+        "**Answer:** C",
+        "Option C is correct.",
+        r"so \boxed{C}",
+        "<answer>C</answer>",
+        "answer: c",
+        "正确答案是选项C",
+        "【答案】Ｃ",
+        "本题选C。",
+        "综上，故选C",
+    ],
+)
+def test_a_key_is_read_in_the_ways_in_which_it_is_given(said: str) -> None:
+    item = question(STEM, options=OPTIONS, answer=("C",))
+    (answer,) = [f for f in scan([item], [{"text": f"{STEM}\n{said}"}]) if f["signal"] == "answer_nearby"]
+    assert answer["corpus_text"] in said
+
+
+@pytest.mark.parametrize(
+    "said", ["Please answer a few questions.", "That is correct. A man of 30 asks", "The answer is a matter of taste"]
+)
+def test_an_article_is_no_key(said: str) -> None:
+    item = question(STEM, options=OPTIONS, answer=("A",))
+    assert "answer_nearby" not in {f["signal"] for f in scan([item], [{"text": f"{STEM}\n{said}"}])}
+
+
 def test_question_alone_is_not_reported_with_options_or_answer() -> None:
     item = question(STEM, options=OPTIONS, answer=("A",))
     assert {f["field"] for f in scan([item], [{"text": STEM}])} == {"question"}

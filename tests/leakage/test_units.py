@@ -14,7 +14,7 @@ from medbench.leakage import kernel
 from medbench.leakage.index import Tokeniser
 from medbench.leakage.units import units
 
-SELECTOR = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+SELECTOR = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 TOKENISE = Tokeniser()
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60) | st.text(
     "aßﬁ①Ⅲ½℃e\u0301\u00ad高が\u3099한\u1112\u1161 ,.Ａ１\ufdfa\u0345"
@@ -50,6 +50,7 @@ def unit_hash(unit: str) -> int:
         ("Ａ型，１２％", ["a", "型", "12"]),
         ("Ⅲ级 ﬁbrosis ℃", ["iii", "级", "fibrosis", "c"]),
         ("soft\u00adware zero\u200bwidth", ["software", "zerowidth"]),
+        ("joi\u034fner 高\u180b血", ["joiner", "高", "血"]),
         ("cafe\u0301", ["café"]),
         ("カ\u3099ーゼ", ["ガ", "ー", "ゼ"]),
         ("", []),
