@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import shlex
@@ -12,7 +13,7 @@ from pathlib import Path
 import click
 
 from medbench import __version__
-from medbench.errors import BadRow, MedbenchError
+from medbench.errors import DISK_FULL, BadRow, MedbenchError
 
 # name -> (module:attribute of a click command, the line `medbench --help` shows). Loaded when called.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -131,6 +132,15 @@ def main() -> None:
         sys.exit(2)
     except MedbenchError as error:
         click.echo(f"medbench: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        refused = isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError | FileExistsError)
+        if not refused and error.errno not in DISK_FULL | {errno.EROFS}:
+            raise
+        advice = "Make room and run the same command again." if error.errno in DISK_FULL else "Name another place."
+        click.echo(
+            f"medbench: {error.filename or 'output'} cannot be written or read: {error.strerror}. {advice}", err=True
+        )
         sys.exit(2)
     except ModuleNotFoundError as error:
         command = next((word for word in sys.argv[1:] if word in COMMANDS), "")

@@ -7,7 +7,10 @@ expected and what to do. The command line prints that text and exits with 2; a t
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # of an OSError: no more can be written there
 
 
 class MedbenchError(Exception):

@@ -70,3 +70,25 @@ def test_inspect_shows_brackets_of_an_error_as_they_stand(tmp_path: Path) -> Non
     assert done.returncode != 0
     assert "'[/b]'" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ("", "rows.jsonl cannot be written or read: File exists"),
+        (
+            "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))",
+            "Make room and run the same command",
+        ),
+    ],
+    ids=["out is a file", "disk full"],
+)
+def test_a_place_that_cannot_be_written_is_named(before: str, told: str, tmp_path: Path) -> None:
+    row = {"instruction": "Which bone of the human body is the longest of all?", "output": "The femur of the thigh."}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    out = "found" if before else "rows.jsonl"
+    code = f"{before}\nfrom medbench.cli import main; main()"
+    done = run(code, "audit", "rows.jsonl", "--against", "rows.jsonl", "--out", out, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr

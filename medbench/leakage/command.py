@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import click
 
-from medbench.errors import MedbenchError
+from medbench.errors import DISK_FULL, MedbenchError
 from medbench.leakage.audit import audit as run_audit
 from medbench.leakage.findings import Findings
 from medbench.leakage.table import data_table, read_data_sets, to_markdown
@@ -93,7 +92,7 @@ def audit(
             out=out,
         )
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         raise MedbenchError(
             f"no space is left on the device for {error.filename or out} ({error.strerror}). Findings that {out} held "

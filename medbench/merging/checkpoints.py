@@ -7,7 +7,6 @@ kill or a full disk leaves nothing that loads.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import Any, BinaryIO
 import torch
 from safetensors import SafetensorError, safe_open
 
-from medbench.errors import MedbenchError
+from medbench.errors import DISK_FULL, MedbenchError
 
 DTYPES = {
     "F64": torch.float64,
@@ -217,7 +216,7 @@ def new_directory(out: str | Path, size: int) -> Iterator[Path]:
         _fsync(out.parent)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise MedbenchError(f"the disk of {out.parent} is full: nothing was left at {out}.") from None
         raise
 
