@@ -122,7 +122,9 @@ def train(
         trainer.save_model()
     losses = final_losses(trainer.history)
     if _main_process():
-        (out / "training_args.bin").unlink(missing_ok=True)  # a pickle; the manifest holds the settings
+        # A pickle, and TRL's model card with its example of a time machine: the manifest holds the settings
+        for name in ("training_args.bin", "README.md"):
+            (out / name).unlink(missing_ok=True)
         save_curve(out, trainer.history, stage)
         write_manifest(
             out,
@@ -247,7 +249,7 @@ def check_findings(findings: str, sources: Sequence[Source]) -> dict[str, Any]:
             shown = ", ".join(map(str, records[:5])) + (", ..." if len(records) > 5 else "")
             raise MedbenchError(
                 f"{source.name}: the leakage audit in {findings} flags {len(records)} of its records (counted from 0: "
-                f"{shown}). Train on a copy without them."
+                f"{shown}). Train on a copy without them (medbench audit ... --write-clean DIR), audited anew."
             )
     return {"findings": findings, "sha256": sha256_file(directory / "findings.jsonl"), "flagged": 0}
 
