@@ -345,7 +345,7 @@ def describe(
     if not found.has_form:
         failed = True
         lines.append("NOT of the form base + sum of w_i dW_i:")
-        lines += list(_cross_terms(found)) or ["  the residual is larger than rounding explains."]
+        lines += list(_cross_terms(found)) or [_unexplained(found)]
     if expected is not None:
         wrong = {n: w for n, w in found.weights.items() if abs(w - expected[n]) > max(tolerance, 5 * found.errors[n])}
         if wrong:
@@ -360,12 +360,24 @@ def describe(
     outliers = found.outliers(expected or found.typical(), tolerance)
     if outliers and found.has_form:
         failed = failed or expected is not None
-        lines.append(f"{len(outliers)} of {len(found.groups)} layers used other weights:")
+        parts = "layers" if all(re.match(r"layer \d", part) for part in found.groups) else "layers and tensors"
+        lines.append(f"{len(outliers)} of {len(found.groups)} {parts} used other weights:")
         for layer, weights in outliers.items():
-            lines.append(f"  {layer}: " + ", ".join(f"{name} {weight:.4f}" for name, weight in weights.items()))
+            # adding 0 turns -0 into 0
+            lines.append(f"  {layer}: " + ", ".join(f"{name} {round(w, 4) + 0:.4f}" for name, w in weights.items()))
+    if found.has_form and not outliers and not found.is_rounded_once:
+        lines.append("more than one rounding: merged in 16 bits, or another update of under 2% of each tensor's change")
     if not failed:
         lines.append("ok")
     return lines, failed
+
+
+def _unexplained(found: Any) -> str:
+    worst = max(found.unexplained, key=found.unexplained.get)
+    return (
+        f"  the residual is larger than rounding explains in {len(found.unexplained)} tensors, most in {worst}: "
+        f"{found.unexplained[worst]:.1%} of its change."
+    )
 
 
 def _cross_terms(found: Any) -> Iterator[str]:

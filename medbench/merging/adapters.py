@@ -139,6 +139,7 @@ def read_adapter(name: str, path: str | Path) -> Adapter:
         raise MedbenchError(f"adapter {name}: no directory {path}.")
     config = read_json(path / CONFIG)
     _refuse_other_kinds(name, config)
+    _check_numbers(name, config)
     if not (path / WEIGHTS).exists():
         _refuse_pickle(path)
         raise MedbenchError(f"adapter {name}: {path} holds no {WEIGHTS}.")
@@ -180,6 +181,23 @@ def _refuse_other_kinds(name: str, config: Mapping[str, Any]) -> None:
             f"adapter {name} was initialised with {start!r}, which changes the base: save it as plain LoRA first "
             "(PEFT: save_pretrained(..., path_initial_model_for_weight_conversion=...))."
         )
+
+
+def _check_numbers(name: str, config: Mapping[str, Any]) -> None:
+    """Rank and alpha, the defaults and those by pattern: each a number above 0, a rank a whole one."""
+    for default, by_pattern, kind in (("r", "rank_pattern", int), ("lora_alpha", "alpha_pattern", int | float)):
+        patterns = config.get(by_pattern) or {}
+        if not isinstance(patterns, dict):
+            raise MedbenchError(f"adapter {name}: {by_pattern} in {CONFIG} is {patterns!r:.80}; expected a mapping.")
+        for key, value in [(default, config.get(default)), *patterns.items()]:
+            if not isinstance(value, kind) or isinstance(value, bool) or not value > 0:
+                where = key if key == default else f"{by_pattern}[{key!r}]"
+                raise MedbenchError(f"adapter {name}: {where} in {CONFIG} is {value!r}; expected a number above 0.")
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise MedbenchError(f"adapter {name}: {by_pattern} {pattern!r} in {CONFIG}: {error}.") from None
 
 
 def _refuse_pickle(path: Path) -> None:

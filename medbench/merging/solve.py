@@ -92,12 +92,14 @@ class Recovered:
     Attributes:
         weights: adapter -> weight in Equation (1).
         errors: adapter -> standard error of that weight, from what the solution leaves unexplained.
-        groups: layer -> adapter -> the weight solved on that layer alone.
+        groups: layer -> adapter -> the weight solved on that layer alone; where that leaves more than rounding of some
+            weight of the layer, each of them has an entry of its own, under its name.
         group_errors: likewise, the standard errors.
         cross: (i, j) -> coefficient of the cross term sqrt(s_i s_j) B_i A_j, which Equation (1) does not have.
         residual: |merged - round(base + sum)| / |merged - base|, Frobenius.
         ulps: root mean square of that residual in units in the last place of the stored dtype.
-        layered: what is left of the residual, as a share of it, when every layer has the weights of its own.
+        unexplained: name of a weight -> share of its change that its group's own weights leave, where that is more than
+            rounding.
         unequal: share of values that are not the correctly rounded sum for `weights`.
         values: how many values were compared.
     """
@@ -109,22 +111,22 @@ class Recovered:
     cross: dict[tuple[str, str], float]
     residual: float
     ulps: float
-    layered: float
+    unexplained: dict[str, float]
     unequal: float
     values: int
 
     @property
-    def is_uniform(self) -> bool:
-        """Whether the same weights in all layers explain the merged model up to rounding."""
-        return not self.cross and _is_rounding(self.ulps, self.residual)
+    def has_form(self) -> bool:
+        """Whether base + sum of w_i dW_i explains it, be it with other weights in some places."""
+        return not self.cross and not self.unexplained
 
     @property
-    def has_form(self) -> bool:
-        """Whether base + sum of w_i dW_i explains it, be it with other weights in some layers."""
-        return not self.cross and _is_rounding(self.ulps * self.layered, self.residual * self.layered)
+    def is_rounded_once(self) -> bool:
+        """Whether what is left can be rounding alone, rather than a merge computed in 16 bits."""
+        return self.ulps <= _ULPS
 
     def outliers(self, reference: Mapping[str, float], tolerance: float) -> dict[str, dict[str, float]]:
-        """Layers whose own weights differ from `reference` by more than `tolerance` and five standard errors."""
+        """Groups whose own weights differ from `reference` by more than `tolerance` and five standard errors."""
         return {
             group: weights
             for group, weights in self.groups.items()
@@ -135,20 +137,16 @@ class Recovered:
         }
 
     def typical(self) -> dict[str, float]:
-        """The median of each adapter's weight over the layers."""
+        """The median of each adapter's weight over the groups."""
         return {
             name: statistics.median(weights[name] for weights in self.groups.values() if name in weights)
             for name in self.weights
         }
 
 
-def _is_rounding(ulps: float, share: float) -> bool:
-    return ulps <= _ULPS or share <= _SHARE
-
-
 @dataclass
 class _Equations:
-    """Normal equations of one group in float64: columns are the adapters, then the cross terms."""
+    """Normal equations of one or more weights in float64: columns are the adapters, then the cross terms."""
 
     gram: torch.Tensor
     right: torch.Tensor
@@ -157,6 +155,19 @@ class _Equations:
     ulp_square: float = 0.0
     unequal: int = 0
     values: int = 0
+
+    def own(self, count: int) -> torch.Tensor:
+        """The solution for the first `count` columns, 0 where an adapter does not change these weights."""
+        return torch.linalg.pinv(self.gram[:count, :count]) @ self.right[:count]
+
+    def left(self, solution: torch.Tensor) -> float:
+        """What a solution leaves of the right side: its share of the change, or 0 where it can be rounding."""
+        count = len(solution)
+        explained = float(solution @ (2 * self.right[:count] - self.gram[:count, :count] @ solution))
+        square = max(0.0, self.square - explained)
+        if square <= _ULPS**2 * self.ulp_square or square <= _SHARE**2 * self.change:
+            return 0.0
+        return (square / self.change) ** 0.5 if self.change > 0 else 1.0
 
     def add(self, other: _Equations) -> None:
         """Accumulate another weight's equations."""
@@ -196,13 +207,15 @@ def recover_weights(
         if tuple(trial.tolist()) in tried:
             trial = solution
         tried.add(tuple(trial.tolist()))
-        groups = _accumulate(weights, names, pairs, dict(zip(names, trial.tolist(), strict=True)))
-        total = _total(groups)
+        equations = _accumulate(weights, names, pairs, dict(zip(names, trial.tolist(), strict=True)))
+        total = _total(equations)
         step = _solve(total, len(names), names)
         solution = trial + step
         if float(step.abs().max()) < _SETTLED:
             break
-    return _describe(names, pairs, trial, groups, total)
+    return _describe(
+        names, pairs, trial, {w.name: (w.group, e) for w, e in zip(weights, equations, strict=True)}, total
+    )
 
 
 def _crossable(weights: Sequence[Weight], i: str, j: str) -> bool:
@@ -212,22 +225,15 @@ def _crossable(weights: Sequence[Weight], i: str, j: str) -> bool:
 
 def _accumulate(
     weights: Sequence[Weight], names: list[str], pairs: list[tuple[str, str]], at: dict[str, float] | None
-) -> dict[str, _Equations]:
-    groups: dict[str, _Equations] = {}
-    for weight in weights:
-        equations = _equations(weight, names, pairs, at)
-        if weight.group in groups:
-            groups[weight.group].add(equations)
-        else:
-            groups[weight.group] = equations
-    return groups
+) -> list[_Equations]:
+    return [_equations(weight, names, pairs, at) for weight in weights]
 
 
-def _total(groups: Mapping[str, _Equations]) -> _Equations:
-    size = len(next(iter(groups.values())).right)
+def _total(equations: Sequence[_Equations]) -> _Equations:
+    size = len(equations[0].right)
     total = _Equations(torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64))
-    for equations in groups.values():
-        total.add(equations)
+    for one in equations:
+        total.add(one)
     return total
 
 
@@ -334,9 +340,10 @@ def _describe(
     names: list[str],
     pairs: list[tuple[str, str]],
     solution: torch.Tensor,
-    groups: dict[str, _Equations],
+    weights: Mapping[str, tuple[str, _Equations]],
     total: _Equations,
 ) -> Recovered:
+    """The result: `weights` maps each weight's name to its group and its equations at `solution`."""
     count = len(names)
     cross: dict[tuple[str, str], float] = {}
     if pairs and total.square > 0:
@@ -347,15 +354,22 @@ def _describe(
         if bool(((found.abs() > _CROSS) & (found.abs() > 5 * errors)).any()):
             cross = dict(zip(pairs, found.tolist(), strict=True))
             solution = solution + joint[:count]
-    own, own_errors, explained = {}, {}, 0.0
-    for group, equations in groups.items():
-        present = [at for at in range(count) if equations.gram[at, at] > 0]
-        gram = equations.gram[present][:, present]
-        step = torch.linalg.pinv(gram) @ equations.right[present]
-        explained += float(equations.right[present] @ step)
-        errors = _errors(equations, count)
-        own[group] = {names[at]: float(solution[at] + step[k]) for k, at in enumerate(present)}
-        own_errors[group] = {names[at]: float(errors[at]) for at in present}
+    groups: dict[str, dict[str, _Equations]] = {}
+    for name, (group, equations) in weights.items():
+        groups.setdefault(group, {})[name] = equations
+    own, own_errors, unexplained = {}, {}, {}
+    for group, members in groups.items():
+        together = _total(list(members.values()))
+        step = together.own(count)
+        alone = any(equations.left(step) for equations in members.values())
+        for name, equations in members.items() if alone else [(group, together)]:
+            step = equations.own(count)
+            errors = _errors(equations, count)
+            present = [at for at in range(count) if equations.gram[at, at] > 0]
+            own[name] = {names[at]: float(solution[at] + step[at]) for at in present}
+            own_errors[name] = {names[at]: float(errors[at]) for at in present}
+            if alone and (share := equations.left(step)):
+                unexplained[name] = share
     return Recovered(
         weights=dict(zip(names, solution.tolist(), strict=True)),
         errors=dict(zip(names, _errors(total, count).tolist(), strict=True)),
@@ -364,7 +378,7 @@ def _describe(
         cross=cross,
         residual=(total.square / total.change) ** 0.5 if total.change > 0 else 0.0,
         ulps=(total.square / total.ulp_square) ** 0.5,
-        layered=max(0.0, 1 - explained / total.square) ** 0.5 if total.square > 0 else 1.0,
+        unexplained=unexplained,
         unequal=total.unequal / total.values,
         values=total.values,
     )

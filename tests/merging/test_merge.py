@@ -212,6 +212,10 @@ def refuse(lab: Any, tmp_path: Path, adapter: Path, match: str, base: Path | Non
     ("config", "match"),
     [
         ({"use_dora": True}, "DoRA"),
+        ({"r": None}, "r in adapter_config.json is None"),
+        ({"lora_alpha": "16"}, "lora_alpha in adapter_config.json is '16'"),
+        ({"rank_pattern": {"q_proj": 0}}, "expected a number above 0"),
+        ({"alpha_pattern": {"(q_proj": 8}}, "missing \\)"),
         ({"peft_type": "LOHA"}, "LOHA"),
         ({"bias": "all"}, "biases"),
         ({"lora_bias": True}, "learned bias"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,31 @@ def test_layer_wise_weights_are_seen(lab: Any, pair: tuple[Path, Path], tmp_path
     free = verify(lab, tmp_path / "out", pair)
     assert free.exit_code == 0
     assert "layer 1: pt 0.4500, sft 0.7000" in free.output
+
+
+def test_module_wise_weights_are_seen(lab: Any, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    room.merge(
+        lab.base, [f"pt={pair[0]}:0.3", f"sft={pair[1]}:0.7"], tmp_path / "out", overrides=[("*.2.mlp.*", {"pt": 0})]
+    )
+    result = verify(lab, tmp_path / "out", pair, "--expect", "pt=0.3,sft=0.7")
+    assert result.exit_code == 1
+    assert re.search(r"model\.layers\.2\.mlp\.up_proj\.weight: pt -?0\.000\d, sft 0\.(700|699)\d", result.output)
+    assert "model.layers.2.self_attn" not in result.output
+    assert "layer 1:" not in result.output
+    assert "NOT of the form" not in result.output
+
+
+def test_an_update_of_a_few_tensors_that_nobody_named_is_seen(
+    lab: Any, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    # Over all tensors it is less than a merge in bfloat16 leaves
+    third = make_adapter(lab.base, tmp_path / "third", seed=99, target_modules=["k_proj"], std=0.008)
+    room.merge(lab.base, [f"pt={pair[0]}:0.3", f"sft={pair[1]}:0.7", f"x={third}:1"], tmp_path / "out")
+    result = verify(lab, tmp_path / "out", pair)
+    assert result.exit_code == 1
+    assert "NOT of the form" in result.output
+    assert "in 3 tensors, most in model.layers" in result.output
+    assert float(re.search(r"residual (\S+)", result.output)[1]) < 0.02  # type: ignore[index]
 
 
 def test_tensors_outside_the_adapters_must_be_the_base_s(lab: Any, pair: tuple[Path, Path], tmp_path: Path) -> None:
