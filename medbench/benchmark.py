@@ -142,6 +142,10 @@ class Settings:
         if not isinstance(self.fewshot, int) or isinstance(self.fewshot, bool) or self.fewshot < 0:
             raise MedbenchError(f"fewshot must be 0 or more examples, a whole number, not {self.fewshot!r}.")
 
+    def language_around(self, item: Item) -> str:
+        """The language of an item's prompt, and of the replies that few-shot examples show."""
+        return item.language if self.prompt_language == "auto" else self.prompt_language
+
 
 class TaskError(InspectError):
     """A task that cannot be made from what the user gave."""
@@ -175,6 +179,16 @@ class Loaded:
     items: list[Item]
     left_out: list[str]
     provenance: dict[str, Any]
+
+    def keeping(self, items: list[Item], reason: str = "") -> Loaded:
+        """The same with `items` alone, counted anew; with a `reason`, the others are listed as left out for it.
+
+        Raises:
+            MedbenchError: there are no items.
+        """
+        kept = {item.id for item in items}
+        left_out = [f"{item.source}: {reason}" for item in self.items if item.id not in kept] if reason else []
+        return Loaded(items, self.left_out + left_out, self.provenance | describe(items))
 
 
 ToItem = Callable[[Record], Item]
@@ -234,8 +248,15 @@ def _pairs(records: Iterable[Record], to_item: ToItem, bad_rows: BadRows) -> Ite
         yield record, dataclasses.replace(item, source=f"{file}, {record.row}")
 
 
-def fewshot_items(published: HubSource, to_item: ToItem, settings: Settings, tested: Sequence[Item]) -> list[Item]:
-    """`settings.fewshot` examples, drawn once by seed, none of them a tested item.
+def fewshot_items(
+    published: HubSource,
+    to_item: ToItem,
+    settings: Settings,
+    tested: Sequence[Item],
+    *,
+    read: Callable[..., Iterable[Record]] = read_records,
+) -> list[Item]:
+    """`settings.fewshot` examples, drawn once by seed, none of them a tested item; arguments as in `load`.
 
     Raises:
         MedbenchError: the tests come from a local file and no `fewshot_source` is named, or it holds too few items.
@@ -244,9 +265,8 @@ def fewshot_items(published: HubSource, to_item: ToItem, settings: Settings, tes
         return []
     bad_rows = BadRows(settings.on_bad_row)
     if settings.fewshot_source is not None:
-        records: Iterable[Record] = read_records(
-            user_file(settings.fewshot_source), bad_rows=bad_rows, encoding=settings.encoding
-        )
+        source = user_file(settings.fewshot_source)
+        records: Iterable[Record] = read(source, bad_rows=bad_rows, encoding=settings.encoding)
     elif settings.source is not None:
         raise MedbenchError("fewshot with a local source needs -T fewshot_source=FILE, so that no test item is shown.")
     else:
@@ -284,11 +304,13 @@ def to_sample(
     floor_reference: str | None = None,
 ) -> Sample:
     """An Inspect sample: the rendered prompt, the item's content-derived id, and all that judging needs as metadata."""
-    language = item.language if settings.prompt_language == "auto" else settings.prompt_language
     messages: list[ChatMessage] = []
     for example, reply in examples:
-        messages += [ChatMessageUser(content=prompt(example, language)), ChatMessageAssistant(content=reply)]
-    messages.append(ChatMessageUser(content=prompt(item, language)))
+        messages += [
+            ChatMessageUser(content=prompt(example, settings.language_around(example))),
+            ChatMessageAssistant(content=reply),
+        ]
+    messages.append(ChatMessageUser(content=prompt(item, settings.language_around(item))))
     metadata: dict[str, Any] = {"item": item.to_metadata()}
     if settings.prefilled is not None:
         metadata["prefilled"] = settings.prefilled

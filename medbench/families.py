@@ -6,7 +6,6 @@ one of them; a new benchmark needs no code here.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from inspect_ai import Task
@@ -43,21 +42,20 @@ def choice_task(
         shuffle_options: seed of the option order; None keeps the published order.
         examples: few-shot examples.
     """
-    items = [shuffled(item, shuffle_options) for item in loaded.items]
-    left_out = list(loaded.left_out)
+    loaded = loaded.keeping([shuffled(item, shuffle_options) for item in loaded.items])
     scorers = [option_accuracy(multiple=multiple, by_type=multiple), trace_statistics()]
     prompt = prompts.choice_multiple if multiple else prompts.choice
     headline = "option_accuracy.accuracy/answer"
     if mode == "logprob":
-        several = [item for item in items if len(item.answer) > 1]
-        left_out += [f"{item.source}: several correct letters; mode=logprob scores one" for item in several]
-        items = [item for item in items if len(item.answer) == 1]
+        loaded = loaded.keeping(
+            [item for item in loaded.items if len(item.answer) == 1], "several correct letters; mode=logprob scores one"
+        )
         scorers = [option_probability()]
         prompt = prompts.choice_first_token
         headline = "option_probability.accuracy/answer"
     return benchmark_task(
-        dataclasses.replace(loaded, left_out=left_out),
-        _answer_samples(items, prompt, settings, examples, line=mode == "generate"),
+        loaded,
+        _answer_samples(loaded.items, prompt, settings, examples, line=mode == "generate"),
         name=name,
         version=version,
         settings=settings,
@@ -121,19 +119,19 @@ def explain_task(loaded: Loaded, settings: Settings, *, name: str, version: int,
     Raises:
         MedbenchError: no item has an explanation.
     """
-    items = [item for item in loaded.items if item.reference]
-    if not items:
+    explained = [item for item in loaded.items if item.reference]
+    if not explained:
         raise MedbenchError(f"{name}: no item has a reference explanation.")
-    left_out = [f"{item.source}: no explanation" for item in loaded.items if not item.reference]
-    others = floor_references(items)
+    loaded = loaded.keeping(explained, "no explanation")
+    others = floor_references(explained)
     prompt: Prompter = prompts.decision_long if decision else prompts.choice_explain
     samples = [
         to_sample(item, prompt, target(item), settings, floor_reference=other)
-        for item, other in zip(items, others, strict=True)
+        for item, other in zip(explained, others, strict=True)
     ]
     judge = decision_accuracy() if decision else option_accuracy(multiple=True, by_type=True)
     return benchmark_task(
-        dataclasses.replace(loaded, items=items, left_out=loaded.left_out + left_out),
+        loaded,
         samples,
         name=name,
         version=version,
@@ -152,7 +150,7 @@ def _answer_samples(
     items: Sequence[Item], prompt: Prompter, settings: Settings, examples: Sequence[Item], *, line: bool
 ) -> list[Sample]:
     turns = [
-        (example, prompts.answer_line(target(example), example.language) if line else target(example))
+        (example, prompts.answer_line(target(example), settings.language_around(example)) if line else target(example))
         for example in examples
     ]
     return [to_sample(item, prompt, target(item), settings, examples=turns) for item in items]

@@ -94,6 +94,12 @@ def render(log: EvalLog, console: Console) -> None:
             "which also finds those that never close.",
             soft_wrap=True,
         )
+    empty = [str(s.metadata["item"]["source"]) for s in log.samples or [] if not s.output.completion.strip()]
+    if empty:
+        more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
+        console.print(
+            f"note: empty outputs: {len(empty)}, for {'; '.join(empty[:3])}{more}", markup=False, soft_wrap=True
+        )
     left_out = (log.eval.metadata or {})["import"]["left_out"]
     for problem in left_out[:5]:
         console.print(f"left out: {problem}", markup=False, soft_wrap=True)

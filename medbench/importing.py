@@ -437,7 +437,7 @@ def agreeing(pairs: Sequence[tuple[Prediction, Sample]], bad_rows: BadRows) -> l
             said = extract_choice(label, item.letters, choices=item.options, multiple=True)
             if said.status == "answer" and said.letters != item.answer:
                 problem = f"says {''.join(said.letters)}, but the item's key is {''.join(item.answer)}"
-                bad_rows.add(prediction.record.error("label", f"{problem}: were the options in another order?"))
+                bad_rows.add(prediction.record.error("label", f"{problem}; were the options in another order"))
                 continue
         kept.append((prediction, sample))
     return kept

@@ -11,7 +11,7 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
@@ -103,11 +103,23 @@ def convert(records: Iterable[Record], to: Callable[[Record], T], bad_rows: BadR
     return converted
 
 
-def read_records(source: str | Path, *, bad_rows: BadRows | None = None, encoding: str = "utf-8") -> Iterator[Record]:
+def read_records(
+    source: str | Path,
+    *,
+    bad_rows: BadRows | None = None,
+    encoding: str = "utf-8",
+    columns: Sequence[str] | None = None,
+) -> Iterator[Record]:
     """Rows of a local file in any format of `_FORMATS`, plain or compressed.
 
     A `.json` file may hold an array, an object of objects (the outer key is kept as ``_key``), or JSON lines, as many
     published ones do. Row names count from 1.
+
+    Args:
+        source: the file.
+        bad_rows: what to do with rows that cannot be read; the first ends the reading where none is given.
+        encoding: of a text file.
+        columns: names for the columns of a table without a header; a first row that holds the first name is a header.
 
     Raises:
         MedbenchError: the file is missing, empty, of no known format, or in another encoding.
@@ -130,8 +142,8 @@ def read_records(source: str | Path, *, bad_rows: BadRows | None = None, encodin
     readers: dict[str, Callable[[IO[str], str, BadRows], Iterator[Record]]] = {
         "jsonl": _read_jsonl,
         "json": _read_json,
-        "csv": lambda handle, name, bad: _read_csv(handle, name, bad, ","),
-        "tsv": lambda handle, name, bad: _read_csv(handle, name, bad, "\t"),
+        "csv": lambda handle, name, bad: _read_csv(handle, name, bad, ",", columns),
+        "tsv": lambda handle, name, bad: _read_csv(handle, name, bad, "\t", columns),
     }
     with _open_text(path, encoding) as handle:
         found = False
@@ -293,7 +305,9 @@ def _read_json(handle: IO[str], name: str, bad_rows: BadRows) -> Iterator[Record
             bad_rows.add(BadRow(name, where, None, f"expected a JSON object, found {type(data).__name__}"))
 
 
-def _read_csv(handle: IO[str], name: str, bad_rows: BadRows, delimiter: str) -> Iterator[Record]:
+def _read_csv(
+    handle: IO[str], name: str, bad_rows: BadRows, delimiter: str, columns: Sequence[str] | None
+) -> Iterator[Record]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # explanations run past the default of 128 KiB
     reader = csv.reader(handle, delimiter=delimiter, strict=True)
     header: list[str] | None = None
@@ -306,14 +320,18 @@ def _read_csv(handle: IO[str], name: str, bad_rows: BadRows, delimiter: str) -> 
         except csv.Error as error:
             bad_rows.add(BadRow(name, f"line {start}", None, f"not valid CSV ({error})"))
             continue
-        if header is None:
+        if not row:
+            continue
+        if header is None and (columns is None or columns[0] in row):
             header = [column.strip() for column in row]
             if len(set(header)) != len(header):
-                raise MedbenchError(f"{name}, line 1: two columns have the same name: {header}.")
-        elif row and len(row) != len(header):
+                raise MedbenchError(f"{name}, line {start}: two columns have the same name: {header}.")
+            continue
+        header = header or list(columns or ())
+        if len(row) != len(header):
             problem = f"expected {len(header)} columns ({', '.join(header)}), found {len(row)}"
             bad_rows.add(BadRow(name, f"line {start}", None, problem))
-        elif row:
+        else:
             yield Record(name, f"line {start}", dict(zip(header, row, strict=True)))
 
 

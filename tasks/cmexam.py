@@ -77,7 +77,8 @@ def cmexam(
         fewshot_source=fewshot_source,
     )
     loaded = load(HUB, record_to_item, settings)
-    examples = fewshot_items(HUB, record_to_item, settings, loaded.items)
+    to_example = single_answer if mode == "logprob" else record_to_item
+    examples = fewshot_items(HUB, to_example, settings, loaded.items)
     return choice_task(
         loaded,
         settings,
@@ -104,6 +105,14 @@ def record_to_item(record: Record) -> Item:
         answer=key_letters(record, "Answer", answer, options),
         reference="" if explanation.lower() == "nan" else explanation,
     )
+
+
+def single_answer(record: Record) -> Item:
+    """As `record_to_item`; items with several keys, of which no single letter is the answer, are left out."""
+    item = record_to_item(record)
+    if len(item.answer) > 1:
+        raise LeftOut(record.file, record.row, "Answer", "several correct letters; mode=logprob scores one")
+    return item
 
 
 def _option_texts(record: Record) -> list[str]:

@@ -71,7 +71,7 @@ def medmcqa(
         fewshot_source=fewshot_source,
     )
     loaded = load(HUB, record_to_item, settings, read=read_counted_from_zero)
-    examples = fewshot_items(HUB, record_to_item, settings, loaded.items)
+    examples = fewshot_items(HUB, record_to_item, settings, loaded.items, read=read_counted_from_zero)
     return choice_task(
         loaded, settings, name="medmcqa", version=1, mode=mode, shuffle_options=shuffle_options, examples=examples
     )
@@ -83,12 +83,12 @@ def read_counted_from_zero(source: str, **options: Any) -> Iterable[Record]:
     Which of the two a file does shows in its values: 0 occurs only in one, 4 only in the other.
     """
     records = list(read_records(source, **options))
-    values = {record.data.get("cop") for record in records}
+    values = {record.data["cop"] for record in records if isinstance(record.data.get("cop"), int | float)}
     if 0 in values and 4 in values:
         raise MedbenchError(f"{source}: 'cop' holds both 0 and 4, so it counts neither from 0 nor from 1.")
     if 4 in values:
         for record in records:
-            if isinstance(record.data.get("cop"), int):
+            if isinstance(record.data.get("cop"), int | float):
                 record.data["cop"] -= 1
     elif 0 not in values and len(records) < 20 and values & {1, 2, 3}:
         raise MedbenchError(

@@ -9,8 +9,6 @@ The six subjects are those of Singhal et al., "Large language models encode clin
 
 from __future__ import annotations
 
-import csv
-import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -93,7 +91,7 @@ def mmlu_med(
         return record_to_item(record, wanted)
 
     loaded = load(HUB, to_item, settings, read=read_publisher)
-    examples = fewshot_items(HUB, to_item, settings, loaded.items)
+    examples = fewshot_items(HUB, to_item, settings, loaded.items, read=read_publisher)
     return choice_task(
         loaded, settings, name="mmlu_med", version=1, mode=mode, shuffle_options=shuffle_options, examples=examples
     )
@@ -101,27 +99,14 @@ def mmlu_med(
 
 def read_publisher(source: str, **options: Any) -> Iterable[Record]:
     """Rows of a local file; the publisher's CSV has no header: question, four options, letter."""
-    records = read_records(source, **options)
-    if Path(source).suffix != ".csv":
-        yield from records
-        return
-    with open(source, encoding=options.get("encoding", "utf-8"), newline="") as handle:
-        first = next(csv.reader(handle), [])
-    if "question" in first:
-        yield from records
-        return
-    columns = ("question", "A", "B", "C", "D", "letter")
-    subject = Path(source).stem.removesuffix("_test").removesuffix("_dev").removesuffix("_val")
-    # the header that `read_records` took from the first question is put back as a row
-    headless = itertools.chain([Record(source, "line 1", dict(zip(first, first, strict=True)))], records)
-    for record in headless:
-        values = list(record.data.values())
-        if len(values) != len(columns):
-            raise record.error(None, f"expected {len(columns)} columns without header, found {len(values)}")
-        row = dict(zip(columns, values, strict=True))
-        choices = [row[letter] for letter in "ABCD"]
+    subject = Path(source).name.partition(".")[0].removesuffix("_test").removesuffix("_dev").removesuffix("_val")
+    for record in read_records(source, columns=("question", *"ABCD", "letter"), **options):
+        if "letter" not in record.data:
+            yield record
+            continue
+        row = record.data
         answer = LETTERS.find(row["letter"]) if row["letter"] else -1
-        data = {"question": row["question"], "subject": subject, "choices": choices, "answer": answer}
+        data = {"question": row["question"], "subject": subject, "choices": [row[x] for x in "ABCD"], "answer": answer}
         yield Record(record.file, record.row, data)
 
 

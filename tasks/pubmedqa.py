@@ -15,7 +15,7 @@ from inspect_ai import Task, task
 from medbench.benchmark import HubSource, Loaded, PromptLanguage, Settings, fewshot_items, load, told_plainly, user_file
 from medbench.errors import MedbenchError
 from medbench.families import decision_task
-from medbench.items import Item, describe
+from medbench.items import Item
 from medbench.records import OnBadRow, Record, read_records
 from medbench.solvers import ThinkingMode
 
@@ -100,4 +100,5 @@ def only(loaded: Loaded, ids: str | None) -> Loaded:
     missing = wanted - {item.group for item in kept}
     if missing:
         raise MedbenchError(f"{ids} names {len(missing)} ids that the source does not hold, {min(missing)} among them.")
-    return dataclasses.replace(loaded, items=kept, provenance=loaded.provenance | describe(kept) | {"ids": ids})
+    found = loaded.keeping(kept)
+    return dataclasses.replace(found, provenance=found.provenance | {"ids": ids})

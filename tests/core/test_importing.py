@@ -235,6 +235,15 @@ def test_the_command_prints_scores_with_intervals(tmp_path: Path) -> None:
     assert "absent 3" in result.output
     (log,) = (tmp_path / "logs").glob("*.eval")
     assert str(log) in result.output
+    assert "empty outputs" not in result.output
+
+
+def test_the_command_names_empty_outputs(tmp_path: Path) -> None:
+    file = llamafactory_file(tmp_path, ["Answer: B", " \n", "Answer: A"])
+    source = written(tmp_path / "medqa.jsonl", medqa_rows())
+    arguments = [file, "--task", "medqa", "--source", source, "--model", "m", "--log-dir", str(tmp_path / "logs")]
+    result = CliRunner().invoke(import_command, arguments, catch_exceptions=False, env={"COLUMNS": "120"})
+    assert "note: empty outputs: 1, for medqa.jsonl, line 2\n" in result.output
 
 
 def test_real_generations(tmp_path: Path, shared_data: Path) -> None:

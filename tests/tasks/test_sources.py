@@ -95,6 +95,8 @@ def test_fewshot_examples_come_as_turns_and_never_from_the_tests(tmp_path: Path)
     asked = [message.text for message in sample.input[:-1]]  # type: ignore[union-attr]
     assert all("barking cough" not in text for text in asked)
     assert asked[1] == "Answer: B"
+    (chinese,) = samples(medqa(source=source, fewshot=1, fewshot_source=examples, prompt_language="zh"))
+    assert [message.text for message in chinese.input][1] == "答案：B"  # type: ignore[union-attr]
     with pytest.raises(MedbenchError, match="only 5 examples are not test items"):
         medqa(source=source, fewshot=6, fewshot_source=examples)
     with pytest.raises(MedbenchError, match="fewshot_source"):
@@ -164,11 +166,20 @@ def test_cmexam_reads_csv_and_hub_form_alike(tmp_path: Path) -> None:
         f"{csv}, line 4, field 'Answer': the publisher gives no key for this question"
     ]
     assert samples(cmexam(source=written(tmp_path / "hub.json", hub)))[0].id == second.id
-    assert len(samples(cmexam(source=str(csv), mode="logprob"))) == 1
+    single = cmexam(source=str(csv), mode="logprob")
+    assert len(samples(single)) == benchmark(single)["items"] == 1
+    assert benchmark(single)["multiple_answers"] == 0
+    assert benchmark(single)["left_out"][1:] == ["val.csv, line 3: several correct letters; mode=logprob scores one"]
+    with pytest.raises(MedbenchError, match="only 0 examples"):  # one is the test item, the other has two letters
+        cmexam(source=str(csv), mode="logprob", fewshot=1, fewshot_source=str(csv))
     explain = samples(cmexam_explain(source=str(csv)))
     assert [s.id for s in explain] == [first.id, second.id]
     assert explain[0].metadata is not None
     assert explain[0].metadata["floor_reference"] == "前两项是。"
+    hub.append({**hub[0], "Question": "没有解析的题", "Explanation": ""})
+    some = cmexam_explain(source=written(tmp_path / "some.jsonl", hub))
+    assert len(samples(some)) == benchmark(some)["items"] == 1
+    assert benchmark(some)["left_out"] == ["some.jsonl, line 2: no explanation"]
 
 
 def test_gb18030_is_named_and_readable(tmp_path: Path) -> None:
@@ -212,6 +223,14 @@ def test_medmcqa_counts_options_from_one_or_zero(tmp_path: Path) -> None:
         medmcqa(source=written(tmp_path / "dev.json", publisher[:2]))
     with pytest.raises(MedbenchError, match="neither from 0 nor from 1"):
         medmcqa(source=written(tmp_path / "dev.json", publisher + hub))
+    train = written(tmp_path / "train.json", [{**row, "question": f"Example {row['cop']}"} for row in publisher])
+    dev = written(tmp_path / "dev.json", publisher)
+    for sample in samples(medmcqa(source=dev, fewshot=4, fewshot_source=train)):
+        turns = [message.text for message in sample.input]  # type: ignore[union-attr]
+        shown = {
+            asked.partition("Example ")[2][0]: reply for asked, reply in zip(turns[:-1:2], turns[1::2], strict=True)
+        }
+        assert shown == {"1": "Answer: A", "2": "Answer: B", "3": "Answer: C", "4": "Answer: D"}
 
 
 @pytest.mark.parametrize("index", [True, 1.5, 4, -2, "1", None])
@@ -234,6 +253,18 @@ def test_mmlu_publisher_csv_without_header_and_subjects(tmp_path: Path) -> None:
     )
     task = mmlu_med(source=str(path))
     assert [s.target for s in samples(task)] == ["B", "B"]
+    dev = tmp_path / "anatomy_dev.csv"
+    dev.write_text("Which letter marks type B?,A,B,C,D,B\n", "utf-8-sig")  # a first row that would make no header
+    (first, _) = samples(mmlu_med(source=str(path), fewshot=1, fewshot_source=str(dev)))
+    assert [message.text for message in first.input][1] == "Answer: B"  # type: ignore[union-attr]
+    with pytest.raises(MedbenchError, match="does not exist"):
+        mmlu_med(source=str(tmp_path / "missing.csv"))
+    dev.write_bytes("哪一块骨头在手臂？,股骨,肱骨,胫骨,腓骨,B\n".encode("gb18030"))
+    with pytest.raises(MedbenchError, match="encoding=gb18030"):
+        mmlu_med(source=str(dev))
+    dev.write_text("Which bone is in the arm?,Femur,Humerus,B\n")
+    with pytest.raises(MedbenchError, match="line 1: expected 6 columns"):
+        mmlu_med(source=str(dev))
     rows = [
         {"question": "Q1?", "subject": "anatomy", "choices": list("wxyz"), "answer": 0},
         {"question": "Q2?", "subject": "astronomy", "choices": list("wxyz"), "answer": 1},
