@@ -18,6 +18,7 @@ limit: 200
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,6 @@ _KEYS = (
     "base", "adapters", "candidates", "controls", "tasks", "decoding", "thinking", "limit", "epochs", "model_args",
     "max_samples", "max_tasks",
 )  # fmt: skip
-_DECODING = ("name", "temperature", "top_p", "top_k", "max_tokens", "seed", "seeds")
 _RANGE = re.compile(r"(?P<first>[-+.\d]+)\s*\.\.\s*(?P<last>[-+.\d]+?)(?:\s+step\s+(?P<step>[.\d]+))?")
 _REST = re.compile(r"(?P<total>[-+.\d]+)\s*-\s*(?P<name>[A-Za-z_]\w*)")
 
@@ -179,15 +179,40 @@ def _decodings(entries: Any) -> Iterator[dict[str, Any]]:
     for entry in _listed(entries):
         if not isinstance(entry, dict):
             raise MedbenchError(f"decoding: {entry!r}; expected a mapping such as {{temperature: 0.6, top_p: 0.8}}.")
-        _known("decoding setting", entry, _DECODING)
+        _known("decoding setting", entry, tuple(_EXPECTED))
         if "seed" in entry and "seeds" in entry:
             raise MedbenchError("decoding: give seed or seeds, not both.")
         for key, value in entry.items():
-            if key not in ("name", "seeds") and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise MedbenchError(f"decoding: {key} is {value!r}; expected a number.")
+            wrong = [one for one in _listed(value) if not _fits(key, one)]
+            if wrong or (isinstance(value, list) and key != "seeds"):
+                raise MedbenchError(f"decoding: {key} is {value!r}; expected {_EXPECTED[key]}.")
         settings = {"temperature": 0, **{key: value for key, value in entry.items() if key != "seeds"}}
         for seed in _listed(entry.get("seeds", [None])):
             yield settings if seed is None else {**settings, "seed": seed}
+
+
+# Of each decoding setting, what its value must be.
+_EXPECTED = {
+    "name": "a name",
+    "temperature": "a number of 0 or more",
+    "top_p": "a number above 0 and at most 1",
+    "top_k": "a whole number above 0",
+    "max_tokens": "a whole number above 0",
+    "seed": "a whole number",
+    "seeds": "a list of whole numbers",
+}
+
+
+def _fits(key: str, value: Any) -> bool:
+    if key == "name":
+        return isinstance(value, str)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if key == "temperature":
+        return 0 <= value < math.inf
+    if key == "top_p":
+        return 0 < value <= 1
+    return isinstance(value, int) and (value > 0 or key.startswith("seed"))
 
 
 def _candidates(folder: Path, document: dict[str, Any]) -> Iterator[Candidate]:

@@ -150,12 +150,17 @@ def groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
 
 
 def _model(candidate: Candidate) -> Model:
+    from inspect_ai._util.error import PrerequisiteError
     from inspect_ai.model import get_model
+    from rich.text import Text
 
     try:
         return get_model(candidate.model, memoize=False, **candidate.model_args)
-    except ValueError as error:  # Inspect's, for a provider that it does not know
-        raise MedbenchError(f"candidate {candidate.name}: {error}") from None
+    except PrerequisiteError as error:  # a package or a key that the provider needs, told in rich's markup
+        reason = Text.from_markup(str(error.message)).plain
+    except (ValueError, OSError) as error:  # a provider that Inspect does not know, or a model that is not there
+        reason = str(error)
+    raise MedbenchError(f"candidate {candidate.name}: {reason}")
 
 
 class TaskSource:
@@ -285,8 +290,13 @@ def _seconds(text: str) -> float:
 
 
 def plan(study: Study, out: Path, seconds: float | None) -> list[str]:
-    """The lines of a dry run: candidates, tasks, decodings, generations, and the time they will take if known."""
+    """The lines of a dry run: candidates, tasks, decodings, generations, and the time they will take if known.
+
+    Raises:
+        MedbenchError: as `check`.
+    """
     source = TaskSource(study)
+    check(study, source)
     runs = study.runs
     lines = [f"{len(study.candidates)} candidates"]
     lines += [f"  {candidate.series:9} {candidate.name}" for candidate in study.candidates]
@@ -369,5 +379,10 @@ def command(
         success, logs = sweep(checked, out, display=display or "log", on_task_end=advance)
     click.echo(f"{sum(log.status == 'success' for log in logs)} of {len(checked.runs)} runs done: {out / 'logs'}")
     if not success:
+        for log in logs:
+            if log.status != "success":
+                candidate = (log.eval.metadata or {}).get("medbench", {}).get("candidate", log.eval.model)
+                reason = log.error.message.strip() if log.error else "it did not end"
+                click.echo(f"{candidate}, {log.eval.task}: {log.status}: {reason:.500}", err=True)
         click.echo("Some runs failed; the same command tries them again.", err=True)
         raise SystemExit(1)

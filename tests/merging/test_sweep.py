@@ -122,6 +122,10 @@ def test_runs_keep_a_candidate_together_and_expand_seeds_and_thinking(tmp_path: 
         ({"candidates": [{"pt": 1, "method": "tis"}]}, "Did you mean ties"),
         ({"candidates": [{"pt": 1, "density": 0.5}]}, "unknown adapter or setting"),
         ({"candidates": [{"model": "gpt"}]}, "PROVIDER/NAME"),
+        ({"decoding": [{"temperature": -1}]}, "temperature is -1; expected a number of 0 or more"),
+        ({"decoding": [{"top_p": 1.5}]}, "at most 1"),
+        ({"decoding": [{"max_tokens": 2.5}]}, "whole number above 0"),
+        ({"decoding": [{"seeds": [1, "x"]}]}, "list of whole numbers"),
         ({"candidates": [{"pt": 1}], "base": None}, "base must name"),
         ({"candidates": [{"pt": 1, "name": "a"}, {"pt": 0.5, "name": "a"}]}, "another name"),
     ],
@@ -139,6 +143,7 @@ def test_bad_studies_are_named(tmp_path: Path, keys: dict[str, Any], match: str)
         ({"tasks": [{"task": "medbench/microlab_exam", "args": {"sed": 1}}]}, "argument of task .* 'sed'.*mean seed"),
         ({"tasks": [{"task": "medbench/microlab_exam", "args": {"facts": "knwn"}}]}, "Did you mean known"),
         ({"candidates": [{"model": "mockllm/a"}, {"model": "openi/gpt"}]}, "candidate openi/gpt: .*not recognized"),
+        ({"candidates": [{"model": "mockllm/a"}, {"model": "groq/a"}]}, "(?s)candidate groq/a: .*pip install groq"),
         ({"candidates": [{"model": "mockllm/a"}, {"pt": 1}], "adapters": {"pt": "nowhere"}}, "no directory nowhere"),
         ({"candidates": [{"pt": 1}], "base": "/nowhere"}, "no model directory"),
     ],
@@ -148,6 +153,8 @@ def test_what_cannot_run_is_said_before_anything_runs(tmp_path: Path, keys: dict
     study = write(tmp_path, **{"tasks": ["medbench/microlab_exam"], **document})
     with pytest.raises(MedbenchError, match=match):
         sweep(read_study(study), tmp_path / "out", display="none")
+    if "candidate " not in match:  # whether a provider's package and key are there, only the run itself asks
+        assert isinstance(CliRunner().invoke(command, [str(study), "--dry-run"]).exception, MedbenchError)
     assert not list(tmp_path.glob("out/logs/*.eval"))
 
 
