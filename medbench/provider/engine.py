@@ -50,6 +50,11 @@ PATIENCE_SECONDS = 0.5
 ADMIT_EVERY, RUN_OUT = 8, 32
 # Tokens, padding included, in one prefill pass: bounds the memory of activations.
 PREFILL_TOKENS = {"cpu": 8_192, "cuda": 65_536}
+# On a CPU, models of fewer parameters run on one thread. Their operations take so little time that threads mostly wait
+# for each other, and where other processes use the cores, they wait for whole time slices: 64 exam questions to the
+# micro-lab (0.4 million) took 7 to 11 s on two threads of a busy two-core machine, and 1.5 s on one.
+ONE_THREAD_BELOW = 5_000_000
+_THREADS = torch.get_num_threads()  # what torch or OMP_NUM_THREADS say; a thread that starts later inherits the latest
 
 
 @dataclass(frozen=True)
@@ -200,6 +205,8 @@ class Engine:
 
     def _run(self) -> None:
         problem: Exception = ProviderError("the model was closed before this request was done.")
+        if self.model.device.type == "cpu":  # counts for this thread alone
+            torch.set_num_threads(1 if self.model.num_parameters() < ONE_THREAD_BELOW else _THREADS)
         try:
             with torch.inference_mode():
                 while self._collect():

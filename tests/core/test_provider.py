@@ -772,6 +772,30 @@ def test_rows_of_a_failed_batch_raise_errors_of_their_own(directory: Path, tmp_p
     assert all(isinstance(error, MedbenchError) and error.__cause__ is not None for error in (first, second))
 
 
+@pytest.mark.parametrize(("below", "threads"), [(10_000_000, 1), (1, 3)])
+def test_a_small_model_on_a_cpu_runs_on_one_thread(
+    below: int, threads: int, reference: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(engine_module, "ONE_THREAD_BELOW", below)
+    monkeypatch.setattr(engine_module, "_THREADS", 3)
+    seen: list[int] = []
+    done = threading.Event()
+
+    def on_done() -> None:
+        seen.append(torch.get_num_threads())
+        done.set()
+
+    engine = Engine(reference[0], reference[1])
+    try:
+        engine.submit(Request([Row([5, 6], Decoding(max_tokens=1))], on_done))
+        assert done.wait(60)
+    finally:
+        engine.close()
+    assert seen == [threads]
+    assert torch.get_num_threads() == before  # the caller's own work keeps its threads
+
+
 def test_prompts_of_one_token(directory: Path, reference: Any) -> None:
     engine = Engine(reference[0], reference[1], Limits(rows=4))
     try:
