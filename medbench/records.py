@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -238,7 +239,8 @@ def _encoding_error(path: Path, encoding: str, error: UnicodeDecodeError) -> Med
     if path.suffix.lower() not in _COMPRESSION:
         with open(path, "rb") as handle:
             head = handle.read(1 << 20)
-        for candidate in ("gb18030", "utf-16"):
+        marked = head.startswith((b"\xff\xfe", b"\xfe\xff"))  # without its mark, nearly any text reads as UTF-16
+        for candidate in ("utf-16",) if marked else ("utf-8", "gb18030"):
             try:
                 head[: len(head) // 2 * 2].decode(candidate)
             except UnicodeDecodeError as problem:
@@ -250,29 +252,51 @@ def _encoding_error(path: Path, encoding: str, error: UnicodeDecodeError) -> Med
     return MedbenchError(f"{path} is not {encoding} (byte 0x{bad:02x}); {hint}.")
 
 
-def _read_jsonl(handle: IO[str], name: str, bad_rows: BadRows) -> Iterator[Record]:
+def _read_jsonl(handle: IO[str], name: str, bad_rows: BadRows, maybe_array: bool = True) -> Iterator[Record]:
     for number, line in enumerate(handle, 1):
         if not line.strip():
             continue
         row = f"line {number}"
-        if number == 1 and line.lstrip().startswith("["):  # an array under the other name
+        if number == 1 and maybe_array and line.lstrip().startswith("["):  # an array under the other name
             handle = io.StringIO(line + handle.read())
             try:
-                json.loads(handle.getvalue())
+                _parsed(handle.getvalue())
             except ValueError:
-                yield from _read_jsonl(io.StringIO("\n" + handle.getvalue()), name, bad_rows)
+                yield from _read_jsonl(handle, name, bad_rows, maybe_array=False)
             else:
                 yield from _read_json(handle, name, bad_rows)
             return
         try:
-            data = json.loads(line)
+            data = _parsed(line)
         except ValueError as error:
             bad_rows.add(BadRow(name, row, None, f"not valid JSON ({error}); found {line.strip()!r:.80}"))
             continue
         if not isinstance(data, dict):
             bad_rows.add(BadRow(name, row, None, f"expected a JSON object, found {type(data).__name__}"))
             continue
+        if _ESCAPED_SURROGATE.search(line) and not _storable(data):
+            bad_rows.add(BadRow(name, row, None, _HALF))
+            continue
         yield Record(name, row, data)
+
+
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = "holds half of a character (a lone surrogate such as \\ud83d), which no log can store"
+
+
+def _storable(data: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _read_json(handle: IO[str], name: str, bad_rows: BadRows) -> Iterator[Record]:
@@ -280,13 +304,14 @@ def _read_json(handle: IO[str], name: str, bad_rows: BadRows) -> Iterator[Record
     if not text.strip():
         return
     try:
-        document = json.loads(text)
+        document = _parsed(text)
     except ValueError as error:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) > 1 and lines[0].lstrip().startswith("{") and lines[0].rstrip().endswith("}"):
             yield from _read_jsonl(io.StringIO(text), name, bad_rows)
             return
         raise MedbenchError(f"{name} is not valid JSON: {error}.") from None
+    escaped = _ESCAPED_SURROGATE.search(text) is not None
     rows: Iterable[tuple[str, Any]]
     if isinstance(document, list):
         rows = ((f"record {index}", row) for index, row in enumerate(document, 1))
@@ -299,10 +324,12 @@ def _read_json(handle: IO[str], name: str, bad_rows: BadRows) -> Iterator[Record
     else:
         raise MedbenchError(f"{name}: expected a JSON array or an object of objects, found {type(document).__name__}.")
     for where, data in rows:
-        if isinstance(data, Mapping):
-            yield Record(name, where, dict(data))
-        else:
+        if not isinstance(data, Mapping):
             bad_rows.add(BadRow(name, where, None, f"expected a JSON object, found {type(data).__name__}"))
+        elif escaped and not _storable(data):
+            bad_rows.add(BadRow(name, where, None, _HALF))
+        else:
+            yield Record(name, where, dict(data))
 
 
 def _read_csv(

@@ -70,6 +70,9 @@ def test_another_encoding_is_recognised_and_named(tmp_path: Path) -> None:
     with pytest.raises(MedbenchError, match=r"not utf-8.*pass encoding=gb18030"):
         rows(path)
     assert rows(path, encoding="gb18030") == [{"Question": "上消化道出血可单纯表现为呕血", "Answer": "A"}]
+    path.write_text("Question,Answer\n上消化道出血可单纯表现为呕血,A\n", "utf-8")
+    with pytest.raises(MedbenchError, match=r"not ascii.*pass encoding=utf-8"):
+        rows(path, encoding="ascii")
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,11 @@ def test_another_encoding_is_recognised_and_named(tmp_path: Path) -> None:
         ("a.jsonl.zst", b"not zstandard", "damaged or cut short"),
         ("a.xyz", b"{}", "unknown format"),
         ("a.json", b"{", "not valid JSON"),
+        ("a.json", b"[" * 200_000, "nested too deeply"),
+        ("a.jsonl", b'{"a":' * 200_000, "line 1: not valid JSON .nested too deeply"),
+        ("a.jsonl", b'[1, 2\n{"a": 1}\n', "line 1: not valid JSON"),
+        ("a.jsonl", b'{"a": "\\ud83d\\ude00"}\n{"a": "\\uD83D"}', "line 2: holds half of a character"),
+        ("a.json", b'[{"a": 1}, {"a": "\\ud83d"}]', "record 2: holds half of a character"),
         ("a.json", b'"text"', "expected a JSON array"),
         ("a.csv", b"q,q\n1,2\n", "same name"),
         ("a.parquet", b"PAR1 not really", "cannot be read as Parquet"),
