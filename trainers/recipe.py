@@ -246,6 +246,8 @@ def _check(recipe: Recipe) -> None:
             raise MedbenchError(f"{name} must be at least 1, not {value}.")
     if not 0 <= recipe.lora_dropout < 1:
         raise MedbenchError(f"lora_dropout must be in [0, 1), not {recipe.lora_dropout}.")
+    if not 0 <= recipe.seed < 1 << 32:
+        raise MedbenchError(f"seed must be 0 or more and below 2**32, not {recipe.seed}.")
     if not recipe.learning_rate > 0:
         raise MedbenchError(f"learning_rate must be above 0, not {recipe.learning_rate}.")
     if not recipe.num_train_epochs > 0 and recipe.max_steps < 1:

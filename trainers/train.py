@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import click
 import numpy as np
 
 from medbench import hub
-from medbench.errors import MedbenchError
+from medbench.errors import DISK_FULL, MedbenchError
 from medbench.manifest import NAME as MANIFEST
 from medbench.manifest import hash_files, read_manifest, sha256_file, write_atomic, write_manifest
 from medbench.records import BadRows, Record, convert
@@ -159,14 +160,17 @@ def full_disk_named(out: Path) -> Iterator[None]:
     """Say that the disk is full where it is, which torch and safetensors report as errors of their own formats.
 
     Raises:
-        MedbenchError: something could not be written, and the disk of `out` has less than 1 MB left.
+        MedbenchError: something could not be written for want of space, or while the disk of `out` has less than 1 MB.
     """
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        if shutil.disk_usage(out).free >= 1 << 20:
+        # safetensors tells the system's error number in its text alone
+        number = re.search(r"os error (\d+)", str(error))
+        refused = {int(number[1]) if number else 0, error.errno if isinstance(error, OSError) else 0} & DISK_FULL
+        if not refused and shutil.disk_usage(out).free >= 1 << 20:
             raise
         raise MedbenchError(
             f"the disk of {out} is full ({error.__class__.__name__} while saving). Free some space, then go on from "

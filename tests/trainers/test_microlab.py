@@ -227,6 +227,9 @@ def test_a_lab_is_not_built_into_a_full_directory(tmp_path: Path):
     with pytest.raises(MedbenchError, match="not empty"):
         build(1, tmp_path)
     for override, problem in (
+        ("base.conversations=0", "base.conversations=0: expected a whole number above 0"),
+        ("pt.replay_share=1.5", "a share from 0 to 1"),
+        ("sft.seed=-1", "seed must be 0 or more"),
         ("base.max_step=3", "max_steps"),
         ("bas.max_steps=3", "stage"),
         ("pt.per_diseas=3", "per_disease"),

@@ -453,11 +453,19 @@ def test_a_full_disk_is_named(base: Path, data: Path, tmp_path: Path, monkeypatc
     import shutil
     from collections import namedtuple
 
+    from safetensors import SafetensorError
+
     from medbench.trainers.loop import StageTrainer
 
     def full(*given: Any, **named: Any) -> None:
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 610880 vs 610772")
 
+    def limited(*given: Any, **named: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: File too large (os error 27)")
+
+    monkeypatch.setattr(StageTrainer, "_save_checkpoint", limited)
+    with pytest.raises(MedbenchError, match=r"is full .*SafetensorError"):
+        train("sft", base, data / "sft.jsonl", tmp_path / "limited")
     monkeypatch.setattr(StageTrainer, "_save_checkpoint", full)
     with pytest.raises(RuntimeError, match="unexpected pos"):  # there is room: a defect, not to be hidden
         train("sft", base, data / "sft.jsonl", tmp_path / "a")

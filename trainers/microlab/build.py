@@ -126,12 +126,24 @@ def sort_overrides(overrides: Sequence[str]) -> tuple[Amounts, dict[str, list[st
         if stage not in STAGES:
             raise unknown("micro-lab stage", stage, STAGES)
         if key in amounts[stage]:
-            amounts[stage][key] = yaml.safe_load(value)
+            amounts[stage][key] = _amount(name, value, amounts[stage][key])
         elif key in (settings := [field.name for field in fields(Recipe)]):
             changed[stage].append(f"{key}={value}")
         else:
             raise unknown(f"setting of the {stage} stage", key, [*amounts[stage], *settings])
     return amounts, changed
+
+
+def _amount(name: str, text: str, default: float) -> float:
+    """A count of at least 1 where the default is a count, else a share of 0 to 1."""
+    whole = isinstance(default, int)
+    try:
+        value = int(text) if whole else float(text)
+    except ValueError:
+        value = -1
+    if (whole and value < 1) or not (whole or 0 <= value <= 1):
+        raise MedbenchError(f"{name}={text}: expected {'a whole number above 0' if whole else 'a share from 0 to 1'}.")
+    return value
 
 
 def _recipe(stage: str, root: Path, seed: int, changed: Sequence[str]) -> tuple[Recipe, dict[str, str]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from medbench.errors import MedbenchError
+
 
 @click.group()
 def microlab() -> None:
@@ -44,7 +46,10 @@ def study(labs: tuple[Path, ...], out: Path, mix: str) -> None:
     """
     from medbench.trainers.microlab.study import candidates, rows_of, study_lab, table
 
-    wanted = candidates(tuple(float(w) for w in mix.split(",")))
+    try:
+        wanted = candidates(tuple(float(weight) for weight in mix.split(",")))
+    except ValueError:
+        raise MedbenchError(f"--mix {mix!r}: expected PT weights with commas between, such as 0,0.5,1.") from None
     for lab in labs:
         for row in study_lab(lab, wanted, done=rows_of(out)):
             with out.open("a", encoding="utf-8") as file:
