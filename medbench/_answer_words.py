@@ -33,7 +33,7 @@ _ENGLISH = {
     "+": (
         "correct right true best accurate appropriate suitable valid fits matches proper correctly ideal "
         "better preferred recommended indicated consistent classic typical characteristic suggestive fit fitting wins "
-        "optimal safest strongest sense yes"
+        "optimal safest strongest closest sense yes"
     ),
     "-": (
         "incorrect wrong false inaccurate inappropriate invalid untrue unlikely inconsistent unsuitable "
@@ -86,7 +86,8 @@ _PAIRS = {
     ("i'd", "say"): "C", ("would", "say"): "C", ("i", "say"): "C", ("i", "think"): "C", ("i", "believe"): "C",
     ("go", "with"): "C", ("going", "with"): "C", ("goes", "with"): "C", ("went", "with"): "C", ("opt", "for"): "C",
     ("looks", "like"): "=", ("seems", "like"): "=", ("left", "with"): "C",
-    ("answered", "with"): "C", ("next", "step"): "+",
+    ("answered", "with"): "C", ("next", "step"): "+", ("diagnosis", "is"): "A", ("diagnosis", ":"): "A",
+    ("second", "choice"): "P", ("differential", "diagnosis"): "P",
     ("settle", "on"): "C", ("settled", "on"): "C", ("lean", "toward"): "C", ("lean", "towards"): "C",
     ("leaning", "toward"): "C", ("leaning", "towards"): "C", ("vote", "for"): "C",
     ("respond", "with"): "C", ("reply", "with"): "C",
@@ -115,7 +116,7 @@ _CHINESE = {
     "C": "更改为|改为|改选|改成|应该选择|应该选|应选择|应选|可选|故选择|故选|选择|选定|勾选|选取|选用|倾向于|选",
     "O": "选项|项|一项",
     "+": (
-        "首选|是对的|正确的|正确|准确|最佳|最符合|最合适|最适合|最可能|符合题意|符合|合适|恰当|成立|没有错|无误|对的|对"
+        "首选|首先考虑|优先考虑|更可能|是对的|正确的|正确|准确|最佳|最符合|最合适|最适合|最可能|符合题意|符合|合适|恰当|成立|没有错|无误|对的|对"
     ),
     "-": (
         "不正确|不是正确|错误的|错误|错的|是错的|不对|不符合题意|不符合|不符|有误|不当|不妥|不准确|不合适|"

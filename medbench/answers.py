@@ -233,7 +233,8 @@ _WORDINGS = {  # with what must occur for the pattern to match, which is quicker
 _STEMS = "甲乙丙丁戊"
 _ORDINAL = re.compile(
     r"""
-      \b(first|second|third|fourth|fifth|last)\ (?:option|choice|answer|one)\b | \b(?:option|choice)\ ([1-5])\b
+      (?<!my\ )\b(first|second|third|fourth|fifth|last)\ (?:option|choice|answer|one)\b(?!\s*:)
+    | \b(?:option|choice)\ ([1-5])\b
     | 第([一二三四五1-5])个?(?:选项|项|个)
     """,
     re.VERBOSE,
@@ -531,7 +532,7 @@ _LEFT_STATED = re.compile(r"(?:A(?:[fHNOTw]{0,8}[=:,])?|[+]O?[wfOA]{0,5}[=:]|O[f
 _LEFT_CHOSEN = re.compile(r"C[fHNO:=(]*$")
 _LEFT_WRONG_IS = re.compile(r"-(?P<noun>[OAwf]{0,3})[=:][fH:(O]*$")
 _LEFT_REJECTED = re.compile(r"(?:[EXN])[fOH(:]*$")
-_LEFT_TURNED = re.compile(r"(?<=B)[^L,]{0,8}[=C][fO(]*$")  # "at first A, but on reflection it is B"
+_LEFT_TURNED = re.compile(r"(?<=B)[^L,H]{0,8}[=C][fO(]*$")  # "at first A, but on reflection it is B"
 _LEFT_FITS = re.compile(r"[=fHN]*\+(?:[f&]f?)?$")  # "is not consistent with"
 _LEFT_EITHER = re.compile(r"R[fHO(]*$")
 _GOVERNS = re.compile(r"(?:A[fHNO]{0,6}[=:]|[CXR])[fHO:=(]*$")
@@ -820,7 +821,7 @@ def _judge(roles: str, place: int, group: _Group, before: list[_Statement]) -> l
         fitting = _LEFT_FITS.search(left)
         if fitting:
             return statement(_JUDGED, rejects=fitting.group().count("N") % 2 == 1)
-        return statement(_JUDGED if left.endswith("=") else _NAMED)
+        return statement(_JUDGED if left.endswith(("=", ":")) else _NAMED)
     if kinds & {"letter"} and (
         (left.endswith("(") and right.startswith(")")) or left.endswith("O") or right.startswith("O")
     ):
