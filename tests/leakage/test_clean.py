@@ -124,3 +124,14 @@ def test_the_corpus_is_never_overwritten(tmp_path: Path) -> None:
         write_clean([str(path)], set(), tmp_path)
     with pytest.raises(MedbenchError, match="copies files"):
         write_clean(["owner/name"], set(), tmp_path / "out")
+
+
+def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    dead = tmp_path / "out" / ".a.jsonl.99999999"  # no process has so high a number
+    other = tmp_path / "out" / ".a.jsonl.bak"
+    for path in (dead, other):
+        path.write_bytes(b"half")
+    assert cleaned(tmp_path, "a.jsonl", LINES) == LINES
+    assert not dead.exists()
+    assert other.exists()
