@@ -1,9 +1,10 @@
 """Which option, or which of yes, no and maybe, an output states as its answer.
 
-An output is read in three steps. *Mentions*: every place where an option stands, as a letter, as a set of letters
-joined by any separator, or as its text. *Statements*: what the sentence around a mention does with it, read from the
-roles of its words (`medbench._answer_words`): states it as the answer, judges it right or wrong, rejects it, weighs it
-against another, or only names it. *Commitment*: the strongest kind of statement decides, and among equals the last.
+An output is read in three steps. *Mentions* (`medbench._answer_mentions`): every place where an option stands, as a
+letter, as a set of letters joined by any separator, or as its text. *Statements*: what the sentence around a mention
+does with it, read from the roles of its words (`medbench._answer_words`): states it as the answer, judges it right or
+wrong, rejects it, weighs it against another, supposes it of another case, or only names it. *Commitment*: the strongest
+kind of statement decides, and among equals the last.
 
 A letter counts only where an option can stand: "vitamin A", "A 45-year-old man" and "B cells" are no mentions. Where
 no single answer (or, with `multiple`, no single set) is stated, the result is ``abstain`` or ``ambiguous`` with a
@@ -14,13 +15,12 @@ from __future__ import annotations
 
 import bisect
 import difflib
-import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Literal
 
+from medbench._answer_mentions import NONE, UNKNOWN, Mention, clean_text, likeliest, lower_case, option_mentions
 from medbench._answer_words import roles_of
 from medbench.errors import MedbenchError
 
@@ -48,17 +48,6 @@ class Extraction:
 
 # Kinds of statement, weakest first.
 _NAMED, _JUDGED, _ALONE, _STATED = 1, 2, 3, 4
-
-
-@dataclass(frozen=True)
-class _Mention:
-    """A place where one option, several joined ones, or "none" and the like stand."""
-
-    start: int
-    end: int
-    letters: tuple[str, ...]
-    kind: str  # letter, lower, run, text, none, unknown, outside
-    label: bool = False  # "B." or "(B)" at the start of a line that goes on
 
 
 @dataclass(frozen=True)
@@ -99,7 +88,7 @@ def extract_choice(
     if not letters:
         raise MedbenchError('letters is empty: name the options, e.g. letters="ABCD".')
     texts = _option_texts(given, choices)
-    clean = _clean(text)
+    clean = clean_text(text)
     if not clean.strip():
         return Extraction("abstain", reason="no_response")
     statements = _choice_statements(clean, letters, texts, multiple)
@@ -125,326 +114,6 @@ def _option_texts(letters: tuple[str, ...], choices: Sequence[str] | Mapping[str
     return {letter.upper(): str(text) for letter, text in pairs if text is not None}
 
 
-# --- reading: the text with marks made plain, character for character -------------------------------------------------
-
-_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full-width ASCII
-_PLAIN |= {0x24B6 + i: ord("A") + i for i in range(26)} | {0x24D0 + i: ord("a") + i for i in range(26)}  # circled
-_PLAIN |= {base + i: ord("A") + i for base in (0x1D400, 0x1D434, 0x1D468, 0x1D5A0, 0x1D5D4) for i in range(26)}  # maths
-_PLAIN |= {ord(c): " " for c in '\u3000\u00a0\u200b\u200c\u200d\ufeff"“”「」『』*`$#'}  # type: ignore[misc]
-_PLAIN |= dict(zip(map(ord, "АВСЕ’‘"), "ABCE''", strict=True))  # type: ignore[arg-type]
-# Traditional characters of the words in `medbench._answer_words`.
-_TRADITIONAL = (
-    "選項為確錯誤應該題對個綜與還則並無會認後結論從這當準難斷視況屬擇餘處標參覺評價據顯過檢釋說寫還沒開劃適須將"
-)
-_SIMPLIFIED = (
-    "选项为确错误应该题对个综与还则并无会认后结论从这当准难断视况属择余处标参觉评价据显过检释说写还没开划适须将"
-)
-_PLAIN |= {ord(c): p for c, p in zip(_TRADITIONAL, _SIMPLIFIED, strict=True)}  # type: ignore[misc]
-# Every alternative starts with a literal, which lets the search skip to one.
-_MARKUP = re.compile(
-    r"\\(?:text(?:bf|rm|it|sf)?|math(?:rm|bf|sf|it)|bf|rm|[()\[\]]|,|;|!|quad)|__+|'(?:(?<!\w')|(?!\w))"
-)
-
-
-_STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,200}~~|<del>[^<\n]{0,200}</del>")
-
-
-def _clean(text: str) -> str:
-    """`text` with full-width forms, Markdown, LaTeX and quotes made plain; every character keeps its place."""
-    if "~~" in text or "<del>" in text:
-        text = _STRUCK.sub(lambda match: " " * len(match.group()), text)
-    plain = text.translate(_PLAIN)
-    return _MARKUP.sub(lambda match: " " * len(match.group()), plain)
-
-
-# --- mentions ---------------------------------------------------------------------------------------------------------
-
-# Words that can follow an option as the subject of a sentence; after "A" any other word makes it an article.
-_FOLLOWS = frozenset(
-    re.findall(
-        r"[\w']+",
-        """is was are isn't wasn't aren't has can cannot can't would wouldn't will won't should could may might must
-        does doesn't seems appears looks fits describes represents matches makes explains contradicts states says
-        suggests refers and or but because since as due nor over instead rather not alone only both so then correct
-        incorrect
-        wrong right true false here given based though although while whereas which being best""",
-    )
-)
-# What turns a letter into part of a name: cells and viruses, species, blood and drug classes.
-_COMPOUND = re.compile(
-    r"""
-      [ -](?:cells?|lymphocytes?|virus|viral|waves?|lines?|strep\w*|antigens?|symptoms|influenza|fib|diff|receptors?
-        |fibers?|fibres?|proteins?|vitamins?|complex|blood|negative|positive)\b
-    | \.?[ ]?(?:coli|difficile|diff|albicans|cereus|burgdorferi|fragilis|anthracis|pertussis|tetani|perfringens
-        |botulinum|jejuni|trachomatis|pneumoniae|psittaci|neoformans|fumigatus|baumannii|faecalis|faecium|diphtheriae|henselae
-        |abortus|melitensis|dermatitidis|lumbricoides|histolytica|duodenale|burnetii|granulosus)\b
-    | [型族超细胞类组期级肝群链淋]
-    """,
-    re.VERBOSE,
-)
-# Words that a letter after them belongs to ("vitamin A", "Dr. B", "维生素C"). Looked up, since a pattern that ends at a
-# place must be tried from every place before it.
-_NAMED_BY = frozenset(
-    re.findall(
-        r"[\w-]+",
-        """vitamin vitamins hepatitis type types group groups patient patients figure figures fig table tables class
-        grade grades stage stages phase phases study panel panels part section sections appendix schedule category
-        factor protein proteins hemoglobin haemoglobin influenza strain plan case child-pugh immunoglobulin subtype
-        serotype cohort arm zone region drug compound coenzyme lipid cyclosporin cyclosporine amphotericin polymyxin
-        complement kell rh immunity doctor dr mr mrs ms prof hospital point step box column row""",
-    )
-)
-_NAMED_BY_HAN = (
-    *("维生素", "维他命", "肝炎", "患者", "病人", "图", "表", "类型", "因子", "蛋白", "辅酶", "血型"),
-    *("组", "型", "期", "级", "点", "方案", "附录", "通路", "两性霉素"),
-)
-_NO_WORD = re.compile(r"[^a-z-]")
-_NONE = re.compile(
-    r"""
-      \b(?:none\ of\ (?:the|these|those)(?:\ (?:above|options?|choices?|answers?|given|following|provided|listed))+
-        |none(?!\ (?:other|but)\b)
-        |no\ correct\ (?:answer|option)|n/a)\b
-    | 以上(?:都|均|皆)?(?:不对|不是|非|不正确|错误|错)
-    | (?<!其他)(?<!其余)(?<![A-Za-z项])(?:都|均)不(?:对|正确|是) | (?:没有|无)正确(?:答案|选项)
-    """,
-    re.VERBOSE,
-)
-_ALL = re.compile(
-    r"""
-      \ball\ (?:of\ )?(?:the|these)\ (?:above|options?|choices?|answers?|following)\b
-    | \ball\ (?:four|five|options|choices)\b
-    | 以上(?:都|均|皆|全)都?(?:是|对|正确) | 全选 | 全部选 | 全部都?(?:正确|对)
-    """,
-    re.VERBOSE,
-)
-_UNKNOWN = re.compile(
-    r"""
-      \b(?:unknown|undetermined|unclear|uncertain|not\ (?:be\ )?determin\w+|(?:cannot|can't|can\ not)\ be\ determined
-        |i\ don't\ know|insufficient\ information|not\ enough\ information)\b
-    | 不知道 | 不清楚 | 无法(?:确定|判断|回答) | 不(?:能|好)确定 | 难以(?:确定|判断)
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-_WORDINGS = {  # with what must occur for the pattern to match, which is quicker to rule out
-    "none": (("none", "no correct", "n/a", "不", "以上", "正确"), _NONE),
-    "all": (("all ", "全", "以上", "都", "均"), _ALL),
-    "unknown": (("unknown", "determin", "unclear", "uncertain", "know", "information", "不", "无法", "难以"), _UNKNOWN),
-}
-_STEMS = "甲乙丙丁戊"
-_ORDINAL = re.compile(
-    r"""
-      (?<!my\ )\b(first|second|third|fourth|fifth|last)\ (?:option|choice|answer|one)\b(?!\s*:)
-    | \b(?:option|choice)\ ([1-5])\b
-    | 第([一二三四五1-5])个?(?:选项|项|个)
-    """,
-    re.VERBOSE,
-)
-_ORDINALS = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "last": -1} | dict(
-    zip("一二三四五12345", list(range(5)) * 2, strict=True)
-)
-
-
-@lru_cache(maxsize=64)
-def _letter_pattern(letters: tuple[str, ...]) -> re.Pattern[str]:
-    """Runs of the letters in upper case, one of them in lower case, or one other capital (outside the options)."""
-    own = "".join(map(re.escape, letters))
-    return re.compile(
-        rf"(?<![A-Za-z0-9])(?:[{own}]{{1,{len(letters)}}}|[{own.lower()}]{{1,{len(letters)}}}|[A-Z])(?![A-Za-z0-9])"
-    )
-
-
-def _mentions(clean: str, letters: tuple[str, ...], texts: dict[str, str]) -> list[_Mention]:
-    """All mentions in order; a longer one swallows those inside it."""
-    found = _text_mentions(clean, texts)
-    lower = _lower(clean)
-    for kind, (hints, pattern) in _WORDINGS.items():
-        if any(hint in lower for hint in hints):
-            found += [_Mention(m.start(), m.end(), (), kind) for m in pattern.finditer(lower)]
-    if any(hint in lower for hint in ("option", "choice", "answer", " one", "第")):
-        for match in _ORDINAL.finditer(lower):
-            place = _ORDINALS[next(filter(None, match.groups()))]
-            if place < len(letters) and not texts.get(letters[place], "x").isdigit():
-                found.append(_Mention(match.start(), match.end(), (letters[place],), "letter"))
-    found += _letter_mentions(clean, letters)
-    found.sort(key=lambda mention: (mention.start, -mention.end))
-    kept: list[_Mention] = []
-    for mention in found:
-        if not kept or (mention.start >= kept[-1].end and not _is_text_of(clean, kept[-1], mention, texts)):
-            kept.append(mention)
-    special = {kind: _special_option(kind, texts) for kind in ("none", "all")}
-    return _likeliest(clean, [_resolve(mention, letters, special) for mention in kept])
-
-
-_WEIGHT = re.compile(
-    r"[ \t]{0,3}(?:[:=(≈~-][ \t]{0,2}){0,2}(?:about |around |约)?"
-    r"(?:(\d{1,3}(?:\.\d+)?)[ ]?%|([01]?\.\d+|[01](?=[ \n,})])))(?![\w%])\)?"
-)
-_WEIGHT_ENDS = re.compile(rf"{_WEIGHT.pattern}\s*(?:[,;/|]|and\b|or\b|$)", re.MULTILINE)  # not "a 5% solution"
-_BETWEEN_WEIGHTS = 40  # characters from one weight to the next option
-
-
-def _likeliest(clean: str, mentions: list[_Mention]) -> list[_Mention]:
-    """Options listed with probabilities ("C (90%), D (10%)") as one mention of the likeliest, or of those that tie."""
-    weighed: list[tuple[_Mention, int, float]] = []  # mention, end of its weight, weight
-    for mention, after in itertools.zip_longest(mentions, mentions[1:]):
-        weight = _WEIGHT.match(clean, mention.end) if len(mention.letters) == 1 else None
-        if weight and not (
-            after and after.start < weight.end() and after.letters == mention.letters
-        ):  # "A: 5%" as text
-            weighed.append((mention, weight.end(), float(weight[1]) / 100 if weight[1] else float(weight[2])))
-    lists: list[list[tuple[_Mention, int, float]]] = []
-    for entry in weighed:
-        if lists and entry[0].start - lists[-1][-1][1] <= _BETWEEN_WEIGHTS:
-            lists[-1].append(entry)
-        else:
-            lists.append([entry])
-    found: list[_Mention] = []
-    for entries in lists:
-        weights = [weight for *_, weight in entries]
-        distinct = {mention.letters for mention, *_ in entries}
-        if len(entries) == len(distinct) > 1 and sum(weights) <= 1.05:  # more than 1 is no distribution
-            best = sorted(mention.letters[0] for mention, _, weight in entries if weight == max(weights))
-            kind = entries[0][0].kind if len(best) == 1 else "run"
-            found.append(_Mention(entries[0][0].start, entries[-1][1], tuple(best), kind))
-    starts = [mention.start for mention in found]
-    for mention in mentions:
-        at = bisect.bisect_right(starts, mention.start) - 1
-        if at < 0 or mention.start >= found[at].end:
-            found.append(mention)
-    return sorted(found, key=lambda mention: mention.start)
-
-
-def _is_text_of(clean: str, label: _Mention, mention: _Mention, texts: dict[str, str]) -> bool:
-    """ "A. B" where option A reads "B"."""
-    near = label.kind == mention.kind == "letter" and mention.start - label.end <= 3
-    return near and texts.get(label.letters[0], "").strip() == clean[mention.start : mention.end]
-
-
-def _resolve(mention: _Mention, letters: tuple[str, ...], special: dict[str, str | None]) -> _Mention:
-    """ "None" and "all of the above" as the option that says so; else "all" as all letters."""
-    option = special.get(mention.kind)
-    if option:
-        return _Mention(mention.start, mention.end, (option,), "letter")
-    if mention.kind == "all":
-        return _Mention(mention.start, mention.end, letters, "run")
-    return mention
-
-
-def _special_option(kind: str, texts: dict[str, str]) -> str | None:
-    pattern = _NONE if kind == "none" else _ALL
-    fitting = [letter for letter, text in texts.items() if pattern.match(_lower(_clean(text)).strip())]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-_RANGE = re.compile(r"(?<![A-Za-z0-9])([A-Z])(?: ?[-–—~] ?| ?[至到] ?| (?:to|through) )([A-Z])(?![A-Za-z0-9]|-)")
-
-
-def _letter_mentions(clean: str, letters: tuple[str, ...]) -> Iterable[_Mention]:
-    known = set(letters)
-    for match in _RANGE.finditer(clean):
-        if {match[1], match[2]} <= known:
-            between = letters[letters.index(match[1]) : letters.index(match[2]) + 1]
-            if len(between) > 2:  # two can be put either way: "A - B is wrong"
-                yield _Mention(match.start(), match.end(), between, "run")
-    for match in _letter_pattern(letters).finditer(clean):
-        start, end = match.span()
-        word = match.group()
-        before, after = clean[max(0, start - 2) : start], clean[end : end + 2]
-        if before and before[-1] in "-'" and before[0].isalnum() and len(before) == 2:
-            continue
-        if after and (after[0] in "-'_" or (after[0] == "." and after[1:2].islower())) and after[1:2].isalnum():
-            continue
-        single = len(word) == 1
-        if single and not _stands_for_option(clean, start, end, word):
-            continue
-        if not single and len(set(word)) < len(word):
-            continue
-        if single and word.islower() and after[:1] == "." and after[1:].strip() and not _at_line_start(clean, start):
-            continue  # "such as: a.this; b.that"
-        upper = word if set(word) <= known else word.upper()
-        if set(upper) <= known:
-            kind = "letter" if word == upper and single else "run" if word == upper else "lower"
-            label = single and _LABEL_AFTER.match(clean, end) is not None and _at_line_start(clean, start)
-            yield _Mention(start, end, tuple(sorted(upper, key=letters.index)), kind, label)
-        elif single and _ENDS.match(clean, end):
-            yield _Mention(start, end, (word,), "outside")
-    if "A" in known and any(stem in clean for stem in _STEMS):
-        for match in re.finditer(rf"[{_STEMS}](?![一-鿿])|[{_STEMS}](?=[对错项是为正不选])", clean):
-            place = _STEMS.index(match.group())
-            if place < len(letters):
-                yield _Mention(match.start(), match.end(), (letters[place],), "lower")
-
-
-_LABEL_AFTER = re.compile(
-    r"[ \t]{0,2}(?:\)[.:]?|[.:。-]|、(?![A-Z](?![A-Za-z])))[ \t]{0,4}(?=[^\s.,;:。，])"
-    r"|[ \t]{1,4}[-–—:|][ \t]{1,4}(?=\S)"
-)
-_ENDS = re.compile(r"[ \t]{0,3}(?:[.,;:!?)\]}\n，。；：！？、）】<]|$)")
-_OPTION_BEFORE = re.compile(r"(?:option|choice|letter|answer|answer is)[ (]{0,2}$", re.IGNORECASE)
-_NEXT_WORD = re.compile(r" {1,3}([A-Za-z0-9][A-Za-z']*)")
-
-
-def _at_line_start(clean: str, start: int) -> bool:
-    line = clean[max(0, start - 24) : start].rpartition("\n")[2]
-    return re.fullmatch(r"[\s>•|([\-–]*(?:(?:option|choice)\s*\(?|选项\s*)?", line, re.IGNORECASE) is not None and (
-        start <= 24 or "\n" in clean[max(0, start - 24) : start]
-    )
-
-
-def _stands_for_option(clean: str, start: int, end: int, word: str) -> bool:
-    """Whether a single letter can be an option here: no article, pronoun, or part of a name."""
-    named_option = _OPTION_BEFORE.search(clean, max(0, start - 12), start) is not None
-    if _COMPOUND.match(clean, end) and not named_option:
-        return False
-    following = _NEXT_WORD.match(clean, end)
-    if following and not _WEIGHT_ENDS.match(clean, end):
-        next_word = following.group(1)
-        if len(next_word) == 1 and next_word.isupper() and next_word != "I":
-            pass  # "A C D"
-        elif word == "a" and next_word.lower() not in _FOLLOWS:
-            return False  # "the answer is a cephalosporin"
-        elif word in "Aa" and (next_word.lower() not in _FOLLOWS or word == "a"):
-            if not named_option:
-                return False
-        elif word in "Ii" and next_word.lower() not in ("is", "and", "or"):
-            return False
-        elif word.islower() and next_word.lower() not in _FOLLOWS:
-            return named_option
-    before = clean[max(0, start - 24) : start].rstrip(" -")
-    if before.endswith(_NAMED_BY_HAN):
-        return False
-    return _NO_WORD.split(before.rstrip(".").lower())[-1] not in _NAMED_BY
-
-
-def _text_mentions(clean: str, texts: dict[str, str]) -> list[_Mention]:
-    if not texts:
-        return []
-    lower = _lower(clean)
-    found = []
-    needles: dict[str, list[str]] = {}  # two options can read the same
-    for letter, text in texts.items():
-        needles.setdefault(_clean(text).lower().strip(" .。;；,，\n\t"), []).append(letter)
-    for needle, of in needles.items():
-        if not needle or needle.upper() in texts:  # a text that is another option's letter is read as the letter
-            continue
-        for match in _needle(needle).finditer(lower):
-            at, end = match.span()
-            if not (_joins(lower, at - 1, at) or _joins(lower, end - 1, end)):
-                stop = _OWN_STOP.match(clean, end)
-                found.append(_Mention(at, stop.end() if stop else end, tuple(of), "text"))
-    return found
-
-
-_OWN_STOP = re.compile(r"[.。](?= ?[)）]| [a-z(])")  # the full stop of an option that is a sentence, within another
-
-
-@lru_cache(maxsize=64)
-def _needle(text: str) -> re.Pattern[str]:
-    """An option's text, however its words are wrapped and its units spaced ("100 mg" is "100mg")."""
-    marked = re.sub(r"\s+", "\1", re.sub(r"(?<=\d)\s*(?=[a-z])", "\0", text))
-    return re.compile(re.escape(marked).replace("\0", r"\s{0,2}").replace("\1", r"\s+"))
-
-
 _SLOT = re.compile(r"(?:\banswer(?: is)?\b|答案(?:是|为)?)\s*[:：]?\s*(?P<said>[^\n.。]{2,200})", re.IGNORECASE)
 
 
@@ -458,33 +127,17 @@ def _near_texts(clean: str, texts: dict[str, str]) -> list[_Statement]:
     if not slots and len(clean) <= 200:
         slots = [(0, len(clean))]
     for start, end in slots:
-        said = _lower(clean[start:end]).strip(" .。,，;；\n")
+        said = lower_case(clean[start:end]).strip(" .。,，;；\n")
         ratios = sorted(
-            (difflib.SequenceMatcher(None, said, _lower(_clean(text)).strip(" .。"), autojunk=False).ratio(), letter)
+            (
+                difflib.SequenceMatcher(None, said, lower_case(clean_text(text)).strip(" .。"), autojunk=False).ratio(),
+                letter,
+            )
             for letter, text in texts.items()
         )
         if ratios and ratios[-1][0] > 0.85 and (len(ratios) == 1 or ratios[-1][0] - ratios[-2][0] > 0.1):
             return [_Statement(start, end, (ratios[-1][1],), _STATED)]
     return []
-
-
-@lru_cache(maxsize=4)
-def _lower(clean: str) -> str:
-    """The text in lower case, every character in its place (the lower case of "İ" is two characters)."""
-    lower = clean.lower()
-    return lower if len(lower) == len(clean) else "".join(c if len(c.lower()) > 1 else c.lower() for c in clean)
-
-
-def _joins(text: str, left: int, right: int) -> bool:
-    """Whether two neighbouring characters belong to one word or number."""
-    if left < 0 or right >= len(text):
-        return False
-    pair = text[left] + text[right]
-    if pair[0].isdigit() and pair[1] in ".,":
-        return text[right + 1 : right + 2].isdigit()
-    if pair[1].isdigit() and pair[0] in ".,":
-        return left > 0 and text[left - 1].isdigit()
-    return pair.isascii() and pair.isalnum()
 
 
 # --- statements -------------------------------------------------------------------------------------------------------
@@ -495,7 +148,7 @@ _LIST_GOES_ON = re.compile(r"\s*\(?[A-J](?:[.．)、]|\s*(?:[,;，；。]|$))")
 _LISTED = re.compile(r"[^.。;；,，\n]{1,80}[;；,，]" + _LIST_GOES_ON.pattern)
 
 
-def _sentences(clean: str, mentions: list[_Mention]) -> list[tuple[int, int]]:
+def _sentences(clean: str, mentions: list[Mention]) -> list[tuple[int, int]]:
     """Starts and ends of the sentences, closing marks included; a label's dot and a colon's line break end none."""
     labels = [mention.start for mention in mentions if mention.label]
     starts = [mention.start for mention in mentions]
@@ -554,7 +207,7 @@ _ASIDE = re.compile(r",?[XN][fO(]*L[),]?")  # "C rather than B is", "C, not B, i
 
 
 def _choice_statements(clean: str, letters: tuple[str, ...], texts: dict[str, str], multiple: bool) -> list[_Statement]:
-    mentions = _mentions(clean, letters, texts)
+    mentions = option_mentions(clean, letters, texts)
     sentences = _sentences(clean, mentions)
     ends = [end for _, end in sentences]
     found: list[_Statement] = []
@@ -577,14 +230,14 @@ def _announced(clean: str, sentences: list[tuple[int, int]], number: int) -> boo
     start, end = sentences[number - 1]
     if end - start > 60:
         return False
-    return re.fullmatch(r"[f+,(]*A[f=:,)]*[.]?", "".join(roles_of(_lower(clean), start, end))) is not None
+    return re.fullmatch(r"[f+,(]*A[f=:,)]*[.]?", "".join(roles_of(lower_case(clean), start, end))) is not None
 
 
 def _sentence_statements(
     clean: str,
     start: int,
     end: int,
-    mentions: list[_Mention],
+    mentions: list[Mention],
     letters: tuple[str, ...],
     announced: bool,
     multiple: bool,
@@ -643,7 +296,7 @@ def _all_but(clean: str, group: _Group, letters: tuple[str, ...], multiple: bool
 class _Group:
     """Mentions joined into one ("A, C and D", "A or B"), an option's text taken together with its letter."""
 
-    mentions: list[_Mention]
+    mentions: list[Mention]
     joins: list[str] = field(default_factory=list)  # the roles between one mention and the next
     either: bool = False  # joined by "or" somewhere
     end: int = 0  # where what it holds ends, an option's text after its letter included
@@ -658,10 +311,10 @@ class _Group:
 
 
 def _roles(
-    clean: str, start: int, end: int, mentions: list[_Mention], joins: re.Pattern[str] = _JOINS
+    clean: str, start: int, end: int, mentions: list[Mention], joins: re.Pattern[str] = _JOINS
 ) -> tuple[str, dict[int, _Group]]:
     """The sentence as a string of roles with ``L`` for each group of mentions, and the groups by place."""
-    lower = _lower(clean)
+    lower = lower_case(clean)
     roles: list[str] = []
     groups: dict[int, _Group] = {}
     last: int | None = None
@@ -688,7 +341,7 @@ def _roles(
     return "".join(roles), groups
 
 
-def _absorbs(clean: str, group: _Group, mention: _Mention, joint: str) -> bool:
+def _absorbs(clean: str, group: _Group, mention: Mention, joint: str) -> bool:
     """Whether `mention` repeats the group's last option: its text after its letter, or its letter after its text."""
     last = group.mentions[-1]
     gap = clean[last.end : mention.start]
@@ -702,7 +355,7 @@ def _absorbs(clean: str, group: _Group, mention: _Mention, joint: str) -> bool:
     return False
 
 
-def _joined(clean: str, group: _Group, mention: _Mention, joint: str, joins: re.Pattern[str]) -> bool:
+def _joined(clean: str, group: _Group, mention: Mention, joint: str, joins: re.Pattern[str]) -> bool:
     last = group.mentions[-1]
     gap = clean[group.end : mention.start]
     if (mention.kind == "lower") != (last.kind == "lower") or (mention.label and "\n" in gap):
@@ -1001,9 +654,9 @@ def _settle(clean: str, picked: list[_Statement], statements: list[_Statement], 
 def _why_none(clean: str, statements: list[_Statement], repeated: bool) -> str:
     if _REFUSAL.search(clean):
         return "refused"
-    if _UNKNOWN.search(clean):
+    if UNKNOWN.search(clean):
         return "undecided"
-    if _NONE.search(clean):
+    if NONE.search(clean):
         return "none_of_the_options"
     if statements:
         return "only_rejections"
@@ -1058,15 +711,15 @@ def extract_decision(text: str) -> Extraction:
     noun ("no significant difference") is none. "Not necessarily", "cannot be determined" and the like are ``maybe``,
     also in the middle of a sentence when nothing stronger is said; "I don't know" is ``abstain``.
     """
-    clean = _clean(text)
+    clean = clean_text(text)
     if not clean.strip():
         return Extraction("abstain", reason="no_response")
     text, clean = clean, _ALL_THREE.sub(_blank_if_all_three, clean)
     mentions = []
-    for match in _DECISION.finditer(_lower(clean)):
+    for match in _DECISION.finditer(lower_case(clean)):
         kind = match.lastgroup or ""
-        mentions.append(_Mention(match.start(), match.end(), (kind.removeprefix("zh_"),), kind))
-    mentions = _likeliest(clean, mentions)
+        mentions.append(Mention(match.start(), match.end(), (kind.removeprefix("zh_"),), kind))
+    mentions = likeliest(clean, mentions)
     sentences = _sentences(clean, [])
     ends = [end for _, end in sentences]
     statements: list[_Statement] = []
