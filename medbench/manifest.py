@@ -6,7 +6,6 @@ directory without a manifest is unfinished.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import importlib.metadata
 import json
@@ -121,9 +120,6 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
 def open_atomic(path: str | Path) -> Iterator[IO[bytes]]:
     """A file written piece by piece that replaces `path` once it is complete; after an error `path` is as it was."""
     path = Path(path)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):  # by a run that was killed
-        if (owner := left.suffix[1:]).isdigit() and not may_run(owner):
-            left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -133,11 +129,6 @@ def open_atomic(path: str | Path) -> Iterator[IO[bytes]]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def may_run(pid: str) -> bool:
-    """Whether a process of this number runs, or that cannot be known."""
-    return Path("/proc", pid).exists() or not Path("/proc").exists()
 
 
 def _umask() -> int:

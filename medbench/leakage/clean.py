@@ -7,6 +7,7 @@ import gzip
 import io
 import itertools
 import os
+import shutil
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +24,7 @@ from medbench.leakage.corpus import (
     json_elements,
     open_binary,
 )
-from medbench.manifest import open_atomic, sha256_file, write_manifest
+from medbench.manifest import NAME, sha256_file, write_manifest
 
 
 def write_clean(
@@ -45,34 +46,52 @@ def write_clean(
     Raises:
         MedbenchError: as `destinations`; or a file that cannot be read to its end.
     """
+    targets = destinations(files, out)
+    records: dict[str, set[int]] = {file: set() for file in files}
+    for file, record in flagged:
+        records.get(file, set()).add(record)
     counts = {}
-    for file, target in destinations(files, out).items():
-        records = {record for name, record in flagged if name == file}
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open_atomic(target) as sink:
-                total = _copy(file, records, target, sink)
-        except DAMAGED as error:
-            raise MedbenchError(
-                f"--write-clean cannot copy {file}, which cannot be read to its end ({error}). Mend it or leave it out "
-                "of the corpus; without --write-clean, the same command goes on from the finished scan."
-            ) from error
-        counts[file] = {"kept": total - len(records), "removed": len(records)}
+    new = Path(out) / ".new"  # complete before the first earlier copy is replaced
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        for number, file in enumerate(targets):
+            total = _copy(file, records[file], new / str(number))
+            counts[file] = {"kept": total - len(records[file]), "removed": len(records[file])}
+        for number, target in enumerate(targets.values()):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(new / str(number), target)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     write_manifest(out, "clean corpus", settings={"counts": counts}, inputs={file: sha256_file(file) for file in files})
     return counts
 
 
-def _copy(file: str, records: set[int], target: Path, sink: IO[bytes]) -> int:
+def _copy(file: str, flagged: set[int], target: Path) -> int:
     """One file without some of its records; the number of all its records."""
+    try:
+        with open(target, "wb") as sink:
+            total = _copied(file, flagged, sink)
+            sink.flush()
+            os.fsync(sink.fileno())
+    except DAMAGED as error:
+        raise MedbenchError(
+            f"--write-clean cannot copy {file}, which cannot be read to its end ({error}). Mend it or leave it out "
+            "of the corpus; without --write-clean, the same command goes on from the finished scan."
+        ) from error
+    return total
+
+
+def _copied(file: str, flagged: set[int], sink: IO[bytes]) -> int:
     form = form_of(Path(file))
     if form == "parquet":
-        return _copy_parquet(file, records, sink)
-    with _compressed(sink, target) as packed, closing(open_binary(file)) as source:
+        return _copy_parquet(file, flagged, sink)
+    with _compressed(sink, file) as packed, closing(open_binary(file)) as source:
         if form == "json":
-            return _copy_json(source, records, packed)
+            return _copy_json(source, flagged, packed)
         if form in ("csv", "tsv"):
-            return _copy_csv(source, records, packed, "," if form == "csv" else "\t")
-        return _copy_lines(source, records, packed)
+            return _copy_csv(source, flagged, packed, "," if form == "csv" else "\t")
+        return _copy_lines(source, flagged, packed)
 
 
 def destinations(files: Sequence[str], out: str | Path) -> dict[str, Path]:
@@ -88,14 +107,18 @@ def destinations(files: Sequence[str], out: str | Path) -> dict[str, Path]:
     targets = {file: Path(out) / Path(file).resolve().relative_to(root) for file in files}
     if any(target.resolve() == Path(file).resolve() for file, target in targets.items()):
         raise MedbenchError(f"--write-clean {out} is where the corpus lies; name another directory.")
+    if Path(out) / NAME in targets.values():
+        raise MedbenchError(
+            f"--write-clean writes a {NAME} of its own beside the corpus; rename the corpus file {NAME}."
+        )
     return targets
 
 
-def _compressed(sink: IO[bytes], target: Path) -> Any:
+def _compressed(sink: IO[bytes], file: str) -> Any:
     """A writer that compresses as the name says; closing it leaves `sink` open."""
-    if target.suffix.lower() == ".gz":
+    if Path(file).suffix.lower() == ".gz":
         return gzip.GzipFile(filename="", mode="wb", fileobj=sink, mtime=0)  # the same input gives the same bytes
-    if target.suffix.lower() == ".zst":
+    if Path(file).suffix.lower() == ".zst":
         import zstandard
 
         return zstandard.ZstdCompressor().stream_writer(sink, closefd=False)

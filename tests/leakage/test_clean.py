@@ -126,12 +126,30 @@ def test_the_corpus_is_never_overwritten(tmp_path: Path) -> None:
         write_clean(["owner/name"], set(), tmp_path / "out")
 
 
-def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    dead = tmp_path / "out" / ".a.jsonl.99999999"  # no process has so high a number
-    other = tmp_path / "out" / ".a.jsonl.bak"
-    for path in (dead, other):
-        path.write_bytes(b"half")
+def test_what_a_killed_run_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+    half = tmp_path / "out" / ".new" / "0"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    (tmp_path / "out" / "notes").write_bytes(b"mine")
     assert cleaned(tmp_path, "a.jsonl", LINES) == LINES
-    assert not dead.exists()
-    assert other.exists()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jsonl", "manifest.json", "notes"]
+
+
+def test_no_earlier_copy_is_replaced_before_all_are_complete(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    for name, content in (("a.jsonl", LINES), ("b.json", b'[{"t": "a"}, {"t')):
+        (tmp_path / "in" / name).write_bytes(content)
+        (tmp_path / "out" / name).write_bytes(b"earlier")
+    with pytest.raises(MedbenchError, match=r"b\.json, which cannot be read to its end"):
+        write_clean([str(tmp_path / "in" / name) for name in ("a.jsonl", "b.json")], set(), tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        "a.jsonl": b"earlier",
+        "b.json": b"earlier",
+    }
+
+
+def test_a_corpus_file_named_as_the_manifest_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(b"[]")
+    with pytest.raises(MedbenchError, match=r"rename the corpus file manifest\.json"):
+        write_clean([str(tmp_path / "manifest.json")], set(), tmp_path / "out")
