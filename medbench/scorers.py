@@ -362,16 +362,19 @@ def surface_overlap(part: str = "whole") -> Scorer:
     return score
 
 
-_HEADINGS = ("解析：", "解析:", "Explanation:", "explanation:", "EXPLANATION:")
+# "解析：", "**Explanation**:", "### Explanation" or "【解析】"; without a mark of a heading it is a word of the text.
+_HEADING = re.compile(
+    r"(?:explanation|解析)[*_ \t]*[:：][*_]*"
+    r"|^[ \t]*(?:#{1,6}[ \t]*|[*_]{2})(?:explanation|解析)[*_ \t]*$"
+    r"|【(?:explanation|解析)】[:：]?",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 def explanation_part(text: str) -> str:
     """What follows the first explanation heading; all of the text where there is none."""
-    found = [(text.find(heading), heading) for heading in _HEADINGS if heading in text]
-    if not found:
-        return text
-    start, heading = min(found)
-    return text[start + len(heading) :].lstrip("* \n")
+    heading = _HEADING.search(text)
+    return text[heading.end() :].lstrip() if heading else text
 
 
 @scorer(metrics=[_ACCURACY | {"entropy/*": [mean(), stderr()], "margin/*": [mean(), stderr()], "mass/*": [mean()]}])
@@ -403,7 +406,7 @@ def option_probability() -> Scorer:
             "mass/answer": total,
         }
         metadata = {**(scored.metadata or {}), "option_probability": mass}
-        return Score(value=value, answer=scored.answer, explanation=scored.explanation, metadata=metadata)
+        return scored.model_copy(update={"value": value, "metadata": metadata})
 
     return score
 

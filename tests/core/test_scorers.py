@@ -277,6 +277,7 @@ def test_option_probabilities(tmp_path: Path) -> None:
     assert isinstance(second.value, dict)
     assert second.value["accuracy/answer"] == 0.0
     assert (second.metadata or {})["extraction"]["answer"]["reason"] == "no_option_among_top_logprobs"
+    assert second.reason == "invalid_response_format"
 
 
 def test_a_provider_without_log_probabilities_is_told_which_have_them(tmp_path: Path) -> None:
@@ -303,3 +304,9 @@ def test_the_explanation_starts_after_its_heading() -> None:
     assert explanation_part("Answer: yes\n**Explanation:** It lowers pressure.") == "It lowers pressure."
     assert explanation_part("答案：A\n解析：因为……\n解析：再说") == "因为……\n解析：再说"
     assert explanation_part("No heading at all") == "No heading at all"
+    for heading in ("**Explanation**: ", "### Explanation\n\n", "**Explanation**\n", "EXPLANATION:\n", "explanation: "):
+        assert explanation_part(f"Answer: B\n\n{heading}It fits.") == "It fits."
+    for heading in ("【解析】", "**解析**：", "**解析：**", "### 解析\n", "解析: "):
+        assert explanation_part(f"答案：B\n{heading}符合题意。") == "符合题意。"
+    assert explanation_part("Answer: B. The explanation is easy.") == "Answer: B. The explanation is easy."
+    assert explanation_part("答案：B\n本题解析如下。") == "答案：B\n本题解析如下。"
