@@ -31,7 +31,7 @@ class Thresholds:
             equal sets always count, so that 1.0 is a usable threshold.
         containment: share of the item's distinct shingles that the record holds, from which the item is embedded.
         span: units in one unbroken shared run from which a long common passage is reported.
-        contained_units: fields of fewer units are not reported as embedded or spanned: they are common phrases.
+        contained_units: fields of fewer units are not reported as embedded: they are common phrases.
         near: units around a found field within which its options and its answer are looked for.
     """
 
@@ -45,7 +45,7 @@ class Thresholds:
         for name in ("jaccard", "containment"):
             value = getattr(self, name)
             if not 0 < value <= 1:
-                raise MedbenchError(f"the {name} threshold must lie in (0, 1], not {value}; the paper uses 0.8.")
+                raise MedbenchError(f"the {name} threshold must lie in (0, 1], not {value}; the default is 0.8.")
         for name, least in (("span", SHINGLE), ("contained_units", SHINGLE), ("near", 0)):
             value = getattr(self, name)
             if value < least:

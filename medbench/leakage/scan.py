@@ -21,7 +21,6 @@ GAP = 20  # units: shared shingles further apart than this are evidence from two
 SHOWN = 400  # characters of evidence kept on each side; the offsets are complete
 EPOCHS = 1 << 24  # records between two clearings of a tally
 KEPT = 4 << 20  # bytes: space for a longer record is given back
-SIGNALS = ("exact", "jaccard", "containment", "span", "option_set", "answer_nearby")
 # Fields of which options and answer are looked for where they are found, the most telling first.
 _ANCHORS = ("question+options", "question", "options", "explanation")
 
