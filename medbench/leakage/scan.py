@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -299,22 +298,16 @@ class Scanner:
             return None
         after = int(tokens.unit_start[place.text]) + place.end
         after = max(after, skip[1]) if skip else after
-        for text in range(batch.record_start[record], batch.record_start[record + 1]):
-            source = batch.text(text)
-            a, b = int(tokens.unit_start[text]), int(tokens.unit_start[text + 1])
-            if (b <= after and text != place.text) or a >= region.stop:
-                continue
-            begin = tokens.characters(text, max(0, after - a - 1), max(1, after - a))[1] if a < after <= b else 0
-            match = _declared(source, begin, letters)
-            if match:
-                span = [match.start(), match.end()]
-                return {
-                    "corpus_field": batch.name(text),
-                    "corpus_span": span,
-                    "corpus_text": source[span[0] : span[1]][:SHOWN],
-                    "item_span": [0, len("".join(item.answer))],
-                    "item_text": "".join(item.answer),
-                }
+        declared = self._declaration(batch, tokens, record, place, region, after)
+        if declared is not None and _letters(declared[1]) == sorted(letters):
+            text, match = declared
+            return {
+                "corpus_field": batch.name(text),
+                "corpus_span": [match.start(), match.end()],
+                "corpus_text": match[0][:SHOWN],
+                "item_span": [0, len("".join(item.answer))],
+                "item_text": "".join(item.answer),
+            }
         for letter in item.answer:
             j = item.letters.index(letter)
             wanted = options.unit_hash[options.unit_start[j] : options.unit_start[j + 1]]
@@ -327,6 +320,28 @@ class Scanner:
                     "item_span": [0, len(item.options[j])],
                     "item_text": item.options[j][:SHOWN],
                 }
+        return None
+
+    def _declaration(
+        self, batch: Batch, tokens: Tokens, record: int, place: Place, region: range, after: int
+    ) -> tuple[int, re.Match[str]] | None:
+        """The text and the place in it where letters are given as the answer: in a field of that name, which may stand
+        anywhere in the record, else first after unit `after` within the region. Later ones answer other questions."""
+        first = batch.record_start[record]
+        names = [name for name, _ in corpus.leaves(batch.objects[record])]
+        for text, name in enumerate(names, first):
+            if text != place.text and _ANSWER_FIELD.search(name) and (match := _BARE.match(batch.text(text))):
+                return text, match
+        for text in range(first, batch.record_start[record + 1]):
+            a, b = int(tokens.unit_start[text]), int(tokens.unit_start[text + 1])
+            if (b <= after and text != place.text) or a >= region.stop:
+                continue
+            source = batch.text(text)
+            begin = tokens.characters(text, max(0, after - a - 1), max(1, after - a))[1] if a < after <= b else 0
+            end = tokens.characters(text, region.stop - a - 1, region.stop - a)[1] if region.stop < b else len(source)
+            match = _declared(source, begin, end)
+            if match:
+                return text, match
         return None
 
     def _finding(
@@ -434,15 +449,17 @@ def _item_evidence(texts: tuple[str, ...], tokens: Tokens, start: np.ndarray, fi
     return {"item_span": [begin, end], "item_text": joined[begin : min(end, begin + SHOWN)]}
 
 
-def _declared(text: str, begin: int, letters: list[str]) -> re.Match[str] | None:
-    """The first place at or after `begin` where exactly these letters are given as the answer."""
-    found = itertools.chain(*(pattern.finditer(text, begin) for pattern in _DECLARATIONS))
-    bare = _BARE.match(text, begin)
-    for match in itertools.chain(found, [bare] if bare else []):
-        said = unicodedata.normalize("NFKC", match["letters"]).upper()
-        if sorted(set(re.findall("[A-J]", said))) == sorted(letters):
-            return match
-    return None
+def _declared(text: str, begin: int, end: int) -> re.Match[str] | None:
+    """The first place of `text[begin:end]` where letters are given as the answer."""
+    found = [pattern.search(text, begin, end) for pattern in _DECLARATIONS]
+    return min((match for match in found if match), key=lambda match: match.start(), default=None) or (
+        _BARE.match(text, begin, end)
+    )
+
+
+def _letters(match: re.Match[str]) -> list[str]:
+    """The letters that a declaration gives, in order."""
+    return sorted(set(re.findall("[A-J]", unicodedata.normalize("NFKC", match["letters"]).upper())))
 
 
 _LETTER = "[A-JＡ-Ｊ]"
@@ -462,5 +479,6 @@ _DECLARATIONS = [
     re.compile(r"[(（]\s*" + _LIST + r"\s*(?:正确|对)\s*[)）]"),
     re.compile(_LIST + r"\s*(?:项|选项)?(?:是)?(?:正确|对)(?:的|。|，|;|；|$)"),
 ]
+_ANSWER_FIELD = re.compile(r"answer|label|correct|gold|solution|答案", re.IGNORECASE)
 # The whole rest of the text is the letter, with or without its option: "C", "C. 出血量"
 _BARE = re.compile(r"\s*[(（]?" + _LIST + r"\s*(?:[.．、:：)）]|$)")

@@ -137,6 +137,28 @@ def test_a_key_is_read_in_the_ways_in_which_it_is_given(said: str) -> None:
     assert answer["corpus_text"] in said
 
 
+def test_the_answer_to_the_next_question_is_none_of_this_one() -> None:
+    item = question(STEM, options=OPTIONS, answer=("C",))
+    text = f"{STEM}\nAnswer: B\nWhich bone of the body is the longest?\nAnswer: C"
+    assert "answer_nearby" not in {f["signal"] for f in scan([item], [{"text": text}])}
+    far = f"{STEM} " + "word " * 300 + "Answer: C"
+    assert "answer_nearby" not in {f["signal"] for f in scan([item], [{"text": far}])}
+    assert "answer_nearby" in {f["signal"] for f in scan([item], [{"text": far}], near=400)}
+
+
+def test_a_field_named_answer_counts_wherever_it_stands() -> None:
+    item = question(STEM, options=OPTIONS, answer=("C",))
+    options = [{"key": letter, "value": text} for letter, text in zip("ABCD", OPTIONS, strict=True)]
+    for record in (
+        {"answer": "C", "options": options, "question": STEM},
+        {"question": STEM, "answer_idx": "C", "options": options},
+    ):
+        (answer,) = [f for f in scan([item], [record]) if f["signal"] == "answer_nearby"]
+        assert (answer["corpus_field"].split("_")[0], answer["corpus_text"]) == ("answer", "C")
+    wrong = {"answer": "B", "options": options, "question": STEM}
+    assert "answer_nearby" not in {f["signal"] for f in scan([item], [wrong])}
+
+
 @pytest.mark.parametrize(
     "said", ["Please answer a few questions.", "That is correct. A man of 30 asks", "The answer is a matter of taste"]
 )
