@@ -166,6 +166,8 @@ PIECES = ["A, ", "A or ", "(A) ", "the answer is A ", "A\n", "A. x\n", "答案�
 
 @pytest.mark.parametrize("piece", PIECES)
 def test_time_is_linear(piece: str) -> None:
+    """Ten times the text takes ten times as long, not a hundred times; the least of three runs, so that noise passes."""
+
     def seconds(size: int) -> float:
         text = piece * (size // len(piece))
         start = time.process_time()
@@ -173,7 +175,8 @@ def test_time_is_linear(piece: str) -> None:
         extract_decision(text)
         return time.process_time() - start
 
-    assert seconds(80_000) < 40 * max(seconds(8_000), 0.005)
+    small = min(seconds(8_000) for _ in range(3))
+    assert any(seconds(80_000) < 40 * max(small, 0.005) for _ in range(3))
 
 
 def test_letters_of_other_kinds() -> None:
