@@ -166,7 +166,7 @@ PIECES = ["A, ", "A or ", "(A) ", "the answer is A ", "A\n", "A. x\n", "答案�
 
 @pytest.mark.parametrize("piece", PIECES)
 def test_time_is_linear(piece: str) -> None:
-    """Ten times the text takes ten times as long, not a hundred times; the least of three runs, so that noise passes."""
+    """Ten times the text takes ten times as long, not a hundred times; of several runs the least, because of noise."""
 
     def seconds(size: int) -> float:
         text = piece * (size // len(piece))

@@ -796,6 +796,28 @@ def test_a_small_model_on_a_cpu_runs_on_one_thread(
     assert torch.get_num_threads() == before  # the caller's own work keeps its threads
 
 
+def test_prompts_cost_no_more_than_their_keys_and_values(reference: Any) -> None:
+    """The last layer is gone through for tokens that are written, not for the prompts'."""
+    rows = [Row([7, 8, 9, 10, *tail], Decoding(max_tokens=3)) for tail in ([11], [12, 13, 14])]
+    widths: list[int] = []
+    model = reference[0]
+    handle = model.model.layers[-1].mlp.register_forward_hook(lambda _, given, __: widths.append(given[0].shape[1]))
+    engine = Engine(model, reference[1])
+    done = threading.Event()
+    try:
+        engine.submit(Request(rows, done.set))
+        assert done.wait(60)
+    finally:
+        engine.close()
+        handle.remove()
+    assert [row.error for row in rows] == [None, None]
+    assert widths == [1, 1, 1]
+    for row in rows:
+        prompt = torch.tensor([row.prompt])
+        written = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=3, do_sample=False)
+        assert row.generated == written[0, prompt.shape[1] :].tolist()
+
+
 def test_prompts_of_one_token(directory: Path, reference: Any) -> None:
     engine = Engine(reference[0], reference[1], Limits(rows=4))
     try:
