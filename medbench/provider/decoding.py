@@ -258,8 +258,8 @@ class ContinuousDecoder:
     def _fill(self, tokens: torch.Tensor, positions: torch.Tensor, cache: _RowCache) -> None:
         """Add the columns of tokens to the cache, and compute nothing else.
 
-        Of the last layer only keys and values are needed. Its attention and all that follows are half of the work in
-        a model of two layers, and a few percent in a large one.
+        Of the last layer only keys and values are needed: its attention and all that follows would be computed for
+        nothing.
         """
         cache.fill = cache.get_seq_length() + tokens.shape[1]
         try:
