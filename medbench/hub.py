@@ -48,6 +48,12 @@ def parse(name: str) -> DataSet | None:
     return DataSet(match["id"], match["revision"] or "main", match["split"] or "train")
 
 
+def id_in(source: str) -> str | None:
+    """The id in a record's or an item's source on the hub, ``hf://datasets/owner/name@commit...``; None for a file."""
+    match = _NAME.match(source) if source.startswith("hf://") else None
+    return match["id"] if match else None
+
+
 @functools.cache  # what is read in one process is of one commit
 def commit(repository: str, revision: str) -> str:
     """The commit that a data set's branch or tag stands for now; a commit stands for itself, without a request.

@@ -73,6 +73,8 @@ def test_names() -> None:
     assert hub.parse("folder/file.jsonl") is None
     assert hub.parse("name") is None
     assert hub.commit("owner/name", OLD) == OLD  # without a request
+    assert hub.id_in(f"hf://datasets/owner/name@{OLD}/test.json, record 1") == "owner/name"
+    assert hub.id_in("owner/name.jsonl, line 1") is None
 
 
 def test_audit_and_training_are_of_one_commit(place: Place) -> None:

@@ -343,10 +343,15 @@ def _progress(runs: int, *, shown: bool) -> Iterator[Callable[[EvalLog], None]]:
         task = bar.add_task("runs", total=runs)
 
         def advance(log: EvalLog) -> None:
-            candidate = (log.eval.metadata or {}).get("medbench", {}).get("candidate", log.eval.model)
-            bar.update(task, advance=1, description=f"{candidate}, {log.eval.task}: {log.status}")
+            bar.update(task, advance=1, description=_ended(log))
 
         yield advance
+
+
+def _ended(log: EvalLog) -> str:
+    """Which run a log is of, and how it ended."""
+    candidate = (log.eval.metadata or {}).get("medbench", {}).get("candidate", log.eval.model)
+    return f"{candidate}, {log.eval.task}: {log.status}"
 
 
 def _duration(seconds: float) -> str:
@@ -381,8 +386,7 @@ def command(
     if not success:
         for log in logs:
             if log.status != "success":
-                candidate = (log.eval.metadata or {}).get("medbench", {}).get("candidate", log.eval.model)
                 reason = log.error.message.strip() if log.error else "it did not end"
-                click.echo(f"{candidate}, {log.eval.task}: {log.status}: {reason:.500}", err=True)
+                click.echo(f"{_ended(log)}: {reason:.500}", err=True)
         click.echo("Some runs failed; the same command tries them again.", err=True)
         raise SystemExit(1)

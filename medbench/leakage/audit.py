@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -172,7 +171,7 @@ def shared_sources(files: Sequence[str], against: Sequence[tuple[str, Sequence[I
     shared = []
     for name, items in against:
         test = Path(name.partition("=")[2] or name)
-        published = {found[1] for item in items if (found := _HUB_SOURCE.match(item.source))}
+        published = {hub.id_in(item.source) for item in items}
         for file in files:
             data_set = None if Path(file).is_file() else hub.parse(file)
             if file == name:
@@ -191,9 +190,6 @@ def shared_sources(files: Sequence[str], against: Sequence[tuple[str, Sequence[I
                 continue
             shared.append({"corpus_file": file, "against": name, "how": how})
     return shared
-
-
-_HUB_SOURCE = re.compile("hf://datasets/([^/@]+/[^/@]+)@")  # how an item from the hub names where it comes from
 
 
 def _duplicates(directory: Path, files: Sequence[str], threshold: float, simplify: bool) -> set[tuple[str, int]]:

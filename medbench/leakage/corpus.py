@@ -112,8 +112,11 @@ class Batch:
     def name(self, number: int) -> str:
         """Where in its record a text stands, e.g. ``output`` or ``messages.1.content``; "" for a plain line."""
         record = bisect.bisect_right(self.record_start, number) - 1
-        names = [name for name, _ in leaves(self.objects[record])]
-        return names[number - self.record_start[record]]
+        return self.names(record)[number - self.record_start[record]]
+
+    def names(self, record: int) -> list[str]:
+        """Where the texts of a record stand in it, in order."""
+        return [name for name, _ in leaves(self.objects[record])]
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

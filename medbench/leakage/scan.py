@@ -328,8 +328,7 @@ class Scanner:
         """The text and the place in it where letters are given as the answer: in a field of that name, which may stand
         anywhere in the record, else first after unit `after` within the region. Later ones answer other questions."""
         first = batch.record_start[record]
-        names = [name for name, _ in corpus.leaves(batch.objects[record])]
-        for text, name in enumerate(names, first):
+        for text, name in enumerate(batch.names(record), first):
             if text != place.text and _ANSWER_FIELD.search(name) and (match := _BARE.match(batch.text(text))):
                 return text, match
         for text in range(first, batch.record_start[record + 1]):

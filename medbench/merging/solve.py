@@ -196,7 +196,7 @@ def recover_weights(
     names = list(names)
     pairs = [(i, j) for i in names for j in names if i != j and _crossable(weights, i, j)]
     if start is None:
-        plain = _total(_accumulate(weights, names, pairs, None))
+        plain = _total([_equations(weight, names, pairs, None) for weight in weights])
         solution = _solve(plain, len(names), names)
     else:
         solution = torch.tensor([start[name] for name in names], dtype=torch.float64)
@@ -207,7 +207,8 @@ def recover_weights(
         if tuple(trial.tolist()) in tried:
             trial = solution
         tried.add(tuple(trial.tolist()))
-        equations = _accumulate(weights, names, pairs, dict(zip(names, trial.tolist(), strict=True)))
+        at = dict(zip(names, trial.tolist(), strict=True))
+        equations = [_equations(weight, names, pairs, at) for weight in weights]
         total = _total(equations)
         step = _solve(total, len(names), names)
         solution = trial + step
@@ -221,12 +222,6 @@ def recover_weights(
 def _crossable(weights: Sequence[Weight], i: str, j: str) -> bool:
     shared = [weight for weight in weights if i in weight.updates and j in weight.updates]
     return bool(shared) and all(weight.updates[i].rank == weight.updates[j].rank for weight in shared)
-
-
-def _accumulate(
-    weights: Sequence[Weight], names: list[str], pairs: list[tuple[str, str]], at: dict[str, float] | None
-) -> list[_Equations]:
-    return [_equations(weight, names, pairs, at) for weight in weights]
 
 
 def _total(equations: Sequence[_Equations]) -> _Equations:
