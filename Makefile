@@ -39,7 +39,7 @@ format: env
 lock:
 	rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet torch==2.13.0 setuptools wheel
-	build/lock/bin/python -m pip install --quiet '.[local,train,cluster,dev]'
+	build/lock/bin/python -m pip install --quiet '.[local,gguf,train,cluster,dev]'
 	build/lock/bin/python -m pip freeze --all --exclude medbench --exclude pip | sed 's/^torch==.*/torch==2.13.0/' > requirements.lock
 
 clean:

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "metrics": ("medbench.surface.command:metrics", "BLEU and ROUGE of a predictions file, with their floor"),
     "import": ("medbench.import_command:import_command", "existing predictions as scored Inspect logs"),
     "audit": ("medbench.leakage.command:audit", "leakage audit of a corpus against test items"),
+    "fetch": ("medbench.fetching.command:command", "a real language model: smollm2, or any GGUF file"),
     "train": ("medbench.trainers.train:command", "train a PT or SFT adapter"),
     "merge": ("medbench.trainers.merge:merge_command", "merge weighted adapters into their base"),
     "sweep": ("medbench.trainers.sweep:command", "candidates x tasks x decoding settings, resumable"),
@@ -34,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 # The optional install that a command needs; the other commands run on the default one.
 EXTRAS = {
     "demo": "local",
+    "fetch": "gguf",
     "train": "train",
     "merge": "local",
     "sweep": "local",
