@@ -140,15 +140,15 @@ def views(text: str, *, prefilled: bool = False) -> dict[str, str]:
 
     ``raw`` is the text as generated; ``untagged`` drops the tags and keeps what they enclose; ``lenient`` removes
     closed traces and keeps everything else as it stands (a cut-off trace or one without its opening tag stays, tag
-    included: what stripping tag pairs does); ``answer`` removes every trace; ``trace`` is the traces alone. Each is a
-    subsequence of the text: no character is invented.
+    included: what stripping tag pairs does); ``answer`` removes every trace; ``trace`` is the traces alone. No
+    character is invented, but for a line end under ``untagged`` where a tag was all that stood between two words.
     """
     tags, spans, status = _parse(text, prefilled)
     thought = _assemble(text, tags, spans, status)
     paired = [(span.start, span.end) for span in spans if span.paired]
     return {
         "raw": text,
-        "untagged": _without(text, [(tag.start, tag.end) for tag in tags]),
+        "untagged": _untagged(text, tags),
         "lenient": _without(text, paired).strip() if paired else text,
         "answer": thought.answer,
         "trace": thought.trace,
@@ -201,6 +201,20 @@ def _without(text: str, cuts: Iterable[tuple[int, int]], start: int = 0, end: in
         kept.append(text[start:cut_start])
         start = cut_end
     kept.append(text[start:end])
+    return "".join(kept)
+
+
+def _untagged(text: str, tags: list[_Tag]) -> str:
+    """`text` without its tags; a line end keeps apart two words that only a tag had kept apart."""
+    kept: list[str] = []
+    start = 0
+    for tag in [*tags, _Tag(len(text), len(text), "close")]:
+        piece = text[start : tag.start]
+        start = tag.end
+        if piece and kept and kept[-1][-1].isalnum() and piece[0].isalnum():
+            kept.append("\n")
+        if piece:
+            kept.append(piece)
     return "".join(kept)
 
 

@@ -84,7 +84,7 @@ class SurfaceScores:
         floor_scores: the same predictions against another item's reference; items without one are left out.
         floor_items: the indices of the items in `floor_scores`, in order.
         signature: how the figures were computed: settings and library versions; report it with them.
-        languages: per item, `en` or `zh`.
+        languages: per item, `en`, `zh` or `other`.
         empty_predictions: how many predictions hold nothing but white space; they score 0.
         empty_references: the same for references.
     """
@@ -160,8 +160,8 @@ def score(
         predictions: what the model wrote: a list, an array, a column of a table, a generator.
         references: what it should have written, one a prediction, in the same order.
         profile: `standard` (sacreBLEU and rouge_score) or `llamafactory`; docs/surface-metrics.md defines both.
-        language: `en` or `zh` for all items, one of them an item, or None to detect it item by item (an item that
-            does not tell, such as a bare figure, takes the language of most).
+        language: `en`, `zh` or `other` (any other language) for all items, one of them an item, or None to detect it
+            item by item (an item that does not tell, such as a bare figure, takes the language of most).
 
     Raises:
         MedbenchError: different counts, no items, an item that is no text, an unknown profile or language.
@@ -274,24 +274,27 @@ class _Rows:
 def signature(profile: str, languages: Sequence[str]) -> dict[str, str]:
     """How a profile computes its figures, to be reported with them.
 
-    `bleu4` of the standard profile is sacreBLEU's own signature; with items of both languages its `tok` names both
-    tokenizers, each item having been counted in its own.
+    `bleu4` of the standard profile is sacreBLEU's own signature; with items of several languages its `tok` names all
+    their tokenizers, each item having been counted in its own. `uax29` is no tokenizer of sacreBLEU's; its version is
+    that of the `regex` package, which holds the Unicode tables.
     """
     present = [language for language in LANGUAGES if language in languages]
     items = "+".join(f"{language}:{languages.count(language)}" for language in present)
     if profile == "standard":
-        bleu_tokenizer = "+".join({"en": "13a", "zh": "zh"}[language] for language in present)
+        words = f"uax29-nfc-regex-{version('regex')}"
+        bleu_tokenizer = "+".join({"en": "13a", "zh": "zh", "other": words}[language] for language in present)
         jieba = f"jieba-{version('jieba')}-lower-alnum"
-        rouge_tokenizer = "+".join({"en": "default", "zh": jieba}[language] for language in present)
+        tokenizers = {"en": "default", "zh": jieba, "other": f"{words}-lower-alnum"}
+        rouge_tokenizer = "+".join(tokenizers[language] for language in present)
         bleu = f"nrefs:1|case:mixed|eff:no|tok:{bleu_tokenizer}|smooth:exp|version:{version('sacrebleu')}"
-        rouge = f"rouge-score|tok:{rouge_tokenizer}|stem:no|f1|mean:item|version:{version('rouge-score')}"
+        rouge_score = f"rouge-score|tok:{rouge_tokenizer}|stem:no|f1|mean:item|version:{version('rouge-score')}"
     else:
         bleu = "nltk-sentence_bleu|tok:char|smooth:method3|mean:item|round:4"
-        rouge = f"rouge_chinese-1.0.3|tok:jieba-{version('jieba')}|ngrams:set|f1|mean:item|round:4"
+        rouge_score = f"rouge_chinese-1.0.3|tok:jieba-{version('jieba')}|ngrams:set|f1|mean:item|round:4"
     return {
         "profile": profile,
         "bleu4": bleu,
-        "rouge": rouge,
+        "rouge": rouge_score,
         "items": items,
         "interval": f"percentile bootstrap over items|resamples:{RESAMPLES}|seed:{SEED}",
         "floor": "references rotated by one within a language",

@@ -19,7 +19,7 @@ class ItemScore:
     """Surface scores of one prediction, 0-100.
 
     Attributes:
-        language: `en` or `zh`, by which the standard profile tokenized.
+        language: `en`, `zh` or `other`, by which the standard profile tokenized.
         standard: `bleu4` (sacreBLEU sentence BLEU), `rouge1`, `rouge2`, `rougeL` (rouge_score F-measures).
         llamafactory: the same keys as LLaMA-Factory computes them, rounded to 4 digits as it does.
         bleu_stats: what corpus BLEU (standard) needs of this item, in sacreBLEU's order: prediction length, reference
@@ -37,7 +37,7 @@ def tokenize(text: str, language: str | None = None) -> TokenizedText:
 
     Args:
         text: the text.
-        language: `en`, `zh`, or None to detect it.
+        language: `en`, `zh`, `other`, or None to detect it.
     """
     return TokenizedText(text, language or detect_language(text))
 
@@ -53,8 +53,8 @@ def score_item(
     Args:
         prediction: what the model wrote; `tokenize`d or as text.
         reference: what it should have written.
-        language: `en` or `zh`. None: a tokenized text's own; otherwise detected from the reference, and from the
-            prediction where the reference does not tell.
+        language: `en`, `zh` or `other`. None: a tokenized text's own; otherwise detected from the reference, and
+            from the prediction where the reference does not tell.
 
     Raises:
         MedbenchError: unknown language.

@@ -4,43 +4,87 @@
 |---|---|---|
 | `characters` | llamafactory BLEU | code points, spaces and line ends included, in English too |
 | `chinese_words` | llamafactory ROUGE | jieba words as rouge_chinese reads them back from a joined string |
-| `bleu_words` | standard BLEU | sacreBLEU's `zh` or `13a` tokenizer |
-| `rouge_words` | standard ROUGE | en: rouge_score's default; zh: jieba words with a letter or digit, lowercased |
+| `bleu_words` | standard BLEU | en, zh: sacreBLEU's `13a` and `zh` tokenizers; other: Unicode words |
+| `rouge_words` | standard ROUGE | en: rouge_score's default; zh, other: lowercased words with a letter or digit |
+
+zh: jieba's words; other: Unicode words.
+
+`other` is every language but English and Chinese: `13a` sees one word in a Thai sentence, and rouge_score's tokenizer
+drops whatever is not a-z or 0-9. Unicode words are those of UAX #29 over NFC text. Scripts that put no spaces between
+words (Thai, Lao, Khmer, Burmese, Han and hiragana in Japanese) fall into user-perceived characters by that rule.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 
 import numpy as np
+import regex
 
 from medbench.errors import unknown
 from medbench.surface import segment
 from medbench.surface.kernels import jit
 
-LANGUAGES = ("en", "zh")
+LANGUAGES = ("en", "zh", "other")
 
 _HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff]+")
+_KANA = re.compile("[\u3041-\u30ff]+")
 _LATIN_WORD = re.compile("[A-Za-z]*[a-z]{2,}")  # not option letters, nor acronyms, which Chinese texts use too
+_ANY_LATIN_WORD = re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]{2,}")
+# Letters neither Latin nor Chinese. Greek ones count from two in a row: "α-blocker" is English.
+_OTHER_SCRIPT = re.compile(
+    r"[^\W\d_A-Za-z\u00aa\u00b5\u00ba\u00c0-\u024f\u0370-\u03ff\u1e00-\u1eff\u3400-\u9fff\uf900-\ufaff]+"
+    "|[\u0370-\u03ff]{2,}"
+)
+_ENGLISH_WORD = re.compile(r"\b(?:the|of|and|is|are|to|with|for|that|be|or|by|it|you|your)\b", re.I)
+# Chosen on sentences: French, Spanish, German and Portuguese have diacritics on 9-20% of their words, Vietnamese on
+# most; English on names (Ménière), which seldom come in twos without a word of `_ENGLISH_WORD` near.
+_ACCENTED_SHARE, _ENGLISH_SHARE = 0.07, 0.1
 
 
 def detect_language(*texts: str, default: str = "en") -> str:
-    """`zh` or `en`, from the first text that tells: Chinese with at least as many Chinese characters as Latin words.
+    """`zh`, `en` or `other`, from the first text that tells.
 
-    A Chinese answer full of English drug names is Chinese by this count, an English one that quotes a Chinese term is
-    English. Texts without either (figures, option letters, empty) leave it to the next text, and at last to `default`.
+    Chinese has at least as many Chinese characters as Latin words: a Chinese answer full of English drug names is
+    Chinese by this count, an English one that quotes a Chinese term is English. `other` has more words of other
+    scripts than of these two (kana make Chinese characters Japanese), or Latin words many of which carry diacritics.
+    Texts without any of these (figures, option letters, empty) leave it to the next text, and at last to `default`.
     """
     for text in texts:
         if text.isascii():
             if _LATIN_WORD.search(text):
                 return "en"
             continue
-        han = sum(map(len, _HAN.findall(text)))
-        latin = len(_LATIN_WORD.findall(text))
-        if han or latin:
-            return "zh" if han >= latin else "en"
+        language = _detect(text)
+        if language:
+            return language
     return default
+
+
+def _detect(text: str) -> str | None:
+    han = sum(map(len, _HAN.findall(text)))
+    latin = len(_LATIN_WORD.findall(text))
+    other = _OTHER_SCRIPT.findall(text)
+    if other:
+        kana = sum(map(len, _KANA.findall(text)))
+        japanese = kana >= 2 and 9 * kana >= han
+        if len(other) >= latin and (japanese or sum(map(len, other)) > han):
+            return "other"
+    if han >= latin and han:
+        return "zh"
+    if _has_diacritics(text):
+        return "other"
+    return "en" if latin else None
+
+
+def _has_diacritics(text: str) -> bool:
+    words = _ANY_LATIN_WORD.findall(unicodedata.normalize("NFC", text))
+    accented = sum(not word.isascii() for word in words)
+    if accented < max(2, _ACCENTED_SHARE * len(words)):
+        return False
+    return len(_ENGLISH_WORD.findall(text)) < _ENGLISH_SHARE * len(words)
 
 
 class TokenizedText:
@@ -48,7 +92,7 @@ class TokenizedText:
 
     Args:
         text: the text.
-        language: `en` or `zh`; decides `bleu_words` and `rouge_words`.
+        language: one of `LANGUAGES`; decides `bleu_words` and `rouge_words`.
 
     Raises:
         MedbenchError: another language.
@@ -76,6 +120,8 @@ class TokenizedText:
     @functools.cached_property
     def bleu_words(self) -> tuple[np.ndarray, np.ndarray]:
         """Code points and (start, end) of each token."""
+        if self.language == "other":
+            return _unicode_words(self.text)
         line = self.text.rstrip()
         if self.language == "zh":
             codes = segment.code_points(line.strip())
@@ -88,9 +134,12 @@ class TokenizedText:
     @functools.cached_property
     def rouge_words(self) -> tuple[np.ndarray, np.ndarray]:
         """Code points and (start, end) of each token."""
+        if self.language == "other":
+            codes, spans = _unicode_words(lower(self.text))
+            return codes, _words_with(codes, spans, _alphanumeric())
         if self.language == "zh":
             codes = segment.code_points(lower(self.text))
-            return codes, _words_with(codes, self._jieba_ends, _alphanumeric())
+            return codes, _words_with(codes, _spans(self._jieba_ends), _alphanumeric())
         codes = segment.code_points(self.text.lower())
         return codes, _ascii_runs(codes)
 
@@ -267,19 +316,33 @@ def _sacrebleu_words(codes: np.ndarray, han: np.ndarray, padded: bool) -> np.nda
     return words[:count].copy()
 
 
+_BOUNDARY = regex.compile(r"\b", regex.WORD | regex.VERSION1)
+
+
+def _unicode_words(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Code points of the NFC text and (start, end) of its UAX #29 words; white space is none, a mark is one."""
+    text = unicodedata.normalize("NFC", text)
+    bounds = [match.start() for match in _BOUNDARY.finditer(text)]
+    spans = [(a, b) for a, b in zip([0, *bounds], [*bounds, len(text)], strict=True) if text[a:b].strip()]
+    return segment.code_points(text), np.array(spans, np.int64).reshape(-1, 2)
+
+
+def _spans(ends: np.ndarray) -> np.ndarray:
+    """(start, end) of words that follow each other without gaps."""
+    return np.column_stack([np.concatenate([[0], ends])[: len(ends)], ends]).astype(np.int64)
+
+
 @jit
-def _words_with(codes: np.ndarray, ends: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _words_with(codes: np.ndarray, spans: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The words that hold at least one of the wanted characters."""
-    words = np.empty((len(ends), 2), np.int64)
+    words = np.empty((len(spans), 2), np.int64)
     count = 0
-    start = 0
-    for end in ends:
+    for start, end in spans:
         for i in range(start, end):
             if wanted[codes[i]]:
                 words[count, 0], words[count, 1] = start, end
                 count += 1
                 break
-        start = end
     return words[:count].copy()
 
 

@@ -7,7 +7,9 @@ import json
 import logging
 import subprocess
 import sys
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -170,6 +172,77 @@ def test_language_is_detected_from_what_tells() -> None:
     assert scores.languages == ["zh", "en"]
     assert "tok:13a+zh" in scores.signature["bleu4"]
     assert surface.score(["120", "是的"], ["120/80", "不是的"]).languages == ["zh", "zh"]
+
+
+# Two answers each: one to a question about fluids, one about fever; written for this test.
+SENTENCES = {
+    "Thai": (
+        "ผู้ป่วยควรดื่มน้ำมาก ๆ และพักผ่อนให้เพียงพอ",
+        "หากมีไข้สูงเกินสามวันให้ไปพบแพทย์ทันที",
+    ),
+    "Korean": (
+        "환자는 물을 충분히 마시고 휴식을 취해야 합니다.",
+        "열이 사흘 넘게 계속되면 의사와 상담하십시오.",
+    ),
+    "Arabic": (
+        "يجب على المريض أن يشرب الكثير من الماء وأن يستريح.",
+        "إذا استمرت الحمى أكثر من ثلاثة أيام فاستشر الطبيب.",
+    ),
+    "Hindi": (
+        "रोगी को खूब पानी पीना चाहिए और आराम करना चाहिए।",
+        "यदि बुखार तीन दिन से अधिक रहे तो डॉक्टर से मिलें।",
+    ),
+    "Japanese": (
+        "患者さんは水分を十分に取って、ゆっくり休んでください。",
+        "熱が三日以上続く場合は、医師に相談してください。",
+    ),
+    "Russian": (
+        "Пациенту следует пить много воды и больше отдыхать.",
+        "Если жар держится дольше трёх дней, обратитесь к врачу.",
+    ),
+    "Vietnamese": (
+        "Bệnh nhân nên uống nhiều nước và nghỉ ngơi đầy đủ.",
+        "Nếu sốt kéo dài hơn ba ngày, hãy đi khám bác sĩ.",
+    ),
+    "French": (
+        "Le patient doit boire beaucoup d'eau, même en été, et se reposer.",
+        "Si la fièvre dure plus de trois jours, consultez un médecin.",
+    ),
+}
+
+
+@pytest.mark.parametrize("language", SENTENCES)
+def test_other_languages_are_cut_into_unicode_words(language: str) -> None:
+    fluids, fever = SENTENCES[language]
+    scores = surface.score([fluids, fluids], [fluids, fever])
+    assert scores.languages == ["other", "other"]
+    for metric, (same, different) in scores.per_item.items():
+        assert same == pytest.approx(100), metric
+        assert different < 50, metric
+    words = fluids.split()
+    if len(words) > 5:  # half of the words kept: the score follows the text, not only equality
+        half = " ".join(words[: len(words) // 2])
+        assert 40 < surface.score([half], [fluids]).corpus["rouge1"] < 90
+    assert f"tok:uax29-nfc-regex-{version('regex')}|" in scores.signature["bleu4"]
+    assert f"tok:uax29-nfc-regex-{version('regex')}-lower-alnum|" in scores.signature["rouge"]
+    assert scores.signature["items"] == "other:2"
+
+
+def test_unicode_words_ignore_how_a_letter_is_composed() -> None:
+    korean = SENTENCES["Korean"][0]
+    apart = unicodedata.normalize("NFD", korean)
+    assert apart != korean
+    assert set(surface.score([apart], [korean]).corpus.values()) == {pytest.approx(100)}
+
+
+def test_other_languages_are_told_from_english_and_chinese() -> None:
+    assert surface.detect_language("환자는 acetaminophen 500mg 을 복용하고 쉬어야 합니다") == "other"
+    assert surface.detect_language("Give a β-blocker, then an α-blocker.") == "en"
+    assert surface.detect_language("α受体阻滞剂") == "zh"
+    assert surface.detect_language("Sjögren's syndrome and Ménière's disease are treated differently.") == "en"
+    assert surface.detect_language("急性腎不全の治療について") == "other"
+    assert surface.detect_language("“Take it – twice a day” ☺") == "en"
+    assert surface.detect_language("네") == "other"
 
 
 def test_floor_uses_the_last_different_reference_of_the_language() -> None:
