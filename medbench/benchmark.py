@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from inspect_ai import Task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser, GenerateConfig
 from inspect_ai.model._model import active_model
 from inspect_ai.scorer import Scorer
 
@@ -32,6 +32,10 @@ from medbench.solvers import ThinkingMode, answer, option_logprobs, require_logp
 # Inspect loads a task file from the file's own folder, so a path that the user typed is also looked up where the
 # process started. This module is imported at start-up, through the entry point, before any task file is loaded.
 _STARTED_IN = Path.cwd()
+
+# Every task's decoding unless a user's flag or a study's grid says otherwise: unset, one provider takes the likeliest
+# token and another samples.
+GREEDY = GenerateConfig(temperature=0.0)
 
 Mode = Literal["generate", "logprob"]
 PromptLanguage = Literal["auto", "en", "zh"]
@@ -373,4 +377,5 @@ def benchmark_task(
         version=version,
         metadata={"benchmark": metadata},
         headline_metric=headline,
+        config=GREEDY,
     )

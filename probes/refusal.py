@@ -17,7 +17,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import Model
 
-from medbench.benchmark import told_plainly, user_file
+from medbench.benchmark import GREEDY, told_plainly, user_file
 from medbench.probes.prompts import load_prompts, to_sample
 from medbench.refusal import classify
 from medbench.refusal.calibration import load_card
@@ -60,4 +60,5 @@ def refusal(
         version=1,
         metadata={"benchmark": {"name": "refusal", "subset": subset, "language": language}, "refusal_card": card},
         headline_metric="refusal.refusal/answer",
+        config=GREEDY,
     )

@@ -19,7 +19,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser
 
 from medbench import prompts
-from medbench.benchmark import told_plainly
+from medbench.benchmark import GREEDY, told_plainly
 from medbench.errors import unknown
 from medbench.items import Item
 from medbench.leak import option_format, trace_leak
@@ -69,6 +69,7 @@ def trace(
         version=1,
         metadata={"benchmark": {"name": "trace", "mode": mode, "language": language, "thinking": thinking}},
         headline_metric="trace_leak.trace/raw",
+        config=GREEDY,
     )
 
 
@@ -94,6 +95,7 @@ def trace_signals(mode: Mode = "all", language: Literal["en", "zh", "all"] = "al
         version=1,
         metadata={"benchmark": {"name": "trace_signals", "mode": mode, "language": language}},
         headline_metric="option_format.violation/answer",
+        config=GREEDY,
     )
 
 

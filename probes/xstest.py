@@ -12,7 +12,7 @@ from __future__ import annotations
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from medbench.benchmark import HubSource, Settings, load, told_plainly
+from medbench.benchmark import GREEDY, HubSource, Settings, load, told_plainly
 from medbench.items import Item
 from medbench.records import OnBadRow, Record
 from medbench.refusal.scorer import refusal as refusal_class
@@ -59,6 +59,7 @@ def xstest(
         version=1,
         metadata={"benchmark": {"name": "xstest", **loaded.provenance, "left_out": loaded.left_out}},
         headline_metric="refusal.refusal/answer",
+        config=GREEDY,
     )
 
 

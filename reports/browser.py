@@ -10,8 +10,9 @@ import numpy as np
 
 from medbench import thinking
 from medbench.reports.gap.labels import metric_name
-from medbench.reports.logs import Run, score_values, visible
+from medbench.reports.logs import Run, score_values
 from medbench.reports.rows import Study, TaskTable
+from medbench.reports.text import visible
 from medbench.transcript import raw_text
 
 # Outputs read and shown at most, and characters of each text: the page stays far below 10 MB.

@@ -54,8 +54,8 @@ def report(
     LOGDIR: a directory of .eval or .json logs, or any fsspec URL of one.
     """
     from medbench.reports import html, markdown
+    from medbench.reports.parquet import write_parquet
     from medbench.reports.report import as_json, build, check
-    from medbench.reports.rows import write_parquet
 
     if checking:
         with _progress() as tell:

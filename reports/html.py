@@ -14,9 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from medbench.reports import svg
-from medbench.reports.logs import visible
 from medbench.reports.page import Cell, Column, Table, show
 from medbench.reports.report import Report
+from medbench.reports.text import visible
 from medbench.stats import Interval
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,20 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from medbench import extractors, thinking
 from medbench.errors import MedbenchError
 from medbench.items import LETTERS
+from medbench.reports import header as told
+from medbench.reports.text import visible_name
 from medbench.transcript import raw_text
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
-# Task arguments that say where items come from, not how they are asked; the items themselves are compared by id.
-_SOURCE_ARGUMENTS = {"source", "fewshot_source", "encoding", "on_bad_row", "revision"}
-_DECODING = ("temperature", "top_p", "top_k", "max_tokens", "seed", "frequency_penalty", "presence_penalty")
 # How other scorers write right, wrong, partly right and unanswered (inspect_ai.scorer.value_to_float).
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 BLEU_STATISTICS = 10
 # The views under which other harnesses' rules judge again: those that a reader might take for the output.
 _JUDGED_VIEWS = ("raw", "untagged", "lenient", "answer")
 _DECISIONS = ("yes", "no", "maybe")
+_SUBJECTS = ("subject", "department", "disease_group", "medical_discipline", "topic", "step", "meta_info")
 _FACTS = ("category", "pair", "expected", "intent", "severity", "language")
 
 
@@ -46,14 +46,20 @@ class Run:
     """One log: one candidate on one task under one setting.
 
     Attributes:
-        setting: decoding, thinking mode and task arguments, without the seed.
+        setting: decoding, thinking mode and task arguments, without the seed (`header.setting_of`).
         native_ids: sample ids as Inspect keeps them (text or integers), to read single samples.
         ids, epochs: shape (rows,): one row per sample and epoch that was scored.
         values: metric key -> shape (rows,), NaN where the sample has no such score.
         statistics: ``bleu4/<view>`` and ``bleu4_floor/<view>`` -> shape (rows, 10), NaN where unknown.
         reasons: view -> why there is no answer, None where there is one.
+        probabilities: per row the options' probabilities, where the task logged them (``mode=logprob``), else None.
+        letters: per row what the answer states (``C``, ``yes``), None where nothing was read.
         trace_status: per row, "" where no trace scorer ran.
-        unscored: ids of samples that ended in an error or without a score.
+        unscored: ids of samples that ended in an error or without a score, once per epoch.
+        limits: kind of limit (``time``, ``token``, ``message`` ...) -> outputs that it ended, which were scored as they
+            stood; ``max_tokens`` counts those cut off at the length asked for.
+        card: the facts of the calibration card that the log names (`medbench.refusal.scorer.card_facts`).
+        judge: the model that had the role of judge.
         items: sample id -> what the task says of the item.
     """
 
@@ -74,14 +80,19 @@ class Run:
     values: dict[str, np.ndarray] = field(default_factory=dict)
     statistics: dict[str, np.ndarray] = field(default_factory=dict)
     reasons: dict[str, list[str | None]] = field(default_factory=dict)
+    probabilities: list[dict[str, float] | None] = field(default_factory=list)
+    letters: list[str | None] = field(default_factory=list)
     trace_status: list[str] = field(default_factory=list)
     unscored: list[str] = field(default_factory=list)
+    limits: Counter[str] = field(default_factory=Counter)
+    card: dict[str, Any] | None = None
+    judge: str | None = None
     items: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def setting_name(self) -> str:
         """The setting in one line, e.g. ``temperature 0.6, top_p 0.8``."""
-        return ", ".join(f"{key} {value}" for key, value in self.setting.items()) or "default"
+        return told.name_of(self.setting)
 
 
 class _Score(BaseModel):
@@ -101,24 +112,10 @@ class _Sample(BaseModel):
     metadata: dict[str, Any] = {}
     output: Any = None
     error: Any = None
+    limit: Any = None
 
 
 _SAMPLE = TypeAdapter(_Sample)
-
-
-def visible(text: str) -> str:
-    """Text that neither a terminal nor a browser obeys: control characters become signs, broken code points marks."""
-    return "".join(_sign(c) for c in text.encode("utf-8", "replace").decode("utf-8"))
-
-
-def _sign(character: str) -> str:
-    code = ord(character)
-    if code < 32 and character not in "\n\t":
-        return chr(0x2400 + code)
-    # Direction overrides could make a text read other than it is.
-    if 127 <= code < 160 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069:
-        return "\ufffd"
-    return character
 
 
 def find_logs(location: str) -> list[str]:
@@ -156,8 +153,12 @@ def read_run(file: str) -> Run | Notice:
         run = _empty_run(file, header)
         several = any((scorer.options or {}).get("multiple") is True for scorer in header.eval.scorers or [])
         _fill(run, _samples(file, header), several)
-    except (zipfile.BadZipFile, EOFError, ValueError, KeyError, OSError) as error:
-        return Notice("unreadable", f"{name} is cut short or not an eval log: left out ({_first_line(error)}).")
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A damaged file fails anywhere between the zip's directory and the last field; one bad log must not take the
+        # others with it.
+        return Notice("unreadable", f"{name} is damaged, cut short or no eval log: left out ({_first_line(error)}).")
     if not run.ids:
         return Notice("unscored", f"{name} holds no scored sample: left out. `inspect score` can score it.")
     return run
@@ -165,7 +166,7 @@ def read_run(file: str) -> Run | Notice:
 
 def short_name(file: str) -> str:
     """A log's file name without its directory."""
-    return unquote(file.rstrip("/").rsplit("/", 1)[-1])
+    return visible_name(unquote(file.rstrip("/").rsplit("/", 1)[-1]))
 
 
 def local_path(file: str) -> str | None:
@@ -191,36 +192,26 @@ def _samples(file: str, header: EvalLog) -> Iterator[_Sample]:
     from inspect_ai.log import read_eval_log
 
     for sample in read_eval_log(file).samples or []:
-        yield _SAMPLE.validate_python(
-            sample.model_dump(include={"id", "epoch", "scores", "metadata", "output", "error"}, mode="json")
-        )
+        yield _SAMPLE.validate_python(sample.model_dump(include=set(_Sample.model_fields), mode="json"))
 
 
 def _empty_run(file: str, header: EvalLog) -> Run:
     spec = header.eval
-    about = (spec.metadata or {}).get("medbench") or {}
-    generation = spec.model_generate_config.model_dump(exclude_none=True)
-    decoding = dict(about.get("decoding") or {key: generation[key] for key in _DECODING if key in generation})
-    decoding.pop("name", None)
-    seed = decoding.pop("seed", generation.get("seed"))
-    setting = {key: decoding[key] for key in sorted(decoding) if decoding[key] is not None}
-    arguments = spec.task_args_passed or spec.task_args or {}
-    setting |= {key: value for key, value in sorted(arguments.items()) if key not in _SOURCE_ARGUMENTS}
-    if about.get("thinking") not in (None, "default"):
-        setting["thinking"] = about["thinking"]
-    weights = {key: float(value) for key, value in (about.get("weights") or {}).items()}
-    weights = weights or _adapter_weights(spec.model_args.get("adapters"))
+    setting, seed = told.setting_of(header)
+    weights = told.weights_of(header)
     return Run(
         file=file,
-        task=visible(spec.task.rsplit("/", 1)[-1]),
+        task=visible_name(spec.task.rsplit("/", 1)[-1]),
         version=str(spec.task_version),
-        candidate=visible(str(about.get("candidate") or _model_name(spec.model, weights))),
+        candidate=told.candidate_of(header, weights),
         weights=weights,
-        series=str(about.get("series") or ""),
+        series=str(told.about(header).get("series") or ""),
         setting=setting,
         seed=seed,
         created=str(spec.created),
         status=header.status,
+        card=(spec.metadata or {}).get("refusal_card"),
+        judge=told.judge_of(header),
         provenance={
             "log": short_name(file),
             "model": spec.model,
@@ -228,36 +219,16 @@ def _empty_run(file: str, header: EvalLog) -> Run:
             "created": str(spec.created),
             "task": spec.task,
             "task_version": spec.task_version,
-            "task_args": arguments,
+            "task_args": spec.task_args_passed or spec.task_args or {},
             "task_file": spec.task_file,
             "model_args": spec.model_args,
-            "generation": generation,
+            "generation": told.generation_of(header),
             "dataset": {"name": spec.dataset.name, "location": spec.dataset.location, "samples": spec.dataset.samples},
             "revision": spec.revision.model_dump() if spec.revision else None,
             "packages": spec.packages,
             "metadata": spec.metadata or {},
         },
     )
-
-
-def _adapter_weights(adapters: Any) -> dict[str, float]:
-    """Weights from the provider's argument ``pt=DIR:0.3,sft=DIR:0.7``, text or list; empty for anything else."""
-    weights = {}
-    parts = adapters if isinstance(adapters, list) else str(adapters or "").split(",")
-    for part in filter(None, map(str, parts)):
-        name, _, rest = part.partition("=")
-        _, _, weight = rest.rpartition(":")
-        try:
-            weights[name.strip()] = float(weight)
-        except ValueError:
-            return {}
-    return weights
-
-
-def _model_name(model: str, weights: dict[str, float]) -> str:
-    """Candidates that share a base differ only in their adapters, so these belong to the name."""
-    added = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
-    return f"{model} ({added})" if added else model
 
 
 def _fill(run: Run, samples: Iterable[_Sample], several: bool) -> None:
@@ -271,6 +242,7 @@ def _fill(run: Run, samples: Iterable[_Sample], several: bool) -> None:
         values: dict[str, float] = {}
         counts: dict[str, list[float]] = {}
         extraction: dict[str, Any] = {}
+        probabilities: dict[str, float] | None = None
         status = ""
         for name, score in sample.scores.items():
             values.update(score_values(name, score, values))
@@ -281,6 +253,7 @@ def _fill(run: Run, samples: Iterable[_Sample], several: bool) -> None:
                     if isinstance(numbers, list) and len(numbers) == BLEU_STATISTICS:
                         counts[f"{metric}/{view}"] = numbers
             extraction = metadata.get("extraction") or extraction
+            probabilities = metadata.get("option_probability") or probabilities
             if "trace/raw" in values and isinstance(metadata.get("status"), str):
                 status = metadata["status"]
         if not run.ids:
@@ -293,6 +266,9 @@ def _fill(run: Run, samples: Iterable[_Sample], several: bool) -> None:
         run.native_ids.append(sample.id)
         run.ids.append(str(sample.id))
         run.epochs.append(sample.epoch)
+        run.probabilities.append(probabilities)
+        run.letters.append(_stated(extraction.get("answer")))
+        run.limits.update(_limits(sample))
         run.trace_status.append(status)
         run.items.setdefault(str(sample.id), _item_facts(sample.metadata))
         rows.append(values)
@@ -357,13 +333,39 @@ def _reason(extraction: dict[str, Any] | None) -> str | None:
     return str(extraction.get("reason") or extraction.get("status") or "unknown")
 
 
+def _stated(extraction: dict[str, Any] | None) -> str | None:
+    if not extraction or extraction.get("status") != "answer":
+        return None
+    return "".join(map(str, extraction.get("letters") or ())) or None
+
+
+def _limits(sample: _Sample) -> list[str]:
+    """The limits that ended an output before it was done."""
+    found = [str((sample.limit or {}).get("type"))] if isinstance(sample.limit, dict) else []
+    choices = (sample.output or {}).get("choices") or []
+    if choices and choices[0].get("stop_reason") == "max_tokens":
+        found.append("max_tokens")
+    return found
+
+
 def _item_facts(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What the estimates need of an item: its cluster, and the probe's category, pair and severity."""
+    """What the estimates need of an item: its cluster, its key, and the probe's category, pair and severity.
+
+    ``gold`` is the tuple of keys, ``options`` how many there are to choose from (three for yes, no and maybe),
+    ``subject`` how the data set sorts the item: label -> value.
+    """
     item = metadata.get("item") or {}
     facts = {key: metadata.get(key, item.get(key)) for key in _FACTS}
     facts["cluster"] = item.get("group") or item.get("context") or None
     facts["validity"] = bool(item.get("answer")) and bool(item.get("reference"))
-    return {key: value for key, value in facts.items() if value is not None}
+    gold = tuple(map(str, item.get("answer") or ()))
+    if gold:
+        facts["gold"] = gold
+        decided = set(gold) <= set(_DECISIONS)
+        facts["options"] = len(_DECISIONS) if decided else len(item.get("options") or ()) or None
+    named = {key: metadata.get(key, item.get(key)) for key in _SUBJECTS}
+    facts["subject"] = {key: visible_name(value) for key, value in named.items() if isinstance(value, str) and value}
+    return {key: value for key, value in facts.items() if value not in (None, {})}
 
 
 def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
@@ -384,11 +386,6 @@ def _statistics(rows: list[dict[str, list[float]]]) -> dict[str, np.ndarray]:
                 columns[key] = np.full((len(rows), BLEU_STATISTICS), np.nan)
             columns[key][index] = numbers
     return columns
-
-
-def setting_key(run: Run) -> str:
-    """A setting as text that two logs share if and only if they were decoded alike."""
-    return json.dumps(run.setting, sort_keys=True, default=str)
 
 
 def _first_line(error: BaseException) -> str:

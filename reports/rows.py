@@ -1,21 +1,19 @@
-"""From runs to tables that may be compared: one task, one setting, the same items; and tidy rows for a notebook."""
+"""From runs to tables that may be compared: one task, one setting, the same items."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from medbench.errors import MedbenchError
 from medbench.extractors import EXTRACTORS
-from medbench.reports.logs import Notice, Run, find_logs, read_run, setting_key, short_name
+from medbench.reports.header import key_of
+from medbench.reports.logs import Notice, Run, find_logs, read_run
+from medbench.reports.selection import latest, listed, one_version, say_apart, say_limits, say_unscored
 
 # The scores that tables are made of: metric -> the key whose values stand for it.
 _HEADLINES = {
@@ -37,9 +35,12 @@ class TaskTable:
         items: sample ids, shape (n,), in the order of the columns below.
         values: metric key -> shape (candidates, n, replicates): seeds and epochs side by side, NaN where absent.
         statistics: ``bleu4/<view>`` ... -> shape (candidates, n, 10), summed over replicates.
+        letters: what the answer states, shape (candidates, n, replicates) of text, None where nothing was read.
+        top: probability of the likeliest option among the options, shape as `letters`; NaN where it was not logged.
         clusters: shape (n,) labels where items share a context or group, else None.
-        facts: sample id -> category, pair and so on.
+        facts: sample id -> category, pair, gold and so on.
         runs: candidate -> its runs here.
+        apart: candidate -> its setting, of those that ran under other settings only and are not in this table.
     """
 
     task: str
@@ -50,9 +51,16 @@ class TaskTable:
     items: list[str]
     values: dict[str, np.ndarray]
     statistics: dict[str, np.ndarray]
+    letters: np.ndarray
+    top: np.ndarray
     clusters: np.ndarray | None
     facts: dict[str, dict[str, Any]]
     runs: dict[str, list[Run]]
+    apart: dict[str, str] = field(default_factory=dict)
+
+    def card(self, candidate: str) -> dict[str, Any] | None:
+        """The calibration card that a candidate's log names; None where it names none."""
+        return next((run.card for run in self.runs[candidate] if run.card), None)
 
     def item_means(self, key: str) -> np.ndarray:
         """Means over replicates, shape (candidates, n); NaN where a candidate lacks the metric."""
@@ -113,12 +121,12 @@ def load_study(location: str, progress: Callable[[int, int], None] | None = None
 def arrange(location: str, runs: Sequence[Run], notices: Iterable[Notice] = ()) -> Study:
     """Drop re-runs and mixed versions, and build the tables."""
     notices = list(notices)
-    kept = _one_version(_latest(runs, notices), notices)
+    kept = one_version(latest(runs, notices), notices)
     tables: dict[str, TaskTable] = {}
     variants: dict[str, list[TaskTable]] = defaultdict(list)
     by_task: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in kept:
-        by_task[run.task][setting_key(run)].append(run)
+        by_task[run.task][key_of(run.setting)].append(run)
     for task, settings in sorted(by_task.items()):
         # The main setting is the one that most candidates share; among equals the one with most rows.
         order = sorted(
@@ -127,16 +135,9 @@ def arrange(location: str, runs: Sequence[Run], notices: Iterable[Notice] = ()) 
         built = [_table(task, members, notices) for members in order]
         tables[task] = built[0]
         variants[task] = built[1:]
-        if built[1:] and len(built[0].candidates) > 1:
-            lacking = {r.candidate for r in kept if r.task == task} - set(built[0].candidates)
-            if lacking:
-                notices.append(
-                    Notice(
-                        "settings",
-                        f"{task}: {_list(sorted(lacking))} ran only under other settings than {built[0].setting_name}; "
-                        "not compared with the rest.",
-                    )
-                )
+        members = [run for run in kept if run.task == task]
+        built[0].apart = say_apart(task, members, order[0], notices)
+        say_limits(task, members, notices)
     candidates = _candidate_order(kept)
     return Study(
         location=location,
@@ -150,63 +151,13 @@ def arrange(location: str, runs: Sequence[Run], notices: Iterable[Notice] = ()) 
     )
 
 
-def _latest(runs: Sequence[Run], notices: list[Notice]) -> list[Run]:
-    groups: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
-    for run in runs:
-        groups[(run.task, run.version, run.candidate, setting_key(run), run.seed)].append(run)
-    kept = []
-    for members in groups.values():
-        members.sort(key=lambda run: (run.created, run.file))
-        kept.append(members[-1])
-        if members[:-1]:
-            older = _list([short_name(run.file) for run in members[:-1]])
-            notices.append(
-                Notice(
-                    "rerun",
-                    f"{members[-1].candidate} ran {members[-1].task} {len(members)} times under one setting and seed: "
-                    f"the newest, {short_name(members[-1].file)}, is used; {older} left out, not averaged in.",
-                )
-            )
-    return kept
-
-
-def _one_version(runs: Sequence[Run], notices: list[Notice]) -> list[Run]:
-    versions: dict[str, Counter[str]] = defaultdict(Counter)
-    for run in runs:
-        versions[run.task][run.version] += 1
-    chosen = {task: max(counts, key=lambda v: (counts[v], v)) for task, counts in versions.items()}
-    for task, counts in versions.items():
-        if len(counts) > 1:
-            dropped = [
-                f"{short_name(r.file)} (version {r.version})"
-                for r in runs
-                if r.task == task and r.version != chosen[task]
-            ]
-            notices.append(
-                Notice(
-                    "version",
-                    f"{task} occurs in versions {_list(sorted(counts))}, whose scores are not comparable: version "
-                    f"{chosen[task]} is used; left out: {_list(dropped)}.",
-                )
-            )
-    return [run for run in runs if run.version == chosen[run.task]]
-
-
 def _table(task: str, runs: list[Run], notices: list[Notice]) -> TaskTable:
     by_candidate: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_candidate[run.candidate].append(run)
     covered = {name: set.intersection(*[set(r.ids) for r in rs]) for name, rs in by_candidate.items()}
     common = _common_items(task, covered, notices)
-    for run in runs:
-        if run.unscored:
-            notices.append(
-                Notice(
-                    "unscored",
-                    f"{short_name(run.file)}: {len(run.unscored)} samples ended in an error or without a score. They "
-                    "are missing, not wrong: the items are left out for every candidate.",
-                )
-            )
+    say_unscored(runs, notices)
     candidates = [name for name in _candidate_order(runs) if name in covered]
     items = [i for i in dict.fromkeys(i for run in runs for i in run.ids) if i in common]
     facts = {i: run.items[i] for run in reversed(runs) for i in run.items}
@@ -215,6 +166,8 @@ def _table(task: str, runs: list[Run], notices: list[Notice]) -> TaskTable:
     replicates = max(sum(max(run.epochs) for run in by_candidate[name]) for name in candidates)
     values = {key: np.full((len(candidates), len(items), replicates), np.nan) for key in keys}
     statistics = {key: np.zeros((len(candidates), len(items), 10)) for key in counted}
+    letters = np.full((len(candidates), len(items), replicates), None, dtype=object)
+    top = np.full(letters.shape, np.nan)
     column = {item: index for index, item in enumerate(items)}
     for row, name in enumerate(candidates):
         start = 0
@@ -224,6 +177,9 @@ def _table(task: str, runs: list[Run], notices: list[Notice]) -> TaskTable:
             layer = start + np.array(run.epochs) - 1
             for key, x in run.values.items():
                 values[key][row, at[used], layer[used]] = x[used]
+            if run.letters:
+                letters[row, at[used], layer[used]] = np.array(run.letters, dtype=object)[used]
+                top[row, at[used], layer[used]] = _tops(run)[used]
             for key in counted:
                 counts = run.statistics.get(key)
                 if counts is None:
@@ -242,6 +198,8 @@ def _table(task: str, runs: list[Run], notices: list[Notice]) -> TaskTable:
         items=items,
         values=values,
         statistics=statistics,
+        letters=letters,
+        top=top,
         clusters=_clusters(items, facts),
         facts=facts,
         runs={name: by_candidate[name] for name in candidates},
@@ -275,7 +233,7 @@ def _common_items(task: str, covered: dict[str, set[str]], notices: list[Notice]
         return common
     short = {name: len(everything - ids) for name, ids in covered.items() if everything - ids}
     if short:
-        named = _list([f"{name} ({count})" for name, count in sorted(short.items())])
+        named = listed([f"{name} ({count})" for name, count in sorted(short.items())])
         notices.append(
             Notice(
                 "items",
@@ -300,7 +258,7 @@ def _say_lacking_metrics(task: str, by_candidate: dict[str, list[Run]], notices:
         notices.append(
             Notice(
                 "metric",
-                f"{task}: {_list(metrics, 12)} {'is' if len(metrics) == 1 else 'are'} missing for {_list(without)}; "
+                f"{task}: {listed(metrics, 12)} {'is' if len(metrics) == 1 else 'are'} missing for {listed(without)}; "
                 "`inspect score` adds what a log lacks.",
             )
         )
@@ -309,7 +267,7 @@ def _say_lacking_metrics(task: str, by_candidate: dict[str, list[Run]], notices:
         notices.append(
             Notice(
                 "metric",
-                f"{task}: scored for {_list(sorted(used))} only, of which this report makes no table; the values are "
+                f"{task}: scored for {listed(sorted(used))} only, of which this report makes no table; the values are "
                 "in rows.parquet.",
             )
         )
@@ -333,8 +291,8 @@ def _say_missing_values(task: str, candidates: list[str], values: dict[str, np.n
         notices.append(
             Notice(
                 "values",
-                f"{task}: {', '.join(metrics)} {'has' if len(metrics) == 1 else 'have'} no value (NaN) on {count} of "
-                f"{total} items for {_list(who)}; those items are left out of it for every candidate.",
+                f"{task}: {', '.join(metrics)} {'has' if len(metrics) == 1 else 'have'} no value on {count} of "
+                f"{total} items for {listed(who)}; those items are left out of it for every candidate.",
             )
         )
 
@@ -342,6 +300,10 @@ def _say_missing_values(task: str, candidates: list[str], values: dict[str, np.n
 def _reread(key: str) -> bool:
     """Whether a metric comes from the report's own judging of stored text rather than from a scorer."""
     return key.split("/")[0].removeprefix("accuracy_").removeprefix("answered_") in EXTRACTORS
+
+
+def _tops(run: Run) -> np.ndarray:
+    return np.array([max(p.values()) / sum(p.values()) if p and sum(p.values()) else np.nan for p in run.probabilities])
 
 
 def _clusters(items: list[str], facts: dict[str, dict[str, Any]]) -> np.ndarray | None:
@@ -353,71 +315,3 @@ def _candidate_order(runs: Sequence[Run]) -> list[str]:
     """By series and weights where a sweep wrote them, else by name."""
     weights = {run.candidate: (run.series, run.weights.get("pt", 0.0), -run.weights.get("sft", 0.0)) for run in runs}
     return sorted({run.candidate for run in runs}, key=lambda name: (weights[name], name))
-
-
-def _list(names: Sequence[str], most: int = 6) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-_SCHEMA = pa.schema(
-    [
-        *[
-            (name, pa.dictionary(pa.int32(), pa.string()))
-            for name in ("candidate", "weights", "series", "task", "version")
-        ],
-        ("sample_id", pa.string()),
-        ("epoch", pa.int32()),
-        *[(name, pa.dictionary(pa.int32(), pa.string())) for name in ("metric", "view")],
-        ("value", pa.float64()),
-        *[(name, pa.dictionary(pa.int32(), pa.string())) for name in ("reason", "trace_status", "decoding")],
-        ("seed", pa.int64()),
-        ("log", pa.dictionary(pa.int32(), pa.string())),
-    ]
-)
-
-
-def tidy(run: Run) -> pa.Table:
-    """One row per sample, epoch, metric and view. `value` is null where a sample lacks the metric that others have."""
-    n, keys = len(run.ids), sorted(run.values)
-
-    def constant(text: str) -> pa.DictionaryArray:
-        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n * len(keys), dtype=np.int32)), pa.array([text]))
-
-    def coded(texts: Sequence[str | None], repeat: int) -> pa.DictionaryArray:
-        encoded = pa.array(list(texts), type=pa.string()).dictionary_encode()
-        return pa.DictionaryArray.from_arrays(pa.concat_arrays([encoded.indices] * repeat), encoded.dictionary)
-
-    metrics = [key.rsplit("/", 1) if "/" in key else [key, ""] for key in keys]
-    view_index = pa.array(np.repeat(np.arange(len(keys), dtype=np.int32), n))
-    values = pa.array(np.concatenate([run.values[key] for key in keys]))
-    reasons = [r for _, view in metrics for r in run.reasons.get(view, [None] * n)]
-    columns = [
-        constant(run.candidate),
-        constant(json.dumps(run.weights, sort_keys=True)),
-        constant(run.series),
-        constant(run.task),
-        constant(run.version),
-        pa.array(run.ids * len(keys)),
-        pa.array(run.epochs * len(keys), type=pa.int32()),
-        pa.DictionaryArray.from_arrays(view_index, pa.array([metric for metric, _ in metrics])),
-        pa.DictionaryArray.from_arrays(view_index, pa.array([view for _, view in metrics])),
-        pa.compute.if_else(pa.compute.is_nan(values), pa.scalar(None, pa.float64()), values),
-        coded(reasons, 1),
-        coded(run.trace_status, len(keys)),
-        constant(json.dumps(run.setting, sort_keys=True, default=str)),
-        pa.array([run.seed] * (n * len(keys)), type=pa.int64()),
-        constant(short_name(run.file)),
-    ]
-    return pa.Table.from_arrays(columns, schema=_SCHEMA)
-
-
-def write_parquet(runs: Sequence[Run], path: Path) -> int:
-    """Write the tidy rows of all runs to one Parquet file, a row group per run; returns the number of rows."""
-    total = 0
-    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
-        for run in runs:
-            table = tidy(run)
-            writer.write_table(table)
-            total += len(table)
-    return total

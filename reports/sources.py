@@ -67,7 +67,8 @@ def _load_audit(path: Path, sources: Sources) -> None:
             f"{file}: no such file. --audit takes the findings.jsonl that `medbench audit --out DIR` wrote."
         )
     findings: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for record in read_records(file):
+    # No finding is a result, too: an empty file says that nothing was found.
+    for record in read_records(file) if file.read_bytes().strip() else ():
         if "item_id" not in record.data:
             raise BadRow(str(file), record.row, "item_id", "missing; expected the findings of `medbench audit`.")
         findings[str(record.data["item_id"])].append(dict(record.data))

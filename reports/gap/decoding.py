@@ -118,10 +118,14 @@ def _as_candidates(candidate: str, tables: list[TaskTable], labels: list[str]) -
     counted = set.intersection(*[set(t.statistics) for t in tables])
     values = {key: np.full((len(tables), len(items), replicates), np.nan) for key in keys}
     statistics = {key: np.zeros((len(tables), len(items), 10)) for key in counted}
+    letters = np.full((len(tables), len(items), replicates), None, dtype=object)
+    top = np.full(letters.shape, np.nan)
     for row, table in enumerate(tables):
         column = {item: index for index, item in enumerate(table.items)}
         at = [column[item] for item in items]
         here = table.candidates.index(candidate)
+        letters[row, :, : table.letters.shape[2]] = table.letters[here, at]
+        top[row, :, : table.top.shape[2]] = table.top[here, at]
         for key in keys:
             kept = table.values[key][here, at]
             values[key][row, :, : kept.shape[1]] = kept
@@ -139,6 +143,8 @@ def _as_candidates(candidate: str, tables: list[TaskTable], labels: list[str]) -
         items=items,
         values=values,
         statistics=statistics,
+        letters=letters,
+        top=top,
         clusters=clusters,
         facts=first.facts,
         runs={label: table.runs[candidate] for label, table in zip(labels, tables, strict=True)},

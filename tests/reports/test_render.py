@@ -128,7 +128,7 @@ def test_long_and_broken_text_is_cut_and_marked() -> None:
     text = clean("a" * 1_000_000)
     assert len(text) < MOST_CHARACTERS + 100
     assert "994,000 more characters" in text
-    assert clean("x\x00\x07\ud800y\n") == "x\u2400\u2407?y\n"
+    assert clean("x\x00\x07\ud800y\n") == "x\u2400\u2407‹U+D800›y\n"
 
 
 def test_items_left_out_are_said(built: Report) -> None:

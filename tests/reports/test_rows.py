@@ -16,7 +16,8 @@ from inspect_ai.scorer import Score
 from medbench.errors import MedbenchError
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.logs import find_logs
-from medbench.reports.rows import load_study, write_parquet
+from medbench.reports.parquet import write_parquet
+from medbench.reports.rows import load_study
 
 A, B = sim.STUDY[0], sim.STUDY[3]
 
@@ -227,7 +228,7 @@ def test_scores_that_are_not_numbers_are_said(tmp_path: Path) -> None:
         sim.write(log, tmp_path)
     study = load_study(str(tmp_path))
     text = next(n.text for n in study.notices if n.kind == "values")
-    assert text.startswith("medqa: accuracy has no value (NaN) on 10 of 30 items for pt;")
+    assert text.startswith("medqa: accuracy has no value on 10 of 30 items for pt;")
     estimate = Analysis(study, Options(resamples=200)).estimators["medqa"].estimate("accuracy/answer")
     assert estimate is not None
     assert estimate.n == 20
