@@ -27,8 +27,9 @@ _ENGLISH = {
     "A": "answer answers ans key exception solution boxed prediction decision verdict judgment judgement response",
     "C": (
         "choose chose chosen choosing select selected selecting pick picked picking picks selects chooses "
-        "mark prefer favor favour favors favours favored favoured favoring support supports leaves leaving vote"
+        "mark prefer leaves leaving vote"
     ),
+    "V": "support supports favours favors supported favour favor favored favoured",
     "O": "option options choice choices letter letters alternative alternatives",
     "+": (
         "correct right true best accurate appropriate suitable valid fits matches proper correctly ideal "

@@ -172,7 +172,11 @@ def option_accuracy(multiple: bool = False, by_type: bool = False) -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         item = judged_item(state)
-        judge = _once_per_text(lambda text: extract_choice(text, item.letters, choices=item.options, multiple=multiple))
+        judge = _once_per_text(
+            lambda text: extract_choice(
+                text, item.letters, choices=item.options, multiple=multiple, question=item.question
+            )
+        )
         return _extraction_score({view: judge(text) for view, text in _ordered(state)}, item.answer, by_type)
 
     return score

@@ -1,7 +1,6 @@
 """Where an output mentions an option: as a letter, as letters joined by any separator, or as the option's text.
 
-The text is read with its marks made plain (`clean_text`), character for character, so that every place in it is a place
-in the text as given. What the sentence around a mention does with it is the matter of `medbench.answers`.
+What the sentence around a mention does with it is the matter of `medbench.reading.sentences`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+
+from medbench.reading.clean import clean_text, lower_case
 
 
 @dataclass(frozen=True)
@@ -24,40 +25,6 @@ class Mention:
     kind: str  # letter, lower, run, text, none, unknown, outside
     label: bool = False  # "B." or "(B)" at the start of a line that goes on
 
-
-# --- reading: the text with marks made plain, character for character -------------------------------------------------
-
-_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full-width ASCII
-_PLAIN |= {0x24B6 + i: ord("A") + i for i in range(26)} | {0x24D0 + i: ord("a") + i for i in range(26)}  # circled
-_PLAIN |= {base + i: ord("A") + i for base in (0x1D400, 0x1D434, 0x1D468, 0x1D5A0, 0x1D5D4) for i in range(26)}  # maths
-_PLAIN |= {ord(c): " " for c in '\u3000\u00a0\u200b\u200c\u200d\ufeff"“”「」『』*`$#'}  # type: ignore[misc]
-_PLAIN |= dict(zip(map(ord, "АВСЕ’‘"), "ABCE''", strict=True))  # type: ignore[arg-type]
-# Traditional characters of the words in `medbench._answer_words`.
-_TRADITIONAL = (
-    "選項為確錯誤應該題對個綜與還則並無會認後結論從這當準難斷視況屬擇餘處標參覺評價據顯過檢釋說寫還沒開劃適須將"
-)
-_SIMPLIFIED = (
-    "选项为确错误应该题对个综与还则并无会认后结论从这当准难断视况属择余处标参觉评价据显过检释说写还没开划适须将"
-)
-_PLAIN |= {ord(c): p for c, p in zip(_TRADITIONAL, _SIMPLIFIED, strict=True)}  # type: ignore[misc]
-# Every alternative starts with a literal, which lets the search skip to one.
-_MARKUP = re.compile(
-    r"\\(?:text(?:bf|rm|it|sf)?|math(?:rm|bf|sf|it)|bf|rm|[()\[\]]|,|;|!|quad)|__+|'(?:(?<!\w')|(?!\w))"
-)
-
-
-_STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,200}~~|<del>[^<\n]{0,200}</del>")
-
-
-def clean_text(text: str) -> str:
-    """`text` with full-width forms, Markdown, LaTeX and quotes made plain; every character keeps its place."""
-    if "~~" in text or "<del>" in text:
-        text = _STRUCK.sub(lambda match: " " * len(match.group()), text)
-    plain = text.translate(_PLAIN)
-    return _MARKUP.sub(lambda match: " " * len(match.group()), plain)
-
-
-# --- mentions ---------------------------------------------------------------------------------------------------------
 
 # Words that can follow an option as the subject of a sentence; after "A" any other word makes it an article.
 _FOLLOWS = frozenset(
@@ -254,10 +221,17 @@ def _letter_mentions(clean: str, letters: tuple[str, ...]) -> Iterable[Mention]:
         if after and (after[0] in "-'_" or (after[0] == "." and after[1:2].islower())) and after[1:2].isalnum():
             continue
         single = len(word) == 1
-        if single and not _stands_for_option(clean, start, end, word):
+        if single and not stands_for_option(clean, start, end, word):
             continue
-        if not single and len(set(word)) < len(word):
-            continue
+        if not single and (len(set(word)) < len(word) or (word.islower() and clean.strip(" .,()") != word)):
+            continue  # "should be", "bad": letters run together in lower case are an answer only by themselves
+        if (
+            word == "a"
+            and not clean[end:].strip()
+            and clean[:start].strip()
+            and not _ANSWER_BEFORE.search(clean, max(0, start - 16), start)
+        ):
+            continue  # an article on which the output breaks off
         if single and word.islower() and after[:1] == "." and after[1:].strip() and not _at_line_start(clean, start):
             continue  # "such as: a.this; b.that"
         upper = word if set(word) <= known else word.upper()
@@ -279,6 +253,9 @@ _LABEL_AFTER = re.compile(
     r"|[ \t]{1,4}[-–—:|][ \t]{1,4}(?=\S)"
 )
 _ENDS = re.compile(r"[ \t]{0,3}(?:[.,;:!?)\]}\n，。；：！？、）】<]|$)")
+_ANSWER_BEFORE = re.compile(
+    r"(?:answer|option|choice)(?: is)?[:(= ]{0,3}$(?<!choice is )(?<!option is )", re.IGNORECASE
+)
 _OPTION_BEFORE = re.compile(r"(?:option|choice|letter|answer|answer is)[ (]{0,2}$", re.IGNORECASE)
 _NEXT_WORD = re.compile(r" {1,3}([A-Za-z0-9][A-Za-z']*)")
 
@@ -290,7 +267,7 @@ def _at_line_start(clean: str, start: int) -> bool:
     )
 
 
-def _stands_for_option(clean: str, start: int, end: int, word: str) -> bool:
+def stands_for_option(clean: str, start: int, end: int, word: str) -> bool:
     """Whether a single letter can be an option here: no article, pronoun, or part of a name."""
     named_option = _OPTION_BEFORE.search(clean, max(0, start - 12), start) is not None
     if _COMPOUND.match(clean, end) and not named_option:
@@ -342,13 +319,6 @@ def _needle(text: str) -> re.Pattern[str]:
     """An option's text, however its words are wrapped and its units spaced ("100 mg" is "100mg")."""
     marked = re.sub(r"\s+", "\1", re.sub(r"(?<=\d)\s*(?=[a-z])", "\0", text))
     return re.compile(re.escape(marked).replace("\0", r"\s{0,2}").replace("\1", r"\s+"))
-
-
-@lru_cache(maxsize=4)
-def lower_case(clean: str) -> str:
-    """The text in lower case, every character in its place (the lower case of "İ" is two characters)."""
-    lower = clean.lower()
-    return lower if len(lower) == len(clean) else "".join(c if len(c.lower()) > 1 else c.lower() for c in clean)
 
 
 def _joins(text: str, left: int, right: int) -> bool:
