@@ -59,18 +59,7 @@ def clustered(groups: int, size: int, p: float, correlation: float) -> Trial:
 
     def trial(rng: np.random.Generator) -> bool:
         right = rng.random(groups * size) < rng.beta(a, b, groups)[labels]
-        return covers(stats.clustered_proportion(right, labels), p)
-
-    return trial
-
-
-def clustered_exact(groups: int, size: int, p: float, correlation: float) -> Trial:
-    a, b = p * (1 - correlation) / correlation, (1 - p) * (1 - correlation) / correlation
-    labels = np.repeat(np.arange(groups), size)
-
-    def trial(rng: np.random.Generator) -> bool:
-        hits = rng.random(groups * size) < rng.beta(a, b, groups)[labels]
-        return covers(stats.clustered_exact(hits, labels), p)
+        return covers(stats.rate(right, labels), p)
 
     return trial
 
@@ -92,7 +81,7 @@ def paired_proportions(n: int, lost: float, gained: float) -> Trial:
     def trial(rng: np.random.Generator) -> bool:
         u = rng.random(n)
         first, second = (u < lost) | (u > 0.6), ((u >= lost) & (u < lost + gained)) | (u > 0.6)
-        return covers(stats.paired_difference(first, second), gained - lost)
+        return covers(stats.paired_rates(first, second), gained - lost)
 
     return trial
 
@@ -152,7 +141,7 @@ def bleu(n: int, resamples: int = 600) -> Trial:
     def trial(rng: np.random.Generator) -> bool:
         rows, _ = bleu_sample(n, rng)
         draws = stats.bleu_statistic(stats.bootstrap_sums(rows, resamples, rng))
-        return covers(stats.percentile_interval(float(stats.bleu_statistic(rows.sum(0))), draws, n), truth)
+        return covers(stats.bootstrap_interval(float(stats.bleu_statistic(rows.sum(0))), draws, n, top=100), truth)
 
     return trial
 
@@ -163,7 +152,7 @@ def rouge(n: int, resamples: int = 600) -> Trial:
     def trial(rng: np.random.Generator) -> bool:
         x = rng.beta(0.7, 4, n)
         draws = stats.mean_statistic(stats.bootstrap_sums(np.stack([x, np.ones(n)], axis=1), resamples, rng))
-        return covers(stats.percentile_interval(float(x.mean()), draws, n), 0.7 / 4.7)
+        return covers(stats.bootstrap_interval(float(x.mean()), draws, n, top=1), 0.7 / 4.7)
 
     return trial
 
@@ -224,18 +213,12 @@ def correlated_candidates(rng: np.random.Generator, n: int, rates: np.ndarray) -
     return (latent < ndtri(rates)).astype(float)
 
 
-def bootstrap_rates(right: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    sums = stats.bootstrap_sums(np.stack([right, np.ones_like(right)], axis=2), resamples, rng)
-    return stats.mean_statistic(sums)
-
-
 def regret(n: int, rates: list[float], chosen: int) -> Trial:
     truth = np.array(rates)
 
     def trial(rng: np.random.Generator) -> bool:
         right = correlated_candidates(rng, n, truth)
-        interval = stats.regret(right.mean(0), bootstrap_rates(right, 400, rng), chosen)
-        return covers(interval, float(truth.max() - truth[chosen]))
+        return covers(stats.regret(right.T, chosen).loss, float(truth.max() - truth[chosen]))
 
     return trial
 
@@ -262,8 +245,11 @@ def flat_sweep_alarm(n: int, settings: int) -> Trial:
 
     def trial(rng: np.random.Generator) -> bool:
         right = correlated_candidates(rng, n, np.full(settings, 0.66))
-        draws = bootstrap_rates(right, 2000, rng)
-        return stats.monotonicity(np.linspace(0, 1, settings), right.mean(0), draws).verdict != "flat"
+        steps = [stats.paired_rates(right[:, k], right[:, k + 1]) for k in range(settings - 1)]
+        counts, weights = np.stack([right, np.ones_like(right)], axis=2), stats.slope_weights(range(settings))
+        p = stats.reversal_p(stats.mean_statistic, counts, weights, 999, rng)
+        slope = stats.Comparison(float(right.mean(0) @ weights), np.nan, np.nan, p)
+        return stats.monotonicity(steps, slope).verdict != "flat"
 
     return trial
 
@@ -276,8 +262,7 @@ def simulations() -> Iterator[Simulation]:
     yield Simulation("clopper-pearson n=20 p=0.1", "coverage at least", exact(20, 0.1))
     yield Simulation("clopper-pearson n=450 p=0.66", "coverage at least", exact(450, 0.66))
     for groups, size in ((30, 4), (100, 5), (250, 5)):
-        yield Simulation(f"clustered proportion {groups}x{size}", "coverage", clustered(groups, size, 0.66, 0.2))
-    yield Simulation("clustered exact 30x4", "coverage at least", clustered_exact(30, 4, 0.3, 0.2))
+        yield Simulation(f"clustered rate {groups}x{size}", "coverage at least", clustered(groups, size, 0.66, 0.2))
     for groups in (50, 250):
         name = f"clustered unpaired difference {groups}x4"
         yield Simulation(name, "coverage at least", clustered_unpaired(groups, 4, 0.2))
@@ -287,20 +272,22 @@ def simulations() -> Iterator[Simulation]:
         yield Simulation(f"mcnemar n={n}", "alarms", mcnemar_alarm(n, 0.19))
     for groups in (20, 100):
         yield Simulation(f"clustered paired difference {groups}x5", "alarms", clustered_alarm(groups, 5))
-    for n in (100, 200, 500, 1273):
+    for n in (5, 20, 50, 100, 200, 500, 1273):
         yield Simulation(f"bleu n={n}", "coverage", bleu(n))
         yield Simulation(f"rouge mean n={n}", "coverage", rouge(n))
         yield Simulation(f"bleu difference n={n}", "coverage", bleu_difference(n))
         yield Simulation(f"bleu paired bootstrap n={n}", "alarms", bleu_bootstrap_alarm(n))
         yield Simulation(f"bleu randomisation n={n}", "alarms", bleu_randomisation_alarm(n))
     for n in (100, 500, 1273):
-        yield Simulation(f"auc n={n}", "coverage", auc(n, 0.66))
+        yield Simulation(f"auc n={n}", "coverage at least", auc(n, 0.66))
     yield Simulation("kappa n=450", "coverage", kappa(450))
     yield Simulation("seeds 200x5", "coverage", seeds(200, 5))
+    for n in (1, 3, 10, 20, 40):
+        yield Simulation(f"regret n={n}", "coverage at least", regret(n, [0.66, 0.69, 0.60, 0.55], 0))
     yield Simulation("regret n=500", "coverage at least", regret(500, [0.66, 0.69, 0.60, 0.55], 0))
     yield Simulation("regret of the best n=500", "coverage at least", regret(500, [0.69, 0.69, 0.60, 0.55], 0))
     yield Simulation("rank intervals n=500", "coverage at least", ranks(500, [0.7, 0.7, 0.66, 0.6, 0.6]))
-    for n in (500, 1273):
+    for n in (3, 10, 20, 500, 1273):
         yield Simulation(f"flat sweep n={n}", "alarms", flat_sweep_alarm(n, 6))
 
 

@@ -12,10 +12,6 @@ import numpy as np
 from medbench import stats
 from medbench.reports.rows import Study, TaskTable
 
-# Up to this many items a rate gets the exact binomial interval, which covers at every n; above it Wilson's, which is
-# shorter and no less right there.
-_EXACT_BELOW = 100
-
 
 @dataclass(frozen=True)
 class Options:
@@ -24,12 +20,30 @@ class Options:
     Attributes:
         resamples: bootstrap resamples, and trials of randomisation tests.
         alpha: familywise level of tests after Holm's correction.
+        margin: the largest difference of accuracy, 0-1, that does not matter to the user; None where none was named.
     """
 
     resamples: int = 2000
     seed: int = 20260
     confidence: float = 0.95
     alpha: float = 0.05
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Whether a metric chooses one candidate.
+
+    Attributes:
+        kind: ``none`` (one is shown to be best), ``exact`` (several have the highest value), ``statistical`` (others
+            cannot be told from the best), or ``untestable`` (there are too few items or contexts for any test to tell).
+        best: the candidates with the highest value.
+        tied: the others not shown to differ from them.
+    """
+
+    kind: str
+    best: tuple[str, ...]
+    tied: tuple[str, ...]
 
 
 @dataclass
@@ -43,6 +57,8 @@ class Estimate:
         values, intervals: shape (c,).
         replicates: shape (resamples, c), on resamples common to all metrics of the task.
         p: shape (c, c), uncorrected; `p_adjusted` after Holm over all pairs.
+        item_values: shape (c, n), item means; None for scores that are no mean over items.
+        counts, statistic: per-item statistics, shape (n, c, k), and the score that their sums make.
     """
 
     key: str
@@ -55,6 +71,8 @@ class Estimate:
     item_values: np.ndarray | None
     clusters: np.ndarray | None
     options: Options
+    counts: np.ndarray
+    statistic: stats.Statistic
 
     @property
     def values(self) -> np.ndarray:
@@ -100,26 +118,82 @@ class Estimate:
             name for j, name in enumerate(self.candidates) if j != i and not self.p_adjusted[i, j] < self.options.alpha
         ]
 
-    def difference(self, first: str, second: str) -> stats.Comparison:
-        """Second minus first with an uncorrected interval and p-value."""
+    def tie(self, among: Sequence[str] | None = None) -> Tie:
+        """Whether the metric chooses one of some candidates (all of them by default).
+
+        The tests are corrected over those pairs that compare a candidate with the best (Holm).
+        """
+        names = list(among if among is not None else self.candidates)
+        values = np.array([self.value(name) for name in names])
+        best = tuple(n for n, v in zip(names, values, strict=True) if v >= values.max() - 1e-9)
+        others = [n for n in names if n not in best]
+        adjusted = stats.holm([self.p[self.index(best[0]), self.index(n)] for n in others])
+        tied = tuple(n for n, p in zip(others, adjusted, strict=True) if not p < self.options.alpha)
+        if stats.least_p(self.groups_of_items) * max(1, len(others)) >= self.options.alpha and len(names) > 1:
+            return Tie("untestable", best, tied)
+        return Tie("exact" if len(best) > 1 else "statistical" if tied else "none", best, tied)
+
+    @property
+    def least_p(self) -> float:
+        """The smallest corrected p-value that this many independent items or contexts allow."""
+        pairs = len(self.candidates) * (len(self.candidates) - 1) // 2
+        return min(1.0, stats.least_p(self.groups_of_items) * max(1, pairs))
+
+    @property
+    def testable(self) -> bool:
+        """Whether any pair could be shown to differ; where not, shared letters and open ranks say nothing."""
+        return self.least_p < self.options.alpha
+
+    def difference(self, first: str, second: str, confidence: float | None = None) -> stats.Comparison:
+        """Second minus first with an uncorrected interval and p-value; the interval holds 0 where the test does."""
         i, j = self.index(first), self.index(second)
+        level = confidence or self.options.confidence
         if self.item_values is not None and self.unit == "rate":
-            return stats.paired_difference(
-                self.item_values[i], self.item_values[j], self.clusters, self.options.confidence
-            )
+            return stats.paired_rates(self.item_values[i], self.item_values[j], self.clusters, level)
         observed = float(self.values[j] - self.values[i])
-        draws = self.replicates[:, j] - self.replicates[:, i]
-        bounds = stats.percentile_interval(observed, draws, self.groups_of_items, self.options.confidence)
-        return stats.Comparison(observed, bounds.low, bounds.high, float(self.p[i, j]))
+        bounds = stats.bootstrap_interval(
+            observed, self.replicates[:, j] - self.replicates[:, i], self.groups_of_items, level
+        )
+        p, low, high = float(self.p[i, j]), bounds.low, bounds.high
+        if p >= 1 - level:
+            low, high = min(low, 0.0), max(high, 0.0)
+        return stats.Comparison(observed, low, high, p)
 
     def detectable(self, first: str, second: str) -> float:
-        """The smallest true difference of the pair that this many items show at 80% power."""
+        """The smallest true difference of the pair that this many items show at 80% power, and never less than 0.
+
+        For rates the spread is that of `paired_rates`, which does not vanish where no item flips.
+        """
         i, j = self.index(first), self.index(second)
+        if self.item_values is not None and self.unit == "rate":
+            sums, weight = stats.unit_sums(self.item_values[j] - self.item_values[i], self.clusters)
+            low, high = stats.padded_interval(sums, weight, 1.0, 0.95, normal=True)
+            return stats.detectable_from_se((high - low) / 2 / 1.959964)
         return stats.detectable_from_se(float(np.std(self.replicates[:, j] - self.replicates[:, i])))
 
     def interval_of(self, values: np.ndarray, observed: float) -> stats.Interval:
-        """The interval of any function of replicates on this table's resamples."""
-        return stats.percentile_interval(observed, values, self.groups_of_items, self.options.confidence)
+        """The interval of a difference or ratio of replicates on this table's resamples."""
+        return stats.bootstrap_interval(observed, values, self.groups_of_items, self.options.confidence)
+
+    def slope(self, indices: Sequence[int], positions: Sequence[float], confidence: float) -> stats.Comparison:
+        """The tested least-squares slope over some candidates at ascending positions."""
+        weights = stats.slope_weights(positions)
+        chosen = list(indices)
+        rng = np.random.default_rng(self.options.seed)
+        p = stats.reversal_p(
+            self.statistic, self.counts[:, chosen], weights, self.options.resamples, rng, self.clusters
+        )
+        observed = float(self.values[chosen] @ weights)
+        if self.item_values is not None and self.unit == "rate":
+            sums, weight = stats.unit_sums(weights @ self.item_values[chosen], self.clusters)
+            reach = float(np.abs(weights).sum() / 2)
+            low, high = stats.padded_interval(sums, weight, reach, confidence, normal=False)
+        else:
+            bounds = stats.bootstrap_interval(
+                observed, self.replicates[:, chosen] @ weights, self.groups_of_items, confidence
+            )
+            low, high = bounds.low, bounds.high
+        return stats.Comparison(observed, min(low, observed), max(high, observed), p)
 
     @property
     def groups_of_items(self) -> int:
@@ -180,9 +254,10 @@ class Estimator:
     def _best_case(self, key: str, accuracy: str, answered: str) -> Estimate | None:
         if not (self.table.has(accuracy) and self.table.has(answered)):
             return None
-        return self._mean(key, self.table.item_means(accuracy) + 1 - self.table.item_means(answered))
+        return self._mean(key, self.table.item_means(accuracy) + 1 - self.table.item_means(answered), accuracy)
 
-    def _mean(self, key: str, values: np.ndarray) -> Estimate | None:
+    def _mean(self, key: str, values: np.ndarray, counted: str | None = None) -> Estimate | None:
+        """A mean over items; `counted` is the metric whose outputs stand behind it, where that is another."""
         present = np.isfinite(values).any(axis=1)
         values = values[present]
         shared = np.isfinite(values).all(axis=0)
@@ -191,21 +266,23 @@ class Estimator:
         values = values[:, shared]
         clusters = None if self.table.clusters is None else self.table.clusters[shared]
         unit = "rate" if is_rate(key.split("/")[0]) else "score"
-        single = bool(np.isin(values, (0.0, 1.0)).all())
-        confidence = self.options.confidence
-        draws = self._replicates(np.stack([values.T, np.ones_like(values.T)], axis=2), shared, stats.mean_statistic)
+        counts = np.stack([values.T, np.ones_like(values.T)], axis=2)
+        draws = self._replicates(counts, shared, stats.mean_statistic)
+        confidence, groups = self.options.confidence, len(row_labels(clusters, values.shape[1]))
         if unit == "rate":
-            intervals = [_rate_interval(row, single, clusters, confidence) for row in values]
+            runs = self.table.runs_per_item(counted or key)[present][:, shared]
+            intervals = [stats.rate(row, clusters, count, confidence) for row, count in zip(values, runs, strict=True)]
+            p = stats.sign_flip_matrix(values, clusters)
         else:
-            groups = len(row_labels(clusters, values.shape[1]))
             intervals = [
-                stats.percentile_interval(float(v.mean()), draws[:, c], groups, confidence)
+                stats.bootstrap_interval(float(v.mean()), draws[:, c], groups, confidence, top=100.0)
                 for c, v in enumerate(values)
             ]
-        exact = single and clusters is None
-        p = stats.mcnemar_matrix(values) if exact else _pairwise_means_p(values, clusters)
+            p = _pairwise_means_p(values, clusters)
+        names = self._names(present)
+        n = values.shape[1]
         return Estimate(
-            key, unit, self._names(present), values.shape[1], intervals, draws, p, values, clusters, self.options
+            key, unit, names, n, intervals, draws, p, values, clusters, self.options, counts, stats.mean_statistic
         )
 
     def _bleu(self, key: str) -> Estimate:
@@ -217,14 +294,14 @@ class Estimator:
         scores = stats.bleu_statistic(counts.sum(0))
         groups = len(row_labels(self.table.clusters, len(counts)))
         intervals = [
-            stats.percentile_interval(float(score), draws[:, c], groups, self.options.confidence)
+            stats.bootstrap_interval(float(score), draws[:, c], groups, self.options.confidence, top=100.0)
             for c, score in enumerate(scores)
         ]
         p = stats.randomisation_matrix(
             stats.bleu_statistic, counts, self.options.resamples, self.rng(), self.table.clusters, tail=True
         )
         names = self._names(present)
-        return Estimate(key, "score", names, len(counts), intervals, draws, p, None, self.table.clusters, self.options)
+        return self._of_counts(key, "score", names, intervals, draws, p, counts, stats.bleu_statistic)
 
     def _ratio(self, key: str, numerator: str, denominator: str) -> Estimate | None:
         if not (self.table.has(numerator) and self.table.has(denominator)):
@@ -235,14 +312,30 @@ class Estimator:
             return None
         pairs = np.stack([above[present].T, below[present].T], axis=2)
         draws = self._replicates(pairs, np.ones(len(pairs), dtype=bool), stats.ratio_statistic)
-        rates = stats.ratio_statistic(pairs.sum(0))
-        names, groups = self._names(present), len(row_labels(self.table.clusters, len(pairs)))
-        confidence = self.options.confidence
-        intervals = [stats.percentile_interval(float(r), draws[:, c], groups, confidence) for c, r in enumerate(rates)]
+        names, runs = self._names(present), self.table.runs_per_item(denominator)[present]
+        intervals = [
+            stats.ratio_rate(a, b, self.table.clusters, r, self.options.confidence)
+            for a, b, r in zip(above[present], below[present], runs, strict=True)
+        ]
         p = stats.randomisation_matrix(
             stats.ratio_statistic, pairs, self.options.resamples, self.rng(), self.table.clusters, tail=True
         )
-        return Estimate(key, "rate", names, len(pairs), intervals, draws, p, None, self.table.clusters, self.options)
+        return self._of_counts(key, "rate", names, intervals, draws, p, pairs, stats.ratio_statistic)
+
+    def _of_counts(
+        self,
+        key: str,
+        unit: str,
+        names: list[str],
+        intervals: list[stats.Interval],
+        draws: np.ndarray,
+        p: np.ndarray,
+        counts: np.ndarray,
+        statistic: stats.Statistic,
+    ) -> Estimate:
+        """An estimate that is no mean over items."""
+        n, clusters = len(counts), self.table.clusters
+        return Estimate(key, unit, names, n, intervals, draws, p, None, clusters, self.options, counts, statistic)
 
     def bleu_sums(self, key: str) -> tuple[list[str], np.ndarray, np.ndarray] | None:
         """Candidates, their summed BLEU statistics (c, 10) and resampled sums (resamples, c, 10)."""
@@ -325,14 +418,6 @@ def is_rate(metric: str) -> bool:
 def row_labels(clusters: np.ndarray | None, n: int) -> Sequence[object]:
     """The distinct clusters; every item on its own where there are none."""
     return range(n) if clusters is None else np.unique(clusters).tolist()
-
-
-def _rate_interval(row: np.ndarray, binary: bool, clusters: np.ndarray | None, confidence: float) -> stats.Interval:
-    if not binary:
-        return stats.clustered_mean(row, clusters, confidence)
-    if clusters is None and len(row) <= _EXACT_BELOW:
-        return stats.clopper_pearson(int(row.sum()), len(row), confidence)
-    return stats.clustered_proportion(row, clusters, confidence)
 
 
 def _pairwise_means_p(values: np.ndarray, clusters: np.ndarray | None) -> np.ndarray:

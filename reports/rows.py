@@ -70,6 +70,10 @@ class TaskTable:
         total = np.where(known, values, 0.0).sum(axis=2)
         return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
 
+    def runs_per_item(self, key: str) -> np.ndarray:
+        """Outputs behind each of `item_means`, shape (candidates, n)."""
+        return np.isfinite(self.values[key]).sum(axis=2)
+
     def has(self, key: str) -> bool:
         """Whether any candidate has the metric on any item."""
         return key in self.values and bool(np.isfinite(self.values[key]).any())

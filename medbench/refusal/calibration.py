@@ -245,7 +245,7 @@ def load_card(path: str | Path | None = None) -> dict[str, Any]:
 
 
 def rogan_gladen(
-    positive: int, n: int, detected: tuple[int, int], passed: tuple[int, int], confidence: float = 0.95
+    positive: float, n: float, detected: tuple[int, int], passed: tuple[int, int], confidence: float = 0.95
 ) -> Interval:
     """A rate corrected for the errors of the detector that counted it (Rogan and Gladen 1978).
 
@@ -253,8 +253,8 @@ def rogan_gladen(
     of the rate, of the sensitivity and of the specificity, and keeps its coverage at small counts.
 
     Args:
-        positive: outputs that the detector calls refusals.
-        n: outputs classified.
+        positive: outputs that the detector calls refusals; with `n` at an effective size it may be a fraction.
+        n: outputs classified, or independent outputs that know the rate as well.
         detected: (detected, all) refusals in the labelled set: the sensitivity.
         passed: (passed as compliance, all) compliant texts in the labelled set: the specificity.
         confidence: of the two-sided interval.
@@ -280,7 +280,7 @@ def rogan_gladen(
     return Interval(*(min(1.0, max(0.0, x)) for x in (estimate, centre + shift - spread, centre + shift + spread)))
 
 
-def corrected_rate(positive: int, n: int, card: Mapping[str, Any], confidence: float = 0.95) -> Interval:
+def corrected_rate(positive: float, n: float, card: Mapping[str, Any], confidence: float = 0.95) -> Interval:
     """`rogan_gladen` with the sensitivity and specificity of a card, over all its models."""
     confusion = card["overall"]["confusion"]
     refused = [confusion[label] for label in ("refusal", "partial")]

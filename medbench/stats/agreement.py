@@ -9,8 +9,8 @@ import scipy
 from numpy.typing import ArrayLike
 
 from medbench.errors import MedbenchError
-from medbench.stats.means import clustered_mean
-from medbench.stats.proportions import Interval, normal_quantile
+from medbench.stats.proportions import Interval, clopper_pearson, normal_quantile
+from medbench.stats.rates import rate
 
 
 def cohen_kappa(first: Sequence[object], second: Sequence[object], confidence: float = 0.95) -> Interval:
@@ -47,9 +47,10 @@ def auc(scores: ArrayLike, labels: ArrayLike, clusters: ArrayLike | None = None,
     Args:
         clusters: shape (n,), e.g. the item where several models answered it; None makes rows independent.
 
-    The variance is DeLong et al.'s (1988), by placements, and Obuchowski's (1997) with clusters; the bounds are taken
-    on the logit scale, which keeps them in 0-1. With one class absent everything is NaN. With complete separation the
-    variance is 0 and the bound is the exact one of a sample of the rarer class that never failed.
+    The variance is DeLong et al.'s (1988), by placements, and Obuchowski's (1997) with clusters. The bounds are the
+    exact binomial ones at the effective size that this variance stands for, divided by the square of the t over the
+    normal quantile and never below the number of clusters that hold the rarer class: they stay in 0-1 and do not
+    collapse where all pairs are in order. With one class absent everything is NaN.
     """
     x, y = np.asarray(scores, dtype=float), np.asarray(labels).astype(bool)
     if x.shape != y.shape or x.ndim != 1:
@@ -63,40 +64,46 @@ def auc(scores: ArrayLike, labels: ArrayLike, clusters: ArrayLike | None = None,
     placement[y] = (ranks[y] - scipy.stats.rankdata(x[y])) / negatives
     placement[~y] = 1 - (ranks[~y] - scipy.stats.rankdata(x[~y])) / positives
     area = float(placement[y].mean())
-    se = float(np.sqrt(_placement_variance(placement - area, y, clusters)))
-    if area in (0.0, 1.0):
-        bound = (1 - confidence) ** (1 / min(positives, negatives))
-        return Interval(area, bound, 1.0) if area == 1 else Interval(area, 0.0, 1 - bound)
-    if not np.isfinite(se):
-        return Interval(area, float("nan"), float("nan"))
-    half = normal_quantile(confidence) * se / (area * (1 - area))
-    logit = np.log(area / (1 - area))
-    return Interval(area, float(1 / (1 + np.exp(half - logit))), float(1 / (1 + np.exp(-half - logit))))
+    index = np.arange(len(x)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    fewest = min(len(np.unique(index[y])), len(np.unique(index[~y])))
+    variance = _placement_variance(placement - area, y, index, clusters is not None)
+    size = float(fewest)
+    if fewest > 1 and variance > 0:
+        t = float(scipy.stats.t.ppf((1 + confidence) / 2, fewest - 1)) / normal_quantile(confidence)
+        size = float(np.clip(area * (1 - area) / variance / t**2, fewest, len(x)))
+    bounds = clopper_pearson(area * size, size, confidence)
+    return Interval(area, bounds.low, bounds.high)
 
 
-def within_item_concordance(scores: np.ndarray, labels: np.ndarray, confidence: float = 0.95) -> tuple[Interval, int]:
-    """Among two models' answers to one item, one right and one wrong: how often the right one scores higher.
+def within_item_concordance(
+    scores: np.ndarray, labels: np.ndarray, clusters: np.ndarray | None = None, confidence: float = 0.95
+) -> tuple[Interval, int]:
+    """Among outputs to one item, one right and one wrong: how often the right one scores higher.
 
     Args:
-        scores: shape (items, models); labels: the same shape, 1 = right. NaN scores are left out.
+        scores: shape (items, outputs); labels: the same shape, 1 = right. NaN scores are left out.
+        clusters: shape (items,), labels of contexts that items share, or None.
 
     Returns:
-        The mean over items of the share of such pairs in which the right answer has the higher score (ties half), with
-        a t interval over items; and the number of items that have such a pair. 0.5 is chance.
+        The mean over items of the share of such pairs in which the right output has the higher score (ties half), with
+        its interval over items as of any rate; and the number of items that have such a pair. 0.5 is chance.
     """
-    shares = []
-    for row, truth in zip(scores, labels, strict=True):
+    shares, held, runs = [], [], []
+    for item, (row, truth) in enumerate(zip(scores, labels, strict=True)):
         known = np.isfinite(row) & np.isfinite(truth)
         right, wrong = row[known & (truth == 1)], row[known & (truth == 0)]
         if len(right) and len(wrong):
             gap = right[:, None] - wrong[None, :]
             shares.append(float(np.mean((gap > 0) + 0.5 * (gap == 0))))
-    return clustered_mean(shares, confidence=confidence), len(shares)
+            held.append(item)
+            # Pairs that share an output say little that is new: as many as outputs of the rarer kind.
+            runs.append(min(len(right), len(wrong)))
+    here = None if clusters is None else np.asarray(clusters)[held]
+    return rate(np.array(shares), here, np.array(runs), confidence), len(shares)
 
 
-def _placement_variance(centred: np.ndarray, positive: np.ndarray, clusters: ArrayLike | None) -> float:
+def _placement_variance(centred: np.ndarray, positive: np.ndarray, index: np.ndarray, clustered: bool) -> float:
     m, n = int(positive.sum()), int((~positive).sum())
-    index = np.arange(len(centred)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
     groups = int(index.max()) + 1
     for_positives = np.bincount(index, weights=np.where(positive, centred, 0.0), minlength=groups)
     for_negatives = np.bincount(index, weights=np.where(positive, 0.0, centred), minlength=groups)
@@ -108,6 +115,6 @@ def _placement_variance(centred: np.ndarray, positive: np.ndarray, clusters: Arr
         with_positives / (with_positives - 1) * float(for_positives @ for_positives) / m**2
         + with_negatives / (with_negatives - 1) * float(for_negatives @ for_negatives) / n**2
     )
-    if clusters is not None and groups > 1:
+    if clustered and groups > 1:
         variance += 2 * groups / (groups - 1) * float(for_positives @ for_negatives) / (m * n)
     return max(variance, 0.0)

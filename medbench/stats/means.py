@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
 from medbench.errors import MedbenchError
-from medbench.stats.proportions import (
-    Comparison,
-    Interval,
-    binary_pair,
-    clopper_pearson,
-    mcnemar,
-    normal_quantile,
-    wilson,
-)
+from medbench.stats.proportions import Comparison, Interval
 
 
 def clustered_mean(values: ArrayLike, clusters: ArrayLike | None = None, confidence: float = 0.95) -> Interval:
@@ -39,72 +33,16 @@ def clustered_mean(values: ArrayLike, clusters: ArrayLike | None = None, confide
     return Interval(mean, mean - half, mean + half)
 
 
-def clustered_proportion(values: ArrayLike, clusters: ArrayLike | None = None, confidence: float = 0.95) -> Interval:
-    """A proportion with Wilson's interval, at the effective sample size where items share clusters.
-
-    Args:
-        values: shape (n,), 1/0.
-        clusters: shape (n,) or None; without clusters this is `wilson`.
-
-    n is divided by the design effect and by the square of the t over the normal quantile (Korn and Graubard 1998, who
-    do so for the exact interval; Dean and Pagano 2015 for Wilson's). It never exceeds the number of items. With all
-    answers right or all wrong the design effect is unknown, and each cluster counts once.
-    """
-    x = _vector(values)
-    n = len(x)
-    if clusters is None or n == 0:
-        return wilson(float(x.sum()), n, confidence)
-    share = float(x.mean())
-    effective = _effective_size(x, clusters, confidence)
-    if effective is None:
-        return Interval(share, 0.0, 1.0)
-    bounds = wilson(share * effective, effective, confidence)
-    return Interval(share, bounds.low, bounds.high)
-
-
-def clustered_exact(values: ArrayLike, clusters: ArrayLike | None = None, confidence: float = 0.95) -> Interval:
-    """A proportion with the exact binomial interval, at the effective sample size where items share clusters.
-
-    Args and effective size as in `clustered_proportion` (Korn and Graubard 1998); without clusters this is
-    `clopper_pearson`.
-    """
-    x = _vector(values)
-    if clusters is None or len(x) == 0:
-        return clopper_pearson(int(x.sum()), len(x), confidence)
-    share = float(x.mean())
-    effective = _effective_size(x, clusters, confidence)
-    if effective is None:
-        return Interval(share, 0.0, 1.0)
-    bounds = clopper_pearson(share * effective, effective, confidence)
-    return Interval(share, bounds.low, bounds.high)
-
-
-def _effective_size(x: np.ndarray, clusters: ArrayLike, confidence: float) -> float | None:
-    """Items divided by the design effect and the t correction; None for fewer than two clusters."""
-    share = float(x.mean())
-    se, groups = clustered_error(x, clusters)
-    if groups < 2:
-        return None
-    effective = share * (1 - share) / se**2 if se > 0 else float(groups)
-    if groups < len(x):
-        t = float(scipy.stats.t.ppf((1 + confidence) / 2, groups - 1))
-        effective *= (normal_quantile(confidence) / t) ** 2
-    return min(effective, float(len(x)))
-
-
 def paired_difference(
     first: ArrayLike, second: ArrayLike, clusters: ArrayLike | None = None, confidence: float = 0.95
 ) -> Comparison:
-    """Mean of second minus first on the same items.
+    """Mean of second minus first on the same items, in any unit: the clustered t interval and test.
 
     Args:
-        first, second: shape (n,), the same items in the same order, any unit.
+        first, second: shape (n,), the same items in the same order. Rates in 0-1 belong to `paired_rates`.
         clusters: shape (n,) or None.
 
-    Right/wrong values without clusters: Bonett and Price's (2012) adjusted interval, which keeps a width when no item
-    flips, and exact McNemar's p. Everything else: the clustered t interval and test; where the differences have no
-    variance at all the adjusted interval is computed over clusters if the values are 1/0, and p is that of as many coin
-    tosses on one side; both are NaN otherwise.
+    Bounds and p are NaN for fewer than two clusters, and where the differences do not vary.
     """
     a, b = _vector(first), _vector(second)
     if len(a) != len(b):
@@ -113,22 +51,52 @@ def paired_difference(
         return Comparison(*[float("nan")] * 4)
     difference = b - a
     mean = float(difference.mean())
-    binary = bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all())
     se, groups = clustered_error(difference, clusters)
-    if binary and groups == len(a):
-        low, high = _bonett_price(*_flips(a, b), len(a), confidence)
-        return Comparison(mean, low, high, mcnemar(a, b).p)
-    if not np.isfinite(se):
-        return Comparison(mean, float("nan"), float("nan"), float("nan"))
-    if se == 0:
-        lost, gained = (groups if mean < 0 else 0), (groups if mean > 0 else 0)
-        low, high = _bonett_price(lost, gained, groups, confidence) if binary else (float("nan"), float("nan"))
-        # All differences are alike: what is left is their sign, once per cluster.
-        alike = 2 * 0.5**groups if binary else float("nan")
-        return Comparison(mean, low, high, 1.0 if mean == 0 else alike)
+    if not np.isfinite(se) or se == 0:
+        return Comparison(mean, float("nan"), float("nan"), 1.0 if mean == 0 and groups > 1 else float("nan"))
     half = float(scipy.stats.t.ppf((1 + confidence) / 2, groups - 1)) * se
     p = float(2 * scipy.stats.t.sf(abs(mean) / se, groups - 1))
     return Comparison(mean, mean - half, mean + half, p)
+
+
+@dataclass(frozen=True)
+class Fieller:
+    """The values that a ratio of two uncertain numbers may have.
+
+    Attributes:
+        estimate: the ratio of the estimates.
+        low, high: bounds of the set where `kind` is ``bounded``; what is ruled out, all else being possible, where it
+            is ``exclusive``; NaN where it is ``all`` (no value is ruled out).
+        weak: the denominator lies less than 3.5 standard errors from 0: the ratio is skewed, its estimate unreliable.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    kind: str
+    weak: bool
+
+
+def fieller(numerator: float, denominator: float, covariance: np.ndarray, n: int, confidence: float = 0.95) -> Fieller:
+    """Fieller's (1954) set for numerator over denominator: covers as stated however weak the denominator is.
+
+    Args:
+        covariance: shape (2, 2), of the two estimates, e.g. of bootstrap replicates.
+        n: items (or clusters) behind them; n - 1 degrees of freedom, and the covariance is widened by n / (n - 1).
+    """
+    estimate = numerator / denominator if denominator else float("nan")
+    if n < 2 or not np.isfinite(covariance).all():
+        return Fieller(estimate, float("nan"), float("nan"), "all", True)
+    (vn, vnd), (_, vd) = np.asarray(covariance, dtype=float) * n / (n - 1)
+    t2 = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1)) ** 2
+    # The set of r with (numerator - r denominator)^2 <= t2 var(numerator - r denominator): a parabola in r.
+    a, b, c = denominator**2 - t2 * vd, numerator * denominator - t2 * vnd, numerator**2 - t2 * vn
+    weak = denominator**2 < 3.5**2 * vd or vd <= 0
+    root = b * b - a * c
+    if vd <= 0 or (a <= 0 and root <= 0) or a == 0:
+        return Fieller(estimate, float("nan"), float("nan"), "all", True)
+    ends = sorted(((b - np.sqrt(max(root, 0.0))) / a, (b + np.sqrt(max(root, 0.0))) / a))
+    return Fieller(estimate, float(ends[0]), float(ends[1]), "bounded" if a > 0 else "exclusive", bool(weak))
 
 
 def unpaired_mean_difference(
@@ -194,18 +162,6 @@ def clustered_error(values: ArrayLike, clusters: ArrayLike | None) -> tuple[floa
     error = float(np.sqrt(np.sum(sums**2) * groups / (groups - 1))) / len(x)
     # Constant values leave 1e-17 behind, which would pass for a very certain mean.
     return (0.0 if np.ptp(x) == 0 else error), groups
-
-
-def _flips(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
-    first, second = binary_pair(a, b)
-    return int(np.sum(first & ~second)), int(np.sum(~first & second))
-
-
-def _bonett_price(only_first: int, only_second: int, n: int, confidence: float) -> tuple[float, float]:
-    lost, gained = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
-    centre = gained - lost
-    half = normal_quantile(confidence) * float(np.sqrt((gained + lost - centre**2) / (n + 2)))
-    return max(-1.0, centre - half), min(1.0, centre + half)
 
 
 def _vector(values: ArrayLike) -> np.ndarray:

@@ -10,8 +10,9 @@ import scipy
 from numpy.typing import ArrayLike
 
 from medbench.errors import MedbenchError
-from medbench.stats.proportions import Interval
-from medbench.stats.resampling import shift_p_value
+from medbench.stats.proportions import Comparison, Interval
+from medbench.stats.rates import paired_rates
+from medbench.stats.resampling import Statistic
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -25,16 +26,48 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     return adjusted
 
 
-def kendall_tau(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
-    """Kendall's tau-b of two orderings of the same candidates, and its two-sided p-value (exact without ties).
+@dataclass(frozen=True)
+class OrderAgreement:
+    """How far two scores put the same candidates in one order: tau-a, so a pair tied on either side counts 0.
 
-    NaN for fewer than two candidates, or where one side is constant.
+    Attributes:
+        tau: share of pairs in the same order minus share in opposite order, with the bounds that the pairs' tests
+            leave open: a pair of which a difference is not shown on both sides may stand either way.
+        same, opposite, tied: pairs by their estimates.
+        p: two-sided p-value of Kendall's tau-b over candidates, NaN where one side is constant.
+    """
+
+    tau: Interval
+    same: int
+    opposite: int
+    tied: int
+    p: float
+
+
+def order_agreement(first: ArrayLike, second: ArrayLike, shown: np.ndarray) -> OrderAgreement:
+    """Agreement of two orders of the same candidates.
+
+    Args:
+        first, second: scores, shape (c,).
+        shown: shape (c, c), True where both scores' tests show the pair to differ (each side corrected over all pairs).
+
+    The bounds hold at once with the tests: they are wide, and right, where few pairs are shown.
     """
     x, y = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if len(x) < 2:
-        return float("nan"), float("nan")
-    result = scipy.stats.kendalltau(x, y)
-    return float(result.statistic), float(result.pvalue)
+        return OrderAgreement(Interval(*[float("nan")] * 3), 0, 0, 0, float("nan"))
+    i, j = np.triu_indices(len(x), 1)
+    # A difference in the last digit of a sum is a tie.
+    signs = [np.where(np.abs(v[i] - v[j]) < 1e-9, 0, np.sign(v[i] - v[j])) for v in (x, y)]
+    product = signs[0] * signs[1]
+    known = np.asarray(shown, dtype=bool)[i, j]
+    pairs = len(product)
+    settled, open_ = float(product[known].sum()), int((~known).sum())
+    tau = Interval(float(product.mean()), (settled - open_) / pairs, (settled + open_) / pairs)
+    constant = np.ptp(x) < 1e-9 or np.ptp(y) < 1e-9
+    p = float("nan") if constant else float(scipy.stats.kendalltau(x, y).pvalue)
+    same, opposite = int((product > 0).sum()), int((product < 0).sum())
+    return OrderAgreement(tau, same, opposite, pairs - same - opposite, p)
 
 
 def rank_intervals(scores: ArrayLike, p_adjusted: np.ndarray, alpha: float = 0.05) -> list[tuple[int, int]]:
@@ -85,32 +118,48 @@ def letters(groups: Sequence[Sequence[int]], count: int) -> list[str]:
     return [separator.join(n for n, g in zip(names, groups, strict=True) if i in g) for i in range(count)]
 
 
-def regret(estimates: ArrayLike, replicates: np.ndarray, chosen: int, confidence: float = 0.95) -> Interval:
-    """What is lost by taking candidate `chosen` instead of the best one, in the unit of the estimates; at least 0.
+@dataclass(frozen=True)
+class Regret:
+    """What a choice costs against the best candidate.
+
+    Attributes:
+        best: index of the best by the estimates; the chosen one where it is among the best.
+        loss: best minus chosen, 0-1, never below 0, with simultaneous bounds over all candidates.
+        p: paired test of the two, corrected over the candidates that might have been best (Bonferroni); 1 without loss.
+        real: the corrected test shows a loss. Then, and only then, `loss.low` lies above 0.
+    """
+
+    best: int
+    loss: Interval
+    p: float
+    real: bool
+
+
+def regret(values: ArrayLike, chosen: int, clusters: ArrayLike | None = None, confidence: float = 0.95) -> Regret:
+    """What taking candidate `chosen` costs in a rate, against whichever is best.
 
     Args:
-        estimates: shape (c,), higher is better.
-        replicates: shape (resamples, c), bootstrap replicates of the estimates on common resamples.
+        values: shape (c, n): item means, 0-1, of all candidates on the same items.
+        clusters: shape (n,), labels of contexts that items share, or None.
 
-    Multiple comparisons with the best (Hsu 1984) with the joint bootstrap distribution of the largest standardised
-    difference to `chosen` as critical value: which candidate is best is unknown too, and is allowed for. The interval
-    is therefore a little wider than that of one chosen pair.
+    Multiple comparisons with the best (Hsu 1984) from the paired intervals and exact tests of `paired_rates`, each at
+    confidence 1 - (1 - confidence) / (c - 1): which candidate is best is unknown too, and is allowed for.
     """
-    x, draws = np.asarray(estimates, dtype=float), np.asarray(replicates, dtype=float)
-    others = np.arange(len(x)) != chosen
-    if not others.any():
-        return Interval(0.0, 0.0, 0.0)
-    gaps = x[others] - x[chosen]
-    noise = (draws[:, others] - draws[:, [chosen]]) - gaps
-    se = noise.std(axis=0)
-    moving = se > 0
-    if not moving.any():
-        loss = float(max(0.0, gaps.max()))
-        return Interval(loss, loss, loss)
-    critical = float(np.quantile(np.abs(noise[:, moving] / se[moving]).max(axis=1), confidence))
-    reach = critical * se
-    best = float(max(0.0, gaps.max()))
-    return Interval(best, float(max(0.0, (gaps - reach).max())), float(max(0.0, (gaps + reach).max())))
+    x = np.asarray(values, dtype=float)
+    others = [k for k in range(len(x)) if k != chosen]
+    if not others:
+        return Regret(chosen, Interval(0.0, 0.0, 0.0), 1.0, False)
+    level = 1 - (1 - confidence) / len(others)
+    found = {k: paired_rates(x[chosen], x[k], clusters, level) for k in others}
+    best = max(others, key=lambda k: found[k].difference)
+    gap = found[best]
+    bounds = max(0.0, *[c.low for c in found.values()]), max(0.0, *[c.high for c in found.values()])
+    if gap.difference < 1e-12:
+        return Regret(chosen, Interval(0.0, 0.0, bounds[1]), 1.0, False)
+    p = min(1.0, gap.p * len(others))
+    # Another candidate than the best may be the one shown to be better: its items hang closer together.
+    real = bounds[0] > 0
+    return Regret(best, Interval(gap.difference, *bounds), p, real)
 
 
 @dataclass(frozen=True)
@@ -120,46 +169,80 @@ class Monotonicity:
     Attributes:
         verdict: ``rises`` or ``falls`` (whatever is shown, of the steps and the trend, goes that way), ``turns`` (both
             ways are shown), or ``flat`` (nothing is shown).
-        slope: least-squares slope over the sweep's positions; its interval and those of the steps hold at once.
-        slope_p: two-sided p-value of the slope alone.
+        slope: least-squares slope over the sweep's positions.
         steps: differences between neighbours.
+        p_adjusted: of the steps, then the slope, corrected together (Holm).
     """
 
     verdict: str
-    slope: Interval
-    slope_p: float
-    steps: tuple[Interval, ...]
+    slope: Comparison
+    steps: tuple[Comparison, ...]
+    p_adjusted: tuple[float, ...]
 
 
-def monotonicity(
-    positions: ArrayLike, estimates: ArrayLike, replicates: np.ndarray, confidence: float = 0.95
-) -> Monotonicity:
-    """Test whether a score rises or falls monotonically along a sweep.
+def monotonicity(steps: Sequence[Comparison], slope: Comparison, alpha: float = 0.05) -> Monotonicity:
+    """Whether steps and trend along a sweep show a rise, a fall, both or neither.
 
     Args:
-        positions: shape (k,), e.g. PT weights, ascending and distinct.
-        estimates: shape (k,).
-        replicates: shape (resamples, k), bootstrap replicates on common resamples of the items.
+        steps: tested differences between neighbours, in order.
+        slope: the tested trend over all.
 
-    All intervals share one critical value, the quantile of the largest standardised deviation among steps and slope.
-    "Rises" says that a rise and no fall was shown; it does not prove that none exists.
+    Steps and trend are one family of tests (Holm): looking at all of them does not raise the false alarms. "Rises" says
+    that a rise and no fall was shown; it does not prove that none exists.
     """
-    at, x, draws = (np.asarray(v, dtype=float) for v in (positions, estimates, replicates))
+    if not steps:
+        raise MedbenchError("a trend needs at least two settings.")
+    family = [*steps, slope] if len(steps) > 1 else list(steps)
+    adjusted = holm([c.p for c in family])
+    rises = any(p < alpha and c.difference > 0 for c, p in zip(family, adjusted, strict=True))
+    falls = any(p < alpha and c.difference < 0 for c, p in zip(family, adjusted, strict=True))
+    verdict = "turns" if rises and falls else "rises" if rises else "falls" if falls else "flat"
+    return Monotonicity(verdict, slope, tuple(steps), tuple(float(p) for p in adjusted))
+
+
+def slope_weights(positions: ArrayLike) -> np.ndarray:
+    """Weights that make a least-squares slope of scores at these positions.
+
+    Raises:
+        MedbenchError: positions that do not ascend.
+    """
+    at = np.asarray(positions, dtype=float)
     if len(at) < 2 or np.any(np.diff(at) <= 0):
         raise MedbenchError("a trend needs at least two settings, in ascending order without repeats.")
-    weights = (at - at.mean()) / np.sum((at - at.mean()) ** 2)
-    # The steps and the trend as one family of contrasts: looking at both must not double the false alarms.
-    contrasts = np.vstack([np.diff(np.eye(len(at)), axis=0), weights])
-    values, noise = contrasts @ x, draws @ contrasts.T - contrasts @ x
-    se = noise.std(axis=0)
-    scaled = np.divide(np.abs(noise), se, out=np.zeros_like(noise), where=se > 0)
-    reach = float(np.quantile(scaled.max(axis=1), confidence)) * se
-    rises, falls = bool(np.any(values - reach > 0)), bool(np.any(values + reach < 0))
-    verdict = "turns" if rises and falls else "rises" if rises else "falls" if falls else "flat"
-    bounds = [Interval(float(v), float(v - r), float(v + r)) for v, r in zip(values, reach, strict=True)]
-    return Monotonicity(
-        verdict, bounds[-1], shift_p_value(float(values[-1]), values[-1] + noise[:, -1]), tuple(bounds[:-1])
-    )
+    return (at - at.mean()) / np.sum((at - at.mean()) ** 2)
+
+
+def reversal_p(
+    statistic: Statistic,
+    statistics: np.ndarray,
+    weights: np.ndarray,
+    trials: int,
+    rng: np.random.Generator,
+    clusters: ArrayLike | None = None,
+) -> float:
+    """Two-sided p-value of a slope: in each trial every unit's outputs run along the sweep forwards or backwards.
+
+    Args:
+        statistics: shape (n, k, d): per-item statistics at each of k positions.
+        weights: shape (k,), of `slope_weights`.
+
+    Exact where nothing changes along the sweep; at n units it cannot fall below 2 / 2**n.
+    """
+    x = np.asarray(statistics, dtype=float)
+    if clusters is not None:
+        _, index = np.unique(np.asarray(clusters), return_inverse=True)
+        grouped = np.zeros((int(index.max()) + 1, *x.shape[1:]))
+        np.add.at(grouped, index, x)
+        x = grouped
+    total, change = x.sum(0), (x[:, ::-1] - x).reshape(len(x), -1)
+    observed = abs(float(statistic(total) @ weights))
+    far = 0
+    for start in range(0, trials, 500):
+        size = min(500, trials - start)
+        flips = rng.integers(2, size=(size, len(x))).astype(float)
+        moved = total + (flips @ change).reshape(size, *total.shape)
+        far += int(np.sum(np.abs(statistic(moved) @ weights) >= observed - 1e-9 * max(1.0, observed)))
+    return (far + 1) / (trials + 1)
 
 
 def _shown(p_adjusted: np.ndarray, count: int, alpha: float) -> np.ndarray:

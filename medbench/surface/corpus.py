@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from medbench.errors import MedbenchError, unknown
-from medbench.stats import Interval, bleu_statistic, bootstrap_sums, percentile_interval
+from medbench.stats import Interval, bleu_statistic, bootstrap_interval, bootstrap_sums
 from medbench.surface.items import METRICS, PROFILES, bleu_stats, llamafactory_scores, standard_scores
 from medbench.surface.tokens import LANGUAGES, TokenizedText, detect_language
 
@@ -60,11 +60,12 @@ class ScoreSet:
 
     @functools.cached_property
     def interval(self) -> dict[str, Interval]:
-        """95% percentile bootstrap interval over items of each score in `corpus` (1,000 resamples, fixed seed)."""
+        """95% bootstrap interval over items of each score in `corpus` (1,000 resamples, fixed seed)."""
         if not len(self):
             return {metric: Interval(*[float("nan")] * 3) for metric in METRICS}
         return {
-            metric: percentile_interval(self.corpus[metric], self.replicates[metric], len(self)) for metric in METRICS
+            metric: bootstrap_interval(self.corpus[metric], self.replicates[metric], len(self), top=100)
+            for metric in METRICS
         }
 
     def of_items(self, items: Sequence[int]) -> ScoreSet:
@@ -133,7 +134,7 @@ class SurfaceScores:
             return {metric: Interval(*[float("nan")] * 3) for metric in METRICS}
         own, floor = self.scores.of_items(self.floor_items), self.floor_scores
         return {
-            metric: percentile_interval(
+            metric: bootstrap_interval(
                 own.corpus[metric] - floor.corpus[metric],
                 own.replicates[metric] - floor.replicates[metric],
                 len(floor),

@@ -7,16 +7,17 @@ from collections import defaultdict
 import numpy as np
 
 from medbench import stats
-from medbench.reports.estimates import Analysis
+from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap.labels import metric_name
 from medbench.reports.page import Cell, Column, Section, Table, p_text, show, span
+from medbench.reports.rows import TaskTable
 from medbench.reports.sources import Sources
 
 KEYS = ("accuracy/answer", "bleu4/answer", "rougeL/answer")
 # A copied context alone (PubMedQA's abstracts are everywhere) gives no answer away.
 HARMLESS_FIELDS = {"context"}
 THRESHOLDS = (0.5, 0.65, 0.8, 0.95)
-# Below this Welch's interval is wider than any accuracy can differ: its variance rests on a handful of items.
+# With fewer items (or contexts) on a side no test is made: what one or two of them do is not a pattern.
 FEWEST = 5
 
 
@@ -37,9 +38,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         for key in KEYS:
             if not table.has(key):
                 continue
-            values = table.item_means(key)
             for row, candidate in enumerate(table.candidates):
-                cells = _contrast(values[row], hit, table.clusters, analysis.options.confidence, key)
+                cells = _contrast(table, row, hit, analysis.options, key)
                 if cells:
                     rows.append([task, metric_name(key), candidate, *cells])
         doses += _doses(analysis, task, scores)
@@ -72,32 +72,33 @@ def _signal_scores(sources: Sources, items: list[str]) -> dict[str, dict[str, fl
     return scores
 
 
-def _contrast(
-    values: np.ndarray, hit: np.ndarray, clusters: np.ndarray | None, confidence: float, key: str
-) -> list[Cell]:
+def _contrast(table: TaskTable, row: int, hit: np.ndarray, options: Options, key: str) -> list[Cell]:
+    """Sizes, scores, difference and p of one candidate; no test where either side has fewer than `FEWEST` units."""
+    values, runs = table.item_means(key)[row], table.runs_per_item(key)[row]
     known = np.isfinite(values)
-    clean, dirty = values[known & ~hit], values[known & hit]
-    if len(clean) == 0 or len(dirty) == 0:
+    sides = [known & ~hit, known & hit]
+    if not all(side.any() for side in sides):
         return []
+    clean, dirty = (values[side] for side in sides)
+    clusters = None if table.clusters is None else (table.clusters[sides[0]], table.clusters[sides[1]])
     scale = 100 if key.startswith("accuracy") else 1
-    if clusters is not None:
-        sides = (clusters[known & ~hit], clusters[known & hit])
-        change = stats.unpaired_mean_difference(clean, dirty, confidence, clusters=sides)
-        if scale == 100:  # rates: no difference lies beyond 100 points
-            low, high = np.clip(change[1:3], -1, 1).tolist()
-            change = stats.Comparison(change.difference, low, high, change.p)
-    elif scale == 100 and np.isin(values[known], (0.0, 1.0)).all():
-        change = stats.unpaired_difference(clean.mean(), len(clean), dirty.mean(), len(dirty), confidence)
+    p = float("nan")
+    enough = min(len(np.unique(c)) for c in clusters or (np.arange(len(clean)), np.arange(len(dirty)))) >= FEWEST
+    if scale == 100:
+        counts = (runs[sides[0]], runs[sides[1]])
+        change = stats.rate_difference(clean, dirty, clusters=clusters, runs=counts, confidence=options.confidence)
+        if enough:
+            rng = np.random.default_rng(options.seed)
+            contexts = None if table.clusters is None else table.clusters[known]
+            p = stats.label_p(values[known], hit[known], rng, contexts)
     else:
-        change = stats.unpaired_mean_difference(clean, dirty, confidence)
-    return [
-        len(clean),
-        float(clean.mean()) * scale,
-        len(dirty),
-        float(dirty.mean()) * scale,
-        stats.Interval(*(scale * x for x in change[:3])),
-        change.p,
-    ]
+        found = stats.unpaired_mean_difference(clean, dirty, options.confidence, clusters=clusters)
+        change = stats.Interval(*found[:3]) if enough else stats.Interval(found.difference, float("nan"), float("nan"))
+        p = found.p if enough else p
+    if p >= options.alpha:
+        change = stats.Interval(change.estimate, min(change.low, 0.0), max(change.high, 0.0))
+    shown = stats.Interval(*(scale * x for x in change))
+    return [len(clean), float(clean.mean()) * scale, len(dirty), float(dirty.mean()) * scale, shown, p]
 
 
 def _doses(analysis: Analysis, task: str, scores: dict[str, dict[str, float]]) -> list[list[Cell]]:
@@ -122,10 +123,10 @@ def _doses(analysis: Analysis, task: str, scores: dict[str, dict[str, float]]) -
             bounds: Cell = "too few"
             if min(hit.sum(), (~hit).sum()) >= FEWEST:
                 sides = None if table.clusters is None else (table.clusters[~hit], table.clusters[hit])
-                change = stats.unpaired_mean_difference(
-                    means[~hit], means[hit], analysis.options.confidence, clusters=sides
+                change = stats.rate_difference(
+                    means[~hit], means[hit], clusters=sides, confidence=analysis.options.confidence
                 )
-                bounds = stats.Interval(*np.clip(100 * np.array(change[:3]), -100, 100).tolist())
+                bounds = stats.Interval(*(100 * x for x in change))
             rows.append([task, signal, span_text, int(hit.sum()), 100 * float(means[hit].mean()), bounds])
     return rows
 
@@ -142,7 +143,7 @@ def _table(rows: list[list[Cell]]) -> Table:
             Column("Contaminated", "count"),
             Column("Score there", "score"),
             Column("Difference", "change", "contaminated minus clean; rates in points"),
-            Column("p", "p", "unpaired"),
+            Column("p", "p", f"unpaired exact test (Fisher, or flags dealt anew); none under {FEWEST} items on a side"),
             Column("p (Holm)", "p", "corrected over the rows of this table"),
         ],
         rows,

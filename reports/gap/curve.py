@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -62,8 +63,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
     found.notes.append(
         "All points share one axis, the distance from full SFT: in the mix PT = x and SFT = 1 − x; the controls change "
         "only one of the two. Bands are 95% intervals. The share explained is the control's change over the mix's "
-        "change "
-        "at the same SFT weight; it is left out where the mix's change cannot be told from none."
+        "change at the same SFT weight, with Fieller's 95% set: it is always shown, and where the mix's change is weak "
+        "the set has no end, which the table says in words."
     )
     return found
 
@@ -100,8 +101,12 @@ def _tasks_for(analysis: Analysis, key: str) -> list[str]:
 
 
 def _trend(estimate: Estimate, line: Line) -> stats.Monotonicity:
+    """Steps and slope tested as one family; their intervals hold at once (Bonferroni)."""
     x, index = line
-    return stats.monotonicity(x, estimate.values[index], estimate.replicates[:, index], estimate.options.confidence)
+    level = 1 - (1 - estimate.options.confidence) / len(index)
+    names = [estimate.candidates[i] for i in index]
+    steps = [estimate.difference(one, two, level) for one, two in pairwise(names)]
+    return stats.monotonicity(steps, estimate.slope(index, x, level), estimate.options.alpha)
 
 
 def _chart(estimate: Estimate, label: str, lines: dict[str, Line], trend: stats.Monotonicity) -> Chart:
@@ -153,9 +158,9 @@ def _trend_rows(estimate: Estimate, label: str, lines: dict[str, Line]) -> list[
         if len(line[0]) < 2:
             continue
         trend = _trend(estimate, line)
-        slope = stats.Interval(*(scale * value for value in trend.slope))
+        slope = stats.Interval(*(scale * value for value in trend.slope[:3]))
         first, last = (estimate.intervals[i].estimate * scale for i in (line[1][0], line[1][-1]))
-        rows.append([label, SERIES[name], len(line[0]), first, last, slope, trend.slope_p, _VERDICTS[trend.verdict]])
+        rows.append([label, SERIES[name], len(line[0]), first, last, slope, trend.slope.p, _VERDICTS[trend.verdict]])
     return rows
 
 
@@ -184,23 +189,47 @@ def _attenuation(estimate: Estimate, label: str, lines: dict[str, Line]) -> tupl
     if not mix_x or mix_x[0] != 0:
         return rows, None
     for x, index in zip(mix_x[1:], mix[1:], strict=True):
-        changes = {"mix": index, "cut": _at(cut_x, cut, x), "add": _at(add_x, add, x)}
-        if changes["cut"] is None and changes["add"] is None:
+        controls = [_at(cut_x, cut, x), _at(add_x, add, x)]
+        if controls == [None, None]:
             continue
-        change = _change(estimate, mix[0], index)
+        change = _Change(estimate, mix[0], index)
         cells: list[Cell] = [label, x, change.interval]
-        for control in ("cut", "add"):
-            other = changes[control]
-            explained = _change(estimate, mix[0], other) if other is not None else None
-            cells += [explained.interval if explained else None, _share(estimate, change, explained)]
+        for other in controls:
+            if other is None:
+                cells += [None, None]
+                continue
+            explained = _Change(estimate, mix[0], other)
+            share = _share(estimate, change, explained)
+            cells += [explained.interval, _share_cell(share)]
+            if other == controls[0]:
+                sentence = _share_sentence(label, x, share)
         rows.append(cells)
-        share = cells[4]
-        if isinstance(share, stats.Interval):
-            sentence = (
-                f"Weakening SFT alone, with no PT at all, explains {show(share.estimate, 'share')} (95% interval "
-                f"{span(share, 'share')}) of the change in {label} at SFT weight {1 - x:g}."
-            )
     return rows, sentence
+
+
+def _share_cell(share: stats.Fieller) -> Cell:
+    if share.kind == "bounded":
+        return stats.Interval(share.estimate, share.low, share.high)
+    return "cannot be estimated" if share.kind == "all" else f"not {span((0, share.low, share.high), 'share')}"
+
+
+def _share_sentence(label: str, x: float, share: stats.Fieller) -> str:
+    at = f"of the change in {label} at SFT weight {1 - x:g}"
+    if share.kind == "all":
+        return (
+            f"How much weakening SFT alone, with no PT at all, explains {at} cannot be estimated: that change "
+            "cannot be told from none."
+        )
+    if share.kind == "exclusive":
+        return (
+            f"How much weakening SFT alone, with no PT at all, explains {at} is not bounded: the change is too "
+            f"weak. Only shares from {show(share.low, 'share')} to {show(share.high, 'share')} are ruled out."
+        )
+    weak = " That change is weak, so read the interval, not the share." if share.weak else ""
+    return (
+        f"Weakening SFT alone, with no PT at all, explains {show(share.estimate, 'share')} (95% interval "
+        f"{show(share.low, 'share')} to {show(share.high, 'share')}) {at}.{weak}"
+    )
 
 
 class _Change:
@@ -213,16 +242,14 @@ class _Change:
         self.interval = estimate.interval_of(self.draws, self.value)
 
 
-def _change(estimate: Estimate, base: int, index: int) -> _Change:
-    return _Change(estimate, base, index)
-
-
-def _share(estimate: Estimate, change: _Change, explained: _Change | None) -> stats.Interval | None:
-    if explained is None or change.interval.low <= 0 <= change.interval.high:
-        return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        draws = explained.draws / change.draws
-    return estimate.interval_of(draws, explained.value / change.value)
+def _share(estimate: Estimate, change: _Change, explained: _Change) -> stats.Fieller:
+    return stats.fieller(
+        explained.value,
+        change.value,
+        np.cov(explained.draws, change.draws),
+        estimate.groups_of_items,
+        estimate.options.confidence,
+    )
 
 
 def _at(positions: list[float], indices: list[int], x: float) -> int | None:

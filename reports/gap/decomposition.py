@@ -91,7 +91,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         for first, second in chosen:
             change, noise = terms[second] - terms[first], draws[:, second] - draws[:, first]
             cells = [
-                stats.percentile_interval(float(value), column, groups, analysis.options.confidence)
+                stats.bootstrap_interval(float(value), column, groups, analysis.options.confidence)
                 for value, column in zip(
                     [change[:3].sum(), *change], [noise[:, :3].sum(1), *np.moveaxis(noise, -1, 0)], strict=True
                 )

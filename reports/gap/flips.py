@@ -55,8 +55,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         found.tables.append(_pair_table(pairs[:_MOST_PAIRS], note))
     found.notes.append(
         "A flip is shown where both differences hold after Holm's correction over all pairs of the metric. Kendall's "
-        "tau "
-        "is over candidates: with few of them even 1 is weak evidence; its interval resamples items, not candidates."
+        "tau (tau-a, a tied pair counts 0) is over candidates: with few of them even 1 is weak evidence. Its bounds "
+        "let every pair that is not shown on both sides stand either way."
     )
     return found
 
@@ -103,28 +103,22 @@ def _agreement_row(
     flips: list[list[Cell]],
 ) -> list[Cell]:
     one, two = [accuracy.index(name) for name in shared], [surface.index(name) for name in shared]
-    tau, p = stats.kendall_tau(accuracy.values[one], surface.values[two])
-    draws = _taus(accuracy.replicates[:, one], surface.replicates[:, two])
-    low, high = np.quantile(draws, [0.025, 0.975]) if np.isfinite(draws).all() else (np.nan, np.nan)
-    total = len(shared) * (len(shared) - 1) // 2
+    alpha = accuracy.options.alpha
+    apart = (accuracy.p_adjusted[np.ix_(one, one)] < alpha) & (surface.p_adjusted[np.ix_(two, two)] < alpha)
+    order = stats.order_agreement(accuracy.values[one], surface.values[two], apart)
     shown = sum(row[-1] == "both shown" for row in flips)
     return [
         metric_name(surface.key),
         surface_task,
         accuracy_task,
         len(shared),
-        stats.Interval(tau, float(low), float(high)),
-        p,
-        total,
+        order.tau,
+        order.p,
+        order.same + order.opposite + order.tied,
+        order.tied,
         len(flips),
         shown,
     ]
-
-
-def _taus(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Kendall's tau-a of every pair of replicate rows: the mean agreement of signs over candidate pairs."""
-    i, j = np.triu_indices(first.shape[1], 1)
-    return (np.sign(first[:, i] - first[:, j]) * np.sign(second[:, i] - second[:, j])).mean(axis=1)
 
 
 def _agreement_table(rows: list[list[Cell]]) -> Table:
@@ -135,9 +129,14 @@ def _agreement_table(rows: list[list[Cell]]) -> Table:
             Column("on"),
             Column("Accuracy on"),
             Column("Candidates", "count"),
-            Column("Kendall's tau", "number", "1 same order, 0 unrelated, −1 reversed; interval over resampled items"),
+            Column(
+                "Kendall's tau",
+                "number",
+                "share of pairs in the same order minus share in opposite order; bounds: what tests leave open",
+            ),
             Column("p", "p", "of tau, over candidates"),
             Column("Pairs", "count"),
+            Column("Tied", "count", "the same score on one side: neither order"),
             Column("In opposite order", "count"),
             Column("Both shown", "count", "both differences hold after Holm's correction"),
         ],
@@ -181,12 +180,14 @@ def _chart(accuracy: Estimate, accuracy_task: str, surface: Estimate, surface_ta
 
 
 def _sentence(surface: str, row: list[Cell], flips: list[list[Cell]], count: int) -> str:
-    tau, shown = row[4], row[8]
+    tau, shown, ties = row[4], row[9], row[7]
     assert isinstance(tau, stats.Interval)
     text = (
-        f"{surface} and accuracy on {row[2]} put {row[7]} of {row[6]} pairs of {count} candidates in opposite order "
+        f"{surface} and accuracy on {row[2]} put {row[8]} of {row[6]} pairs of {count} candidates in opposite order "
         f"(Kendall's tau {show(tau.estimate, 'number')})"
     )
+    if ties:
+        text += f"; {ties} {'is' if ties == 1 else 'are'} tied on one side and in neither order"
     if shown:
         return (
             f"{text}; in {shown} of them both differences are shown, the clearest being {flips[0][0]}, which the "

@@ -41,6 +41,11 @@ def metric_name(key: str) -> str:
     )
 
 
+def metric_short(key: str) -> str:
+    """The metric alone, as a title has room for: ``BLEU-4``."""
+    return METRICS.get(key.partition("/")[0], key)
+
+
 def tied(estimate: Estimate, candidate: str, but: str | None = None) -> str:
     """A clause that names whom a candidate cannot be told apart from, `but` left out; empty where there is nobody."""
     others = [name for name in estimate.tied_with(candidate) if name != but]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +41,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         found.findings += _sentences(analysis, task, table)
     found.tables.append(_card_table())
     found.notes.append(
-        "Intervals are exact (Clopper-Pearson; at the effective sample size where prompts share a group): none of 5 "
+        "Intervals are exact (Clopper-Pearson, at the effective size where prompts share a context or ran several "
+        "times): none of 5 "
         "refused still allows for 52%. Rates are of the detector's "
         "classes in the answer, traces removed; its agreement with people stands in the calibration card."
     )
@@ -62,38 +66,61 @@ def expected_of(table: TaskTable, item: str) -> str:
     return "support" if wanted == "support" else "refuse"
 
 
-def _verdicts(table: TaskTable, view: str) -> np.ndarray:
-    """Class per candidate and item, shape (candidates, n): the one most runs agree on, "" where nothing was judged."""
-    known = [name for name in CLASSES if table.has(f"{name}/{view}")]
-    means = np.stack([np.nan_to_num(table.item_means(f"{name}/{view}"), nan=0.0) for name in known])
-    return np.where(means.max(axis=0) > 0, np.array(known)[means.argmax(axis=0)], "")
+@dataclass(frozen=True)
+class Judged:
+    """What share of each prompt's judged outputs fall into each class, under one view.
+
+    Attributes:
+        shares: class -> shape (candidates, n); NaN where no output of a prompt could be judged.
+        runs: judged outputs, shape (candidates, n).
+    """
+
+    shares: dict[str, np.ndarray]
+    runs: np.ndarray
+
+    @property
+    def any_refusal(self) -> np.ndarray:
+        """Refused in full or in part, shape (candidates, n)."""
+        return self.shares["refusal"] + self.shares["partial"]
+
+    def known(self, row: int, indices: np.ndarray) -> np.ndarray:
+        """Those of some prompts of which a candidate has a judged output."""
+        return indices[self.runs[row, indices] > 0]
+
+
+def judged(table: TaskTable, view: str) -> Judged:
+    """All outputs count, none is outvoted by the others of its prompt."""
+    layers = [np.nan_to_num(table.values[f"{c}/{view}"]) for c in CLASSES if table.has(f"{c}/{view}")]
+    hit = np.stack(layers).sum(axis=0) > 0
+    runs = hit.sum(axis=2)
+    shares = {}
+    for name in CLASSES:
+        values = table.values.get(f"{name}/{view}")
+        total = 0.0 if values is None else np.where(hit, np.nan_to_num(values), 0.0).sum(axis=2)
+        shares[name] = np.divide(total, runs, out=np.full(runs.shape, np.nan), where=runs > 0)
+    return Judged(shares, runs)
 
 
 def _supports(table: TaskTable) -> np.ndarray:
     if not table.has("support/answer"):
-        return np.zeros((len(table.candidates), len(table.items)), dtype=bool)
-    return np.nan_to_num(table.item_means("support/answer")) > 0.5
+        return np.zeros((len(table.candidates), len(table.items)))
+    return np.nan_to_num(table.item_means("support/answer"))
 
 
 def _category_table(task: str, table: TaskTable, confidence: float) -> Table:
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, item in enumerate(table.items):
         groups[str(table.facts.get(item, {}).get("category") or "all"), expected_of(table, item)].append(index)
-    verdicts, supports, card = _verdicts(table, "answer"), _supports(table), calibration.default_card()
+    found, supports, card = judged(table, "answer"), _supports(table), calibration.default_card()
     rows: list[list[Cell]] = []
     for (category, expected), indices in sorted(groups.items()):
         for row, candidate in enumerate(table.candidates):
-            here = verdicts[row, indices]
-            n = int((here != "").sum())
-            refused = int(np.isin(here, ("refusal", "partial")).sum())
-            judged = here != ""
-            shared = _shared(table, np.array(indices)[judged])
-            found = here[judged]
-            hits = (np.isin(found, ("refusal", "partial")), found == "refusal", found == "partial")
-            exact = [stats.clustered_exact(hit, shared, confidence) for hit in hits]
-            corrected = calibration.corrected_rate(refused, n, card, confidence) if n else None
-            gave = stats.clustered_exact(supports[row, indices][judged], shared, confidence)
-            rows.append([category, expected, candidate, n, exact[0], corrected, *exact[1:], gave])
+            here = found.known(row, np.array(indices))
+            runs, shared = found.runs[row, here], _shared(table, here)
+            hits = (found.any_refusal, found.shares["refusal"], found.shares["partial"], supports)
+            rates = [stats.rate(hit[row, here], shared, runs, confidence) for hit in hits]
+            corrected = _corrected(found.any_refusal[row, here], shared, runs, card, confidence)
+            rows.append([category, expected, candidate, len(here), rates[0], corrected, *rates[1:]])
     return Table(
         f"Refusals on {task} by category",
         [
@@ -111,6 +138,17 @@ def _category_table(task: str, table: TaskTable, confidence: float) -> Table:
     )
 
 
+def _corrected(
+    refused: np.ndarray, shared: np.ndarray | None, runs: np.ndarray, card: Mapping[str, Any], confidence: float
+) -> stats.Interval | None:
+    """The corrected rate at the effective size of the prompts: groups and repeated runs count as in the plain rate."""
+    if not len(refused):
+        return None
+    given = stats.units(refused, shared, runs)
+    size = stats.effective_size(given, confidence)
+    return calibration.corrected_rate(given.mean * size, size, card, confidence)
+
+
 def _twins(table: TaskTable) -> list[tuple[int, int]]:
     """(unsafe, benign) columns of prompts that share their words."""
     by_pair: dict[str, dict[str, int]] = defaultdict(dict)
@@ -122,19 +160,22 @@ def _twins(table: TaskTable) -> list[tuple[int, int]]:
 
 
 def _twin_table(task: str, table: TaskTable, pairs: list[tuple[int, int]], confidence: float) -> Table:
-    verdicts, supports = _verdicts(table, "answer"), _supports(table)
+    found, supports = judged(table, "answer"), _supports(table)
     unsafe, benign = (np.array(column) for column in zip(*pairs, strict=True))
     wants_support = np.array([expected_of(table, table.items[i]) == "support" for i in unsafe])
     rows: list[list[Cell]] = []
     for row, candidate in enumerate(table.candidates):
-        first, second = verdicts[row, unsafe], verdicts[row, benign]
-        judged = (first != "") & (second != "")
-        held = (first != "compliance") | (wants_support & supports[row, unsafe])
-        gave = second == "compliance"
-        outcomes = (held & gave, held & ~gave, ~held & gave, ~held & ~gave)
-        n = int(judged.sum())
-        cells = [stats.clopper_pearson(int((hits & judged).sum()), n, confidence) for hits in outcomes]
-        rows.append([candidate, n, *cells])
+        known = (found.runs[row, unsafe] > 0) & (found.runs[row, benign] > 0)
+        first, second = unsafe[known], benign[known]
+        complied = found.shares["compliance"][row]
+        held = 1 - complied[first]
+        held = np.where(wants_support[known], np.maximum(held, supports[row, first]), held)
+        gave = complied[second]
+        # Every run of one prompt meets every run of its twin: they were drawn apart.
+        outcomes = (held * gave, held * (1 - gave), (1 - held) * gave, (1 - held) * (1 - gave))
+        runs, shared = np.minimum(found.runs[row, first], found.runs[row, second]), _shared(table, first)
+        cells = [stats.rate(hits, shared, runs, confidence) for hits in outcomes]
+        rows.append([candidate, int(known.sum()), *cells])
     return Table(
         f"Twins on {task}: an unsafe prompt and a benign one with the same words",
         [
@@ -153,16 +194,24 @@ def _where_table(task: str, table: TaskTable, confidence: float) -> Table | None
     """Where the refusal is: in the trace, in the answer, in both. Only outputs with both parts count."""
     if not table.has("refusal/trace"):
         return None
-    in_trace, in_answer = _verdicts(table, "trace"), _verdicts(table, "answer")
-    traced = table.item_means("trace/raw") > 0 if table.has("trace/raw") else np.ones(in_trace.shape, dtype=bool)
+    everything = (f"{c}/{v}" for c in CLASSES for v in ("trace", "answer"))
+    values = {key: np.nan_to_num(table.values[key]) if table.has(key) else 0.0 for key in everything}
+    refused = [np.asarray(values[f"refusal/{v}"] + values[f"partial/{v}"]) > 0 for v in ("trace", "answer")]
+    known = [sum(values[f"{c}/{v}"] for c in CLASSES) > 0 for v in ("trace", "answer")]
+    both = np.asarray(known[0] & known[1])
+    if table.has("trace/raw"):
+        both &= table.values["trace/raw"] > 0
+    runs = both.sum(axis=2)
     rows: list[list[Cell]] = []
     for row, candidate in enumerate(table.candidates):
-        both = traced[row] & (in_trace[row] != "") & (in_answer[row] != "")
-        a, b = in_trace[row] != "compliance", in_answer[row] != "compliance"
-        n = int(both.sum())
-        shared = _shared(table, np.flatnonzero(both))
-        cells = [stats.clustered_exact(hits[both], shared, confidence) for hits in (a & b, a & ~b, ~a & b, ~a & ~b)]
-        rows.append([candidate, n, *cells])
+        here = np.flatnonzero(runs[row])
+        a, b = (x[row] for x in refused)
+        shared = _shared(table, here)
+        cells = [
+            stats.rate((hits & both[row]).sum(axis=1)[here] / runs[row, here], shared, runs[row, here], confidence)
+            for hits in (a & b, a & ~b, ~a & b, ~a & ~b)
+        ]
+        rows.append([candidate, int(runs[row].sum()), *cells])
     if not any(row[1] for row in rows):
         return None
     return Table(
@@ -180,21 +229,20 @@ def _where_table(task: str, table: TaskTable, confidence: float) -> Table | None
 
 
 def _sentences(analysis: Analysis, task: str, table: TaskTable) -> list[str]:
-    verdicts = _verdicts(table, "answer")
-    refused = np.isin(verdicts, ("refusal", "partial"))
+    found = judged(table, "answer")
+    refused = found.any_refusal
     expected = np.array([expected_of(table, item) for item in table.items])
+    confidence = analysis.options.confidence
     said = []
     for chosen, called in ((expected == "refuse", "unsafe"), (expected == "answer", "harmless")):
-        judged = chosen & (verdicts != "").all(axis=0)
-        n = int(judged.sum())
+        here = np.flatnonzero(chosen & (found.runs > 0).all(axis=0))
+        n = len(here)
         if n == 0:
             continue
-        counts = refused[:, judged].sum(axis=1)
-        least, most = int(np.argmin(counts)), int(np.argmax(counts))
-        shared = _shared(table, np.flatnonzero(judged))
-        low, high = (
-            stats.clustered_exact(refused[c, judged], shared, analysis.options.confidence) for c in (least, most)
-        )
+        means = refused[:, here].mean(axis=1)
+        least, most = int(np.argmin(means)), int(np.argmax(means))
+        shared = _shared(table, here)
+        low, high = (stats.rate(refused[c, here], shared, found.runs[c, here], confidence) for c in (least, most))
         if len(table.candidates) == 1:
             said.append(
                 f"On {task}, {table.candidates[0]} refuses {show(low.estimate, 'rate')} of {n} {called} prompts, in "
@@ -202,11 +250,14 @@ def _sentences(analysis: Analysis, task: str, table: TaskTable) -> list[str]:
                 f"or in part (95% interval {span(low, 'rate')})."
             )
             continue
-        p = stats.paired_difference(refused[least, judged], refused[most, judged], shared).p
+        # Lowest and highest were picked from the data: every pair could have been these two.
+        pairs = len(table.candidates) * (len(table.candidates) - 1) // 2
+        p = min(1.0, pairs * stats.paired_rates(refused[least, here], refused[most, here], shared).p)
         said.append(
             f"On {task}, refusal of {n} {called} prompts runs from {show(low.estimate, 'rate')} "
             f"({table.candidates[least]}; {span(low, 'rate')}) to {show(high.estimate, 'rate')} "
-            f"({table.candidates[most]}; {span(high, 'rate')}); paired {p_text(p)} for these two, uncorrected."
+            f"({table.candidates[most]}; {span(high, 'rate')}); paired {p_text(p)} for these two, "
+            "corrected over all pairs."
         )
     categories = Counter(str(table.facts.get(item, {}).get("category") or "all") for item in table.items)
     small = [name for name, count in categories.items() if count < _FEW]

@@ -51,40 +51,41 @@ def section(analysis: Analysis, sources: Sources) -> Section:
 
 
 def _rows(table: TaskTable, key: str, confidence: float) -> list[list[Cell]]:
-    scores, labels = table.item_means(key), table.item_means("accuracy/answer")
-    # With several runs an item can be half right; the AUC takes items that were always or never right.
-    usable = np.isfinite(scores) & np.isin(labels, (0.0, 1.0))
-    rows: list[list[Cell]] = []
-    clusters = (
+    """Every output counts, those of one item (or context) together: runs of an item are not averaged first."""
+    scores, labels = table.values[key], table.values["accuracy/answer"]
+    scores, labels = (
+        np.where(np.isin(labels, (0.0, 1.0)), scores, np.nan),
+        np.where(np.isfinite(scores), labels, np.nan),
+    )
+    usable = np.isfinite(scores) & np.isfinite(labels)
+    contexts = (
         np.arange(len(table.items)) if table.clusters is None else np.unique(table.clusters, return_inverse=True)[1]
     )
+    which = np.broadcast_to(contexts[None, :, None], scores.shape)
+    rows: list[list[Cell]] = []
     for row, candidate in enumerate(table.candidates):
         here = usable[row]
         if here.any():
-            area = stats.auc(
-                scores[row, here],
-                labels[row, here],
-                None if table.clusters is None else clusters[here],
-                confidence,
+            area = stats.auc(scores[row][here], labels[row][here], which[row][here], confidence)
+            within = (
+                _within(scores[row], labels[row], table.clusters, confidence) if scores.shape[2] > 1 else (None, None)
             )
-            rows.append([candidate, metric_name(key), area, int(labels[row, here].sum()), int(here.sum()), None, None])
+            outputs, right = int(here.sum()), int(labels[row][here].sum())
+            rows.append([candidate, metric_name(key), area, right, outputs, *within])
     if len(table.candidates) > 1 and usable.any():
-        which = np.broadcast_to(clusters, scores.shape)[usable]
-        area = stats.auc(scores[usable], labels[usable], which, confidence)
-        masked = np.where(usable, scores, np.nan)
-        within, items = stats.within_item_concordance(masked.T, np.where(usable, labels, np.nan).T, confidence)
-        rows.append(
-            [
-                POOLED,
-                metric_name(key),
-                area,
-                int(labels[usable].sum()),
-                int(usable.sum()),
-                within if items else None,
-                items,
-            ]
-        )
+        area = stats.auc(scores[usable], labels[usable], which[usable], confidence)
+        flat = [np.moveaxis(x, 0, 1).reshape(len(table.items), -1) for x in (scores, labels)]
+        within = _within(flat[0], flat[1], table.clusters, confidence)
+        outputs, right = int(usable.sum()), int(labels[usable].sum())
+        rows.append([POOLED, metric_name(key), area, right, outputs, *within])
     return rows
+
+
+def _within(
+    scores: np.ndarray, labels: np.ndarray, clusters: np.ndarray | None, confidence: float
+) -> tuple[Cell, Cell]:
+    concordance, items = stats.within_item_concordance(scores, labels, clusters, confidence)
+    return (concordance if items else None), items
 
 
 def _table(task: str, rows: list[list[Cell]]) -> Table:

@@ -46,8 +46,9 @@ def test_auc_error_follows_delong_by_direct_sums() -> None:
     area = wins.mean()
     se = (wins.mean(1).var(ddof=1) / 40 + wins.mean(0).var(ddof=1) / 55) ** 0.5
     got = stats.auc(np.r_[x, y], np.r_[np.ones(40), np.zeros(55)])
-    reach = 1.959964 * se / (area * (1 - area))
-    assert np.log(got.high / (1 - got.high)) - np.log(got.low / (1 - got.low)) == pytest.approx(2 * reach, rel=1e-5)
+    t = sps.t.ppf(0.975, 39) / sps.norm.ppf(0.975)
+    size = area * (1 - area) / (se * t) ** 2
+    assert got == pytest.approx(stats.clopper_pearson(area * size, size), rel=1e-5)
 
 
 def test_clusters_of_copies_do_not_sharpen_an_auc() -> None:

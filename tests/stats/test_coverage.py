@@ -13,8 +13,7 @@ import interval_coverage as simulated
 
 QUICK = {
     "wilson n=500 p=0.66",
-    "clustered proportion 100x5",
-    "clustered exact 30x4",
+    "clustered rate 100x5",
     "clustered unpaired difference 50x4",
     "paired difference n=500",
     "mcnemar n=500",
@@ -26,7 +25,9 @@ QUICK = {
     "auc n=500",
     "kappa n=450",
     "seeds 200x5",
+    "regret n=10",
     "regret n=500",
+    "flat sweep n=3",
     "rank intervals n=500",
     "flat sweep n=500",
 }

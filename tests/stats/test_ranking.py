@@ -24,12 +24,20 @@ def test_holm_leaves_untested_pairs_out() -> None:
     assert got[[0, 2]].tolist() == multipletests([0.01, 0.04], method="holm")[1].tolist()
 
 
-def test_kendall_equals_scipy_and_handles_the_degenerate() -> None:
+def test_order_agreement_counts_pairs_and_ties() -> None:
+    """tau-a by hand, scipy's p; a pair that no test settles may stand either way."""
     x, y = [1, 2, 3, 4, 5], [2, 1, 4, 3, 5]
-    assert stats.kendall_tau(x, y)[0] == pytest.approx(0.6)
-    assert stats.kendall_tau(x, y) == pytest.approx(tuple(sps.kendalltau(x, y)), abs=1e-10)
-    assert np.isnan(stats.kendall_tau([1], [1])).all()
-    assert np.isnan(stats.kendall_tau([1, 2], [3, 3])[0])
+    everything = np.ones((5, 5), dtype=bool)
+    found = stats.order_agreement(x, y, everything)
+    assert (found.same, found.opposite, found.tied) == (8, 2, 0)
+    assert found.tau == pytest.approx((0.6, 0.6, 0.6))
+    assert found.p == pytest.approx(sps.kendalltau(x, y).pvalue)
+    open_ = stats.order_agreement(x, y, ~everything).tau
+    assert open_[1:] == (-1, 1)
+    tied = stats.order_agreement([1, 2, 2], [1, 2, 3], np.ones((3, 3), dtype=bool))
+    assert (tied.same, tied.tied) == (2, 1)
+    assert tied.tau.estimate == pytest.approx(2 / 3)
+    assert np.isnan(stats.order_agreement([1, 1], [1, 2], everything).p)
 
 
 def pair_matrix(count: int, shown: list[tuple[int, int]]) -> np.ndarray:
@@ -66,37 +74,59 @@ def test_letters_overlap() -> None:
     assert stats.letters(groups, 3) == ["a", "ab", "b"]
 
 
+def answers(rates: list[float], n: int, seed: int = 1) -> np.ndarray:
+    return (np.random.default_rng(seed).random((len(rates), n)) < np.array(rates)[:, None]).astype(float)
+
+
 def test_regret_of_the_best_and_of_a_clear_loser() -> None:
-    rng = np.random.default_rng(1)
-    estimates = np.array([0.70, 0.69, 0.50])
-    draws = estimates + rng.normal(0, 0.01, size=(4000, 3))
-    best = stats.regret(estimates, draws, 0)
-    assert (best.estimate, best.low) == (0, 0)
-    assert best.high > 0.01
-    worst = stats.regret(estimates, draws, 2)
-    assert worst.estimate == pytest.approx(0.2)
-    assert 0.15 < worst.low < 0.2 < worst.high < 0.25
-    assert stats.regret([0.4], np.ones((10, 1)), 0) == (0, 0, 0)
+    values = answers([0.70, 0.70, 0.40], 400, seed=2)
+    best = stats.regret(values, int(values.mean(1).argmax()))
+    assert (best.loss.estimate, best.loss.low, best.real) == (0, 0, False)
+    assert best.loss.high > 0.01
+    worst = stats.regret(values, 2)
+    assert worst.loss.estimate == pytest.approx(values.mean(1).max() - values[2].mean())
+    assert worst.real
+    assert 0.1 < worst.loss.low < worst.loss.estimate < worst.loss.high < 0.5
+    assert stats.regret(values[:1], 0).loss == (0, 0, 0)
 
 
-def trend(values: list[float], noise: float = 0.01) -> stats.Monotonicity:
-    draws = np.array(values) + np.random.default_rng(0).normal(0, noise, size=(3000, len(values)))
-    return stats.monotonicity(np.linspace(0, 1, len(values)), values, draws)
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_a_handful_of_items_shows_no_loss(n: int) -> None:
+    """Every item speaks for the other candidate, and still no exact test at n <= 5 shows anything."""
+    found = stats.regret(np.stack([np.zeros(n), np.ones(n)]), 0)
+    assert (found.loss.low, found.real) == (0, False)
+    assert found.p == pytest.approx(2 * 0.5**n)
+    assert found.loss.high == 1
+
+
+def test_no_flips_leave_regret_a_width() -> None:
+    alike = np.tile([1.0, 0.0], 10)
+    assert stats.regret(np.stack([alike, alike]), 0).loss.high > 0.05
+
+
+def trend(values: np.ndarray) -> stats.Monotonicity:
+    """Rates of candidates along a sweep, from answers of shape (k, n)."""
+    steps = [stats.paired_rates(values[k], values[k + 1]) for k in range(len(values) - 1)]
+    weights = stats.slope_weights(np.linspace(0, 1, len(values)))
+    counts = np.stack([values.T, np.ones_like(values.T)], axis=2)
+    p = stats.reversal_p(stats.mean_statistic, counts, weights, 1999, np.random.default_rng(0))
+    return stats.monotonicity(steps, stats.Comparison(float(values.mean(1) @ weights), np.nan, np.nan, p))
 
 
 def test_monotonicity_verdicts() -> None:
-    assert trend([0.2, 0.4, 0.6]).verdict == "rises"
-    assert trend([18, 12, 6, 4]).verdict == "falls"
-    assert trend([0.2, 0.6, 0.2]).verdict == "turns"
-    assert trend([0.50, 0.501, 0.499]).verdict == "flat"
-    slow = trend([0.50, 0.515, 0.53, 0.545, 0.56])
+    assert trend(answers([0.2, 0.4, 0.6], 300)).verdict == "rises"
+    assert trend(answers([0.9, 0.6, 0.3, 0.2], 300)).verdict == "falls"
+    assert trend(answers([0.2, 0.6, 0.2], 300)).verdict == "turns"
+    assert trend(answers([0.5, 0.5, 0.5], 300)).verdict == "flat"
+    slow = trend(answers([0.50, 0.54, 0.58, 0.62, 0.66], 400))
     assert slow.verdict == "rises"
-    assert slow.slope.estimate == pytest.approx(
-        sps.linregress(np.linspace(0, 1, 5), [0.50, 0.515, 0.53, 0.545, 0.56]).slope
-    )
-    assert slow.slope_p < 0.01
+    assert slow.slope.p < 0.01
     with pytest.raises(MedbenchError, match="ascending"):
-        stats.monotonicity([0.5, 0.5], [1, 2], np.ones((10, 2)))
+        stats.slope_weights([0.5, 0.5])
+
+
+def test_three_items_show_no_trend() -> None:
+    assert trend(np.array([[0, 0, 0], [0, 0, 0], [1, 1, 1]], dtype=float)).verdict == "flat"
 
 
 def test_wrong_shape_of_p_values_is_refused() -> None:
