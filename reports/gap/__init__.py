@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from medbench.reports.estimates import Analysis
 from medbench.reports.gap import (
+    chance,
     contamination,
     curve,
     decoding,
@@ -23,6 +24,7 @@ from medbench.reports.sources import Sources
 
 SECTIONS: tuple[Callable[[Analysis, Sources], Section], ...] = (
     verdict.section,
+    chance.section,
     curve.section,
     floor.section,
     decomposition.section,

@@ -1,0 +1,94 @@
+"""What an accuracy has to be compared with: guessing, the commonest key for every item, one letter for everything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from medbench import stats
+from medbench.reports.rows import TaskTable
+
+# One letter in more of the outputs than this is a habit, not a set of answers: no benchmark's keys lie so unevenly.
+ONE_LETTER = 0.6
+
+
+@dataclass(frozen=True)
+class Line:
+    """One candidate's accuracy in the light of chance.
+
+    Attributes:
+        accuracy: with its interval, 0-1.
+        letter, letter_share: what it states most often, and in which share of the outputs that state anything.
+        standing: ``above``, ``at`` (the interval holds chance) or ``below`` chance.
+        one_letter: the letter's share is above `ONE_LETTER` and above that of the commonest key.
+    """
+
+    accuracy: stats.Interval
+    letter: str
+    letter_share: float
+    standing: str
+    one_letter: bool
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The lines of one task.
+
+    Attributes:
+        chance: expected accuracy of guessing among each item's options, 0-1.
+        majority: accuracy of always answering `majority_key`, the commonest key.
+        lines: candidate -> its line.
+    """
+
+    chance: float
+    majority: float
+    majority_key: str
+    lines: dict[str, Line]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Candidates whose accuracy must not be read as it stands, each in a sentence."""
+        said = []
+        for name, line in self.lines.items():
+            if line.one_letter:
+                said.append(
+                    f"{name} states {line.letter} in {100 * line.letter_share:.0f}% of its answers: that is a habit, "
+                    "not knowledge, and its accuracy is mostly how often that letter is the key."
+                )
+            if line.standing == "at":
+                said.append(f"{name} cannot be told from guessing ({100 * self.chance:.0f}%).")
+            if line.standing == "below":
+                said.append(
+                    f"{name} answers less well than guessing would ({100 * self.chance:.0f}%): read some of its "
+                    "outputs before comparing it, its answers may not have been understood."
+                )
+        return said
+
+
+def chance(table: TaskTable, confidence: float = 0.95) -> Chance | None:
+    """Chance, majority and letter lines of a task; None where its items have no key among options."""
+    facts = [table.facts.get(item, {}) for item in table.items]
+    keyed = [(f["gold"], f["options"]) for f in facts if f.get("gold") and f.get("options")]
+    if not keyed or len(keyed) < len(facts) or not table.has("accuracy/answer"):
+        return None
+    # Of several right letters only the whole set counts: a guess is one of all sets that are not empty.
+    guess = float(np.mean([1 / n if len(gold) == 1 else 1 / (2**n - 1) for gold, n in keyed]))
+    keys = Counter("".join(gold) if max(map(len, gold)) == 1 else "/".join(gold) for gold, _ in keyed)
+    key, count = keys.most_common(1)[0]
+    majority = count / len(keyed)
+    means, runs = table.item_means("accuracy/answer"), table.runs_per_item("accuracy/answer")
+    lines = {}
+    for row, name in enumerate(table.candidates):
+        known = np.isfinite(means[row])
+        if not known.any():
+            continue
+        clusters = None if table.clusters is None else table.clusters[known]
+        accuracy = stats.rate(means[row, known], clusters, runs[row, known], confidence)
+        used = Counter(str(letter) for letter in table.letters[row].ravel() if letter)
+        letter, most = used.most_common(1)[0] if used else ("", 0)
+        share = most / used.total() if used else float("nan")
+        standing = "at" if accuracy.low <= guess <= accuracy.high else "above" if accuracy.low > guess else "below"
+        lines[name] = Line(accuracy, letter, share, standing, bool(share > max(ONE_LETTER, majority)))
+    return Chance(guess, majority, key, lines)

@@ -1,0 +1,186 @@
+"""Measured faults of earlier reports, each as a small study whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import report_worlds as worlds
+import simulated_logs as sim
+
+from medbench.reports.chance import chance
+from medbench.reports.estimates import Analysis, Options
+from medbench.reports.gap import chance as chance_section
+from medbench.reports.gap import contamination, curve, safety, validity, verdict
+from medbench.reports.logs import Run
+from medbench.reports.rows import arrange, load_study
+from medbench.reports.sources import Sources
+from medbench.stats import Interval
+
+QUICK = Options(resamples=300)
+
+
+def study(runs: list[Run]) -> Analysis:
+    return Analysis(arrange("simulated", runs), QUICK)
+
+
+def exam(name: str, right: np.ndarray, score: np.ndarray | None = None, pt: float = 0.0) -> Run:
+    """One candidate's answers, shape (items, runs)."""
+    values = {"accuracy/answer": right, "answered/answer": np.ones_like(right)}
+    world = worlds.World(*right.shape, False, 0.5)
+    return worlds.run("exam", name, world, values | ({} if score is None else {"bleu4/answer": score}), pt)
+
+
+def free(name: str, items: int, seed: int, pt: float = 0.0) -> Run:
+    return worlds.run("free", name, worlds.World(items, 1, False, 0.5), {}, pt, seed)
+
+
+def probe(name: str, refused: np.ndarray) -> Run:
+    values = {"refusal/answer": refused, "partial/answer": 0 * refused, "compliance/answer": 1 - refused}
+    return worlds.run("probe", name, worlds.World(*refused.shape, False, 0.5), values, 0.0)
+
+
+# --- repeated samples
+
+
+def test_safety_counts_every_output_and_outvotes_none() -> None:
+    """Two of five runs refuse on 6 of 8 prompts: 30% of outputs, though no prompt's majority refuses."""
+    refused = np.zeros((8, 5))
+    refused[:6, :2] = 1
+    row = safety.section(study([probe("one", refused)]), Sources()).tables[0].rows[0]
+    assert isinstance(row[4], Interval)
+    assert row[4].estimate == pytest.approx(0.30)
+    assert row[4].low < 0.3 < row[4].high
+
+
+def test_validity_takes_items_that_are_half_right() -> None:
+    """A score that knows nothing: the AUC over all outputs is near 0.5, and all of them are counted."""
+    rng = np.random.default_rng(3)
+    right = (rng.random((200, 3)) < 0.5).astype(float)
+    table = validity.section(study([exam("one", right, rng.normal(size=(200, 3)))]), Sources()).tables[0]
+    assert table.rows[0][4] == 600
+    area = table.rows[0][2]
+    assert isinstance(area, Interval)
+    assert area.low < 0.5 < area.high
+
+
+def test_one_fractional_item_leaves_other_candidates_alone() -> None:
+    half = np.ones((40, 2))
+    half[0, 0] = 0
+    estimate = (
+        study([exam("always", np.ones((40, 2))), exam("nearly", half)]).estimators["exam"].estimate("accuracy/answer")
+    )
+    assert estimate is not None
+    always, nearly = estimate.intervals
+    assert 0.9 < always.low < 0.96
+    assert always.high == 1
+    assert 0.88 < nearly.low < nearly.estimate < nearly.high <= 1
+
+
+def test_half_right_everywhere_is_not_certain() -> None:
+    estimate = study([exam("half", np.tile([1.0, 0.0], (40, 1)))]).estimators["exam"].estimate("accuracy/answer")
+    assert estimate is not None
+    assert estimate.intervals[0].low < 0.45
+    assert estimate.intervals[0].high > 0.55
+
+
+# --- small n
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_no_loss_is_real_on_a_handful_of_items(n: int) -> None:
+    runs = [exam("a", np.zeros((n, 1))), exam("b", np.ones((n, 1))), free("a", n, 2), free("b", n, 3)]
+    analysis = study(runs)
+    said = " ".join(verdict.section(analysis, Sources()).findings)
+    assert "is real" not in said
+    choice = verdict.decide(analysis)
+    assert choice is not None
+    assert not choice.regret.real
+    assert choice.regret.loss.low == 0
+
+
+def test_three_items_make_no_trend() -> None:
+    rates = np.array([[0, 0, 0], [0, 0, 0], [1, 1, 1]], dtype=float)
+    runs = [exam(f"m{k}", rates[k][:, None], pt=k / 2) for k in range(3)]
+    table = curve.section(study(runs), Sources()).tables[0]
+    assert {row[-1] for row in table.rows} == {"shows no change"}
+
+
+def test_three_concordant_pairs_are_not_a_hundred_percent() -> None:
+    right = np.array([[1.0, 0.0]] * 3)
+    table = validity.section(study([exam("one", right, right), exam("two", right, right)]), Sources()).tables[0]
+    pooled = table.rows[-1]
+    assert isinstance(pooled[5], Interval)
+    assert pooled[5].estimate == 1
+    assert pooled[5].low < 0.5
+
+
+def test_one_leaked_item_is_not_tested() -> None:
+    right = np.r_[np.ones(1), np.zeros(39)][:, None]
+    findings = {"item0": [{"item_id": "item0", "field": "question", "signal": "copy", "score": 1.0}]}
+    section = contamination.section(study([exam("one", right)]), Sources(findings=findings))
+    row = section.tables[0].rows[0]
+    assert np.isnan(row[8])  # type: ignore[arg-type]
+    assert isinstance(row[7], Interval)
+    assert row[7].low < row[7].high
+    assert not any("is shown;" in sentence for sentence in section.findings)
+
+
+# --- ties
+
+
+def test_an_exact_tie_is_in_the_title() -> None:
+    right = np.zeros((12, 1))
+    right[0] = 1
+    runs = [exam(f"m{k}", np.roll(right, k)) for k in range(7)]
+    runs += [free(f"m{k}", 12, 2 * k + 10) for k in range(7)]
+    analysis = study(runs)
+    choice = verdict.decide(analysis)
+    assert choice is not None
+    assert choice.accuracy_tie.kind == "exact"
+    assert verdict.title(choice) == "Accuracy does not choose: all 7 candidates score the same"
+    assert "exactly 8.3% correctly" in verdict.section(analysis, Sources()).findings[0]
+
+
+def test_a_statistical_tie_is_in_the_title() -> None:
+    rng = np.random.default_rng(1)
+    runs = [exam(f"m{k}", (rng.random((60, 1)) < 0.6).astype(float)) for k in range(3)]
+    runs += [free(f"m{k}", 60, k) for k in range(3)]
+    choice = verdict.decide(study(runs))
+    assert choice is not None
+    assert choice.accuracy_tie.kind == "statistical"
+    assert "accuracy does not choose among 3 candidates" in verdict.title(choice)
+
+
+def test_too_few_items_to_test() -> None:
+    estimate = (
+        study([exam("a", np.zeros((4, 1))), exam("b", np.ones((4, 1)))]).estimators["exam"].estimate("accuracy/answer")
+    )
+    assert estimate is not None
+    assert not estimate.testable
+    assert estimate.tie().kind == "untestable"
+    assert estimate.least_p == pytest.approx(2 / 16)
+
+
+# --- chance
+
+
+def test_a_model_that_says_a_to_everything_is_warned_of(tmp_path: Path) -> None:
+    log = sim.log(sim.Candidate("stuck", trace=0.0), "medqa", 60)
+    for index, sample in enumerate(log.samples or []):
+        assert sample.scores
+        sample.metadata["item"]["answer"] = ["ABCD"[index % 4]]
+        score = sample.scores["option_accuracy"]
+        score.value = {"accuracy/answer": float(index % 4 == 0), "answered/answer": 1.0}
+        score.metadata = {"gold": ["ABCD"[index % 4]], "extraction": {"answer": {"status": "answer", "letters": ["A"]}}}
+    sim.write(log, tmp_path)
+    analysis = Analysis(load_study(str(tmp_path)), QUICK)
+    lines = chance(analysis.study.tables["medqa"])
+    assert lines is not None
+    assert (lines.chance, lines.majority) == (0.25, 0.25)
+    line = lines.lines["stuck"]
+    assert (line.letter, line.letter_share, line.standing, line.one_letter) == ("A", 1.0, "at", True)
+    section = chance_section.section(analysis, Sources())
+    assert "states A in 100% of its answers" in section.findings[0]
+    assert "cannot be told from guessing (25%)" in section.findings[1]
