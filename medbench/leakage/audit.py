@@ -34,7 +34,7 @@ from medbench.leakage.findings import (
     read_findings,
 )
 from medbench.leakage.index import Index, Thresholds
-from medbench.leakage.kernel import SHINGLE
+from medbench.leakage.kernel.text import SHINGLE
 from medbench.manifest import NAME, open_atomic, sha256_file, write_atomic, write_manifest
 from medbench.records import BadRows, OnBadRow
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from medbench.leakage import corpus, kernel
+from medbench.leakage import corpus
 from medbench.leakage.index import Tokeniser
+from medbench.leakage.kernel.text import sequence_hash, shingle_hashes
 
 PERMUTATIONS = 128
 # The bands are tuned to miss little and propose more: proposals are verified.
@@ -43,12 +44,12 @@ def duplicates(files: Sequence[str], *, threshold: float = 0.8, simplify: bool =
         count = int(tokens.unit_start[-1])
         if not count:
             continue
-        whole = int(kernel.sequence_hash(tokens.unit_hash[:count]))
+        whole = int(sequence_hash(tokens.unit_hash[:count]))
         if whole in first:
             yield _row(place, "exact", 1.0, first[whole])
             continue
         first[whole] = place
-        shingles = np.unique(kernel.shingle_hashes(tokens.unit_hash[:count]))
+        shingles = np.unique(shingle_hashes(tokens.unit_hash[:count]))
         if not len(shingles):
             continue
         digest = MinHash(num_perm=PERMUTATIONS, hashfunc=_low_bits)

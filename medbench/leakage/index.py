@@ -11,8 +11,9 @@ import numpy as np
 
 from medbench.errors import MedbenchError
 from medbench.items import Item
-from medbench.leakage import kernel
-from medbench.leakage.kernel import SHINGLE
+from medbench.leakage.kernel.compare import choose, shingle_sets
+from medbench.leakage.kernel.table import POSTING_BITS, fill_table
+from medbench.leakage.kernel.text import SHINGLE, STOP, all_shingles, sequence_hash, tokenise
 from medbench.leakage.units import WORD, character_table, compose
 
 # So many of a target's shingles must come up before a record is compared with it (all that count, where there are
@@ -102,7 +103,7 @@ class Tokeniser:
         first = self.table[:128]
         self.ascii_table = np.where(first & 3 == WORD, first >> 2, 0).astype(np.uint64)
         self.json_table = self.ascii_table.copy()
-        self.json_table[[*range(32), *b'"\\']] = kernel.STOP
+        self.json_table[[*range(32), *b'"\\']] = STOP
         self._room = 0
         self._reserve(1 << 16)
 
@@ -131,7 +132,7 @@ class Tokeniser:
         self._reserve(buffer.size * UNITS_PER_BYTE + 16)
         unit_start = np.empty(len(texts) + 1, np.int64)
         marked = np.zeros(len(texts), np.bool_)
-        kernel.tokenise(
+        tokenise(
             buffer, text_start, self.table, self.pool, self._hash, self._begin, self._end, unit_start, marked
         )  # fmt: skip
         return unit_start, marked
@@ -214,7 +215,7 @@ def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds,
     ids = list(items)
     targets = [t for number, (_, item) in enumerate(items.values()) for t in targets_of(item, number)]
     pairs = np.array(["+" in t.field for t in targets])
-    units, sequence, target_hash, target_start, choose = _shingle_sets(targets, pairs, simplify)
+    units, sequence, target_hash, target_start, mark = _shingle_sets(targets, pairs, simplify)
     sizes = np.diff(target_start)
     if not sizes.any():
         raise MedbenchError(
@@ -224,7 +225,7 @@ def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds,
     order = np.argsort(target_hash)
     frequency, distinct = _frequency(target_hash, order, pairs[owner])
     least, held = _needs(sizes, units, pairs, thresholds)
-    indexed, enough = _indexed(choose, frequency, sizes, units, pairs, least, held, thresholds)
+    indexed, enough = _indexed(mark, frequency, sizes, units, pairs, least, held, thresholds)
     chosen = order[indexed[order]]
     bloom, slots, posting = _table(target_hash[chosen], owner[chosen])
     return Index(
@@ -257,12 +258,12 @@ def _shingle_sets(
 
     Returns:
         ``units``, ``sequence`` of shape (targets,); ``target_hash``, ``target_start`` as `kernel.compare` has them;
-        and `kernel.choose` over the texts of the targets.
+        and its `choose` over the texts of the targets.
     """
     single = np.flatnonzero(~pairs)
     texts = [text.encode("utf-8", "replace") for k in single.tolist() for text in targets[k].texts]
     tokens = Tokeniser(simplify=simplify)(texts)
-    hashes, shingle_start = kernel.all_shingles(tokens.unit_hash, tokens.unit_start)
+    hashes, shingle_start = all_shingles(tokens.unit_hash, tokens.unit_start)
     # a target owns some texts in a row; a field of two parts follows them, and owns the texts of both
     first, beyond = np.zeros(len(targets), np.int64), np.zeros(len(targets), np.int64)
     beyond[single] = np.cumsum([len(targets[k].texts) for k in single.tolist()])
@@ -271,18 +272,18 @@ def _shingle_sets(
     first[wholes], beyond[wholes] = first[wholes - 2], beyond[wholes - 1]
     begin, end = shingle_start[first], shingle_start[beyond]
     target_hash, target_start = np.empty(int((end - begin).sum()), np.uint64), np.empty(len(targets) + 1, np.int64)
-    kernel.shingle_sets(hashes, begin, end, target_hash, target_start)
+    shingle_sets(hashes, begin, end, target_hash, target_start)
     sequence = np.zeros(len(targets), np.uint64)
     for k in single.tolist():
         if len(targets[k].texts) == 1:
             text = slice(*tokens.unit_start[first[k] : first[k] + 2].tolist())
-            sequence[k] = kernel.sequence_hash(tokens.unit_hash[text])
+            sequence[k] = sequence_hash(tokens.unit_hash[text])
     target_hash = target_hash[: target_start[-1]]
-    choose = functools.partial(
-        kernel.choose,
+    mark = functools.partial(
+        choose,
         *(tokens.unit_hash, tokens.unit_start, hashes, shingle_start, first, beyond, target_hash, target_start),
     )
-    return tokens.unit_start[beyond] - tokens.unit_start[first], sequence, target_hash, target_start, choose
+    return tokens.unit_start[beyond] - tokens.unit_start[first], sequence, target_hash, target_start, mark
 
 
 def _wholes(pairs: np.ndarray) -> np.ndarray:
@@ -338,7 +339,7 @@ def _spanned(units: np.ndarray, thresholds: Thresholds) -> np.ndarray:
 
 
 def _indexed(
-    choose: Callable[..., None],
+    mark: Callable[..., None],
     frequency: np.ndarray,
     sizes: np.ndarray,
     units: np.ndarray,
@@ -360,7 +361,7 @@ def _indexed(
     enough = np.minimum(least, HITS)
     spaced = np.where(_spanned(units, thresholds), _spacing(thresholds.span - SHINGLE + 1), 0)
     indexed = np.zeros(len(frequency), np.bool_)
-    choose(frequency, np.where(pairs | (sizes == 0), 0, sizes - held + enough), spaced, indexed)
+    mark(frequency, np.where(pairs | (sizes == 0), 0, sizes - held + enough), spaced, indexed)
     return indexed, enough.astype(np.uint8)
 
 
@@ -381,12 +382,12 @@ def _spacing(run: int) -> int:
 
 def _table(hashes: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The bitmap filter, the hash table and the postings of (shingle, target) pairs, ordered by shingle."""
-    if len(hashes) >= 1 << kernel.POSTING_BITS:
+    if len(hashes) >= 1 << POSTING_BITS:
         raise MedbenchError(
             f"the test items have {len(hashes):,} shingles to look for, and an audit holds at most "
-            f"{(1 << kernel.POSTING_BITS) - 1:,}; audit them in several runs."
+            f"{(1 << POSTING_BITS) - 1:,}; audit them in several runs."
         )
-    keys = hashes >> np.uint64(kernel.POSTING_BITS)
+    keys = hashes >> np.uint64(POSTING_BITS)
     first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     keys, posting = keys[first], owner.copy()
     last = np.append(first[1:], len(owner)) - 1
@@ -395,7 +396,7 @@ def _table(hashes: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarra
     # slower.
     bloom = np.zeros(1 << max(6, round(np.log2(len(keys) / 5))), np.uint64)
     slots = np.zeros(1 << int(np.ceil(np.log2(len(keys) / 0.7 + 1))), np.uint64)  # at most 70 % full
-    kernel.fill_table(keys, first, hashes, bloom, slots)
+    fill_table(keys, first, hashes, bloom, slots)
     return bloom, slots, posting
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from medbench.leakage import kernel
 from medbench.leakage.corpus import Batch
 from medbench.leakage.index import Index, Tokeniser
+from medbench.leakage.kernel.text import shingle_hashes
 
 PERMUTATIONS = 128
 
@@ -41,7 +41,7 @@ class MinHash:
             views = []
             for text in range(batch.record_start[k], batch.record_start[k + 1]):
                 units = tokens.unit_hash[tokens.unit_start[text] : tokens.unit_start[text + 1]]
-                views.append(set(kernel.shingle_hashes(units).tolist()))
+                views.append(set(shingle_hashes(units).tolist()))
                 every |= views[-1]
             for view in [*views, every] if len(views) > 1 else views:
                 if view:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medbench.items import LETTERS, Item
-from medbench.leakage import corpus, kernel
+from medbench.leakage import corpus
 from medbench.leakage.corpus import Batch, Unreadable
 from medbench.leakage.index import UNITS_PER_BYTE, Index, Tokeniser, Tokens
-from medbench.leakage.kernel import SHINGLE
+from medbench.leakage.kernel import compare, json_lines, table
+from medbench.leakage.kernel.text import SHINGLE, all_shingles
 from medbench.leakage.units import compose
 
 GAP = 20  # units: shared shingles further apart than this are evidence from two different places
@@ -67,9 +68,9 @@ class Scanner:
         self.index = index
         self._tokenise = Tokeniser(simplify=index.simplify)
         self._tokenise_item = Tokeniser(simplify=index.simplify)
-        self._sought = kernel.Sought(**{name: getattr(index, name) for name in kernel.Sought._fields})
-        raw, every, passed, home = (np.empty(size, np.uint64) for size in (0, 0, 2 * kernel.PIECE, 2 * kernel.PIECE))
-        self._scratch = kernel.Scratch(raw, every, passed, home, tally=np.zeros(len(index.targets), np.uint32))
+        self._sought = table.Sought(**{name: getattr(index, name) for name in table.Sought._fields})
+        raw, every, passed, home = (np.empty(size, np.uint64) for size in (0, 0, 2 * table.PIECE, 2 * table.PIECE))
+        self._scratch = table.Scratch(raw, every, passed, home, tally=np.zeros(len(index.targets), np.uint32))
         self._epoch = 1
 
     def scan(self, batch: Batch) -> tuple[list[dict[str, Any]], list[int]]:
@@ -93,12 +94,12 @@ class Scanner:
         begin = np.concatenate([[0], end[:-1] + 1])
         kind, shingles, size = np.empty(len(end), np.uint8), np.zeros(len(end), np.int64), np.zeros(len(end), np.int64)
         scratch, epoch = self._room(int((end - begin).max()), len(end))
-        found = kernel.sift_lines(
+        found = json_lines.sift_lines(
             buffer, begin, end, self._tokenise.json_table, self._tokenise.table, self._tokenise.pool,
             self._sought, scratch, epoch, kind, shingles, size,
         )  # fmt: skip
         del buffer, scratch  # a long line's take much room
-        number = first - 1 + np.cumsum(kind != kernel.BLANK)
+        number = first - 1 + np.cumsum(kind != json_lines.BLANK)
         unreadable: list[Unreadable] = []
 
         def parse(lines: np.ndarray) -> Batch:
@@ -107,9 +108,9 @@ class Scanner:
 
         lines, found[:, 0] = np.unique(found[:, 0], return_inverse=True)
         findings = self._explained(parse(lines), found) if len(lines) else []
-        short = number[(kind == kernel.PLAIN) & (shingles == 0)].tolist()
-        records = int((kind != kernel.BLANK).sum())
-        others = parse(np.flatnonzero(kind == kernel.OTHER))
+        short = number[(kind == json_lines.PLAIN) & (shingles == 0)].tolist()
+        records = int((kind != json_lines.BLANK).sum())
+        others = parse(np.flatnonzero(kind == json_lines.OTHER))
         if others.numbers:
             more, also_short = self.scan(others)
             findings = sorted(findings + more, key=_order)
@@ -161,21 +162,21 @@ class Scanner:
         return candidates, [batch.numbers[r] for r in np.flatnonzero(shingles == 0).tolist()]
 
     def _sift(self, texts: list[bytes], record_start: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`kernel.sift` of texts: its candidates, each record's number of shingles, and which records hold marks."""
+        """`table.sift` of texts: its candidates, each record's number of shingles, and which records hold marks."""
         start = np.array(record_start, np.int64)
         text_start = np.zeros(len(texts) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=text_start[1:])
         records = len(start) - 1
         scratch, epoch = self._room(int(np.diff(text_start[start]).max(initial=0)), records)
         shingles, marked = np.empty(records, np.int64), np.zeros(records, np.bool_)
-        candidates = kernel.sift(
+        candidates = table.sift(
             np.frombuffer(b"".join([*texts, bytes(3)]), np.uint8), text_start, start,
             self._tokenise.ascii_table, self._tokenise.table, self._tokenise.pool,
             self._sought, scratch, epoch, shingles, marked,
         )  # fmt: skip
         return candidates, shingles, marked
 
-    def _room(self, longest: int, records: int) -> tuple[kernel.Scratch, int]:
+    def _room(self, longest: int, records: int) -> tuple[table.Scratch, int]:
         """Scratch space for records of up to `longest` bytes, and the epoch of the first of so many."""
         units = UNITS_PER_BYTE * longest + 16
         scratch = self._scratch
@@ -196,18 +197,18 @@ class Scanner:
         """
         index = self.index
 
-        def compare(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            rows, jaccard = kernel.compare(
+        def held(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            rows, jaccard = compare.compare(
                 pairs, tokens.unit_hash, tokens.unit_start, record_start,
                 index.target_start, index.target_hash, index.target_sequence, index.least,
                 index.thresholds.jaccard, GAP,
             )  # fmt: skip
-            worth = rows[:, kernel.SHARED] >= index.least[pairs[:, 1]]
+            worth = rows[:, compare.SHARED] >= index.least[pairs[:, 1]]
             return pairs[worth], rows[worth], jaccard[worth]
 
-        parts = compare(candidates)
+        parts = held(candidates)
         wholes = np.column_stack([parts[0][:, 0], index.whole[parts[0][:, 1]]])
-        compared = zip(parts, compare(np.unique(wholes[wholes[:, 1] >= 0], axis=0)), strict=True)
+        compared = zip(parts, held(np.unique(wholes[wholes[:, 1] >= 0], axis=0)), strict=True)
         pairs, rows, jaccard = (np.concatenate(both) for both in compared)
         hits = _hits(index, pairs, rows, jaccard)
         return sorted(hits, key=lambda hit: (hit.record, hit.target))
@@ -226,14 +227,14 @@ class Scanner:
     ) -> list[dict[str, Any]]:
         """Findings of some signals of a hit, with the evidence of both sides."""
         target = self.index.targets[hit.target]
-        hashes, start = kernel.all_shingles(item_tokens.unit_hash, item_tokens.unit_start)
+        hashes, start = all_shingles(item_tokens.unit_hash, item_tokens.unit_start)
         evidence: dict[Place, dict[str, Any]] = {}
         rows = []
         for signal in signals:
             score, place = hit.signals[signal]
             if place not in evidence:
                 base = int(tokens.unit_start[place.text])
-                first, last = kernel.align(tokens.unit_hash[base + place.begin : base + place.end], hashes)
+                first, last = compare.align(tokens.unit_hash[base + place.begin : base + place.end], hashes)
                 item_side = _item_evidence(target.texts, item_tokens, start, first, last)
                 evidence[place] = {**_corpus_evidence(batch, tokens, place), **item_side}
             rows.append(self._finding(batch, hit.record, target.item, target.field, signal, score, evidence[place]))
@@ -250,7 +251,7 @@ class Scanner:
         base = "question" if anchor.startswith("question") else anchor
         place = places[anchor]
         region = _region(batch, tokens, record, place, index.thresholds.near)
-        begin, end, at = kernel.option_window(
+        begin, end, at = compare.option_window(
             tokens.unit_hash[region.start : region.stop], options.unit_hash, options.unit_start
         )
         # labels, and what an explanation says about each, take room between the options
@@ -311,7 +312,7 @@ class Scanner:
         for letter in item.answer:
             j = item.letters.index(letter)
             wanted = options.unit_hash[options.unit_start[j] : options.unit_start[j + 1]]
-            for at in kernel.occurrences(tokens.unit_hash[region.start : region.stop], wanted).tolist():
+            for at in compare.occurrences(tokens.unit_hash[region.start : region.stop], wanted).tolist():
                 first = region.start + at
                 if skip and skip[0] <= first < skip[1]:
                     continue
@@ -363,27 +364,27 @@ def _order(finding: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _hits(index: Index, pairs: np.ndarray, rows: np.ndarray, jaccard: np.ndarray) -> list[Hit]:
-    """Which signals fire for the rows of `kernel.compare`; those for which none does are left out."""
+    """Which signals fire for the rows of `compare.compare`; those for which none does are left out."""
     limit = index.thresholds
     size, units = index.sizes[pairs[:, 1]], index.units[pairs[:, 1]]
-    shared, run = rows[:, kernel.SHARED], rows[:, kernel.SPAN_UNITS]
-    exact = rows[:, kernel.EXACT_TEXT] >= 0
+    shared, run = rows[:, compare.SHARED], rows[:, compare.SPAN_UNITS]
+    exact = rows[:, compare.EXACT_TEXT] >= 0
     near_duplicate = (jaccard > limit.jaccard) | (jaccard == 1.0)
     contained = (units >= limit.contained_units) & (shared / size >= limit.containment)
     spanned = (run >= limit.span) & (shared >= limit.span - SHINGLE + 1)
     hits = []
     for k in np.flatnonzero(exact | near_duplicate | contained | spanned).tolist():
         row, length = rows[k].tolist(), int(units[k])
-        cluster = Place(row[kernel.CLUSTER_TEXT], row[kernel.CLUSTER_BEGIN], row[kernel.CLUSTER_END])
+        cluster = Place(row[compare.CLUSTER_TEXT], row[compare.CLUSTER_BEGIN], row[compare.CLUSTER_END])
         signals: dict[str, tuple[float, Place]] = {}
         if exact[k]:
-            signals["exact"] = (1.0, Place(row[kernel.EXACT_TEXT], 0, length))
+            signals["exact"] = (1.0, Place(row[compare.EXACT_TEXT], 0, length))
         if near_duplicate[k]:
             signals["jaccard"] = (float(jaccard[k]), cluster)
         if contained[k]:
             signals["containment"] = (float(shared[k] / size[k]), cluster)
         if spanned[k]:
-            place = Place(row[kernel.SPAN_TEXT], row[kernel.SPAN_BEGIN], row[kernel.SPAN_BEGIN] + int(run[k]))
+            place = Place(row[compare.SPAN_TEXT], row[compare.SPAN_BEGIN], row[compare.SPAN_BEGIN] + int(run[k]))
             signals["span"] = (min(1.0, int(run[k]) / length), place)
         hits.append(Hit(int(pairs[k, 0]), int(pairs[k, 1]), signals, cluster))
     return hits

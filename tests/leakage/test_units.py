@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medbench.leakage import kernel
 from medbench.leakage.index import Tokeniser
+from medbench.leakage.kernel.text import shingles
 from medbench.leakage.units import units
 
 SELECTOR = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
@@ -89,6 +89,6 @@ def test_traditional_characters_match_simplified_ones_on_request() -> None:
 def test_shingles_do_not_cross_texts() -> None:
     tokens = TOKENISE([b"a b c d e f", b"g h i j", b"k l m n o"])
     out, start = np.empty(20, np.uint64), np.empty(4, np.int64)
-    kernel.shingles(tokens.unit_hash, tokens.unit_start, out, start)
+    shingles(tokens.unit_hash, tokens.unit_start, out, start)
     assert start.tolist() == [0, 2, 2, 3]
     assert len(set(out[:3].tolist())) == 3

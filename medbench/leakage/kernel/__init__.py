@@ -1,0 +1,14 @@
+"""The compiled part of the audit: tokenise, look shingles up, count, compare. Plain arrays in, plain arrays out.
+
+Each file reads alone:
+
+- `text`: bytes to units, units to shingles.
+- `table`: the table of shingles that are looked for, and the sieve that says which targets a record may hold.
+- `json_lines`: the same sieve over lines of JSON as they lie in a file.
+- `compare`: a record against a target, in full.
+
+Every function releases the GIL and is compiled once per machine (`compiled`).
+
+Layout shared by all functions: texts lie one after another in a byte buffer (UTF-8), text s being
+``buffer[text_start[s]:text_start[s + 1]]``; record r owns the texts ``record_start[r]:record_start[r + 1]``.
+"""
