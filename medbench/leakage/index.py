@@ -14,7 +14,8 @@ from medbench.items import Item
 from medbench.leakage.kernel.compare import choose, shingle_sets
 from medbench.leakage.kernel.table import POSTING_BITS, fill_table
 from medbench.leakage.kernel.text import SHINGLE, STOP, all_shingles, sequence_hash, tokenise
-from medbench.leakage.units import WORD, character_table, compose
+from medbench.leakage.units import WORD, character_table
+from medbench.leakage.written import Written, restore
 
 # So many of a target's shingles must come up before a record is compared with it (all that count, where there are
 # fewer): with fewer, too many unrelated records are; with more, too many shingles must be looked for. Chosen by the
@@ -64,14 +65,14 @@ class Target:
 
 @dataclass
 class Tokens:
-    """Texts as units. Offsets are bytes within a text (of its composed form where `composed` has it)."""
+    """Texts as units. Offsets are bytes within a text (of its restored form where `composed` has it)."""
 
     texts: list[bytes]
     unit_hash: np.ndarray
     unit_begin: np.ndarray
     unit_end: np.ndarray
     unit_start: np.ndarray
-    composed: dict[int, list[int]]
+    composed: dict[int, Written]
 
     def part(self, begin: int, end: int) -> Tokens:
         """Texts `begin` up to `end`; the arrays are views."""
@@ -88,10 +89,8 @@ class Tokens:
         start = len(self.texts[text][:first].decode())
         stop = start + len(self.texts[text][first:last].decode())
         if text in self.composed:
-            offsets = self.composed[text]
-            # an expanded cluster gives several characters one origin: end where the next character starts
-            beyond = next((o for o in offsets[stop:] if o > offsets[stop - 1]), offsets[-1])
-            return offsets[start], beyond
+            written = self.composed[text]
+            return written.begin[start], written.end[stop - 1]
         return start, stop
 
 
@@ -102,6 +101,8 @@ class Tokeniser:
         self.table, self.pool = character_table(simplify)
         first = self.table[:128]
         self.ascii_table = np.where(first & 3 == WORD, first >> 2, 0).astype(np.uint64)
+        self.restored_table = self.ascii_table.copy()
+        self.ascii_table[[*b"&<-"]] = STOP  # what `text.split` looks at
         self.json_table = self.ascii_table.copy()
         self.json_table[[*range(32), *b'"\\']] = STOP
         self._room = 0
@@ -117,11 +118,11 @@ class Tokeniser:
         """Tokenise UTF-8 texts."""
         texts = list(texts)
         start, marked = self._run(texts)
-        composed: dict[int, list[int]] = {}
+        composed: dict[int, Written] = {}
         if marked.any():
             for index in np.flatnonzero(marked).tolist():
-                text, composed[index] = compose(texts[index].decode())
-                texts[index] = text.encode()
+                composed[index] = restore(texts[index].decode())
+                texts[index] = composed[index].text.encode()
             start, _ = self._run(texts)
         return Tokens(texts, self._hash, self._begin, self._end, start, composed)
 

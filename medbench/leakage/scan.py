@@ -15,7 +15,7 @@ from medbench.leakage.corpus import Batch, Unreadable
 from medbench.leakage.index import UNITS_PER_BYTE, Index, Tokeniser, Tokens
 from medbench.leakage.kernel import compare, json_lines, table
 from medbench.leakage.kernel.text import SHINGLE, all_shingles
-from medbench.leakage.units import compose
+from medbench.leakage.written import changes, restore
 
 GAP = 20  # units: shared shingles further apart than this are evidence from two different places
 SHOWN = 400  # characters of evidence kept on each side; the offsets are complete
@@ -150,19 +150,21 @@ class Scanner:
 
     def _candidates(self, batch: Batch) -> tuple[np.ndarray, list[int]]:
         """(record of the batch, target) pairs worth comparing, int64 (candidates, 2); and the records too short."""
-        candidates, shingles, marked = self._sift(batch.texts, batch.record_start)
-        if marked.any():  # once more, with their marks composed
+        candidates, shingles, marked = self._sift(batch.texts, batch.record_start, self._tokenise.ascii_table)
+        if marked.any():  # once more, restored
             records = np.flatnonzero(marked)
             part = batch.part(records.tolist())
-            texts = [compose(text.decode())[0].encode() for text in part.texts]
-            again, shingles[records], _ = self._sift(texts, part.record_start)
+            texts = [restore(text.decode()).text.encode() for text in part.texts]
+            again, shingles[records], _ = self._sift(texts, part.record_start, self._tokenise.restored_table)
             again[:, 0] = records[again[:, 0]]
             candidates = np.concatenate([candidates[~marked[candidates[:, 0]]], again])
             candidates = candidates[np.argsort(candidates[:, 0], kind="stable")]
         return candidates, [batch.numbers[r] for r in np.flatnonzero(shingles == 0).tolist()]
 
-    def _sift(self, texts: list[bytes], record_start: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`table.sift` of texts: its candidates, each record's number of shingles, and which records hold marks."""
+    def _sift(
+        self, texts: list[bytes], record_start: list[int], ascii_table: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`table.sift` of texts: its candidates, each record's number of shingles, which records to restore first."""
         start = np.array(record_start, np.int64)
         text_start = np.zeros(len(texts) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=text_start[1:])
@@ -171,7 +173,7 @@ class Scanner:
         shingles, marked = np.empty(records, np.int64), np.zeros(records, np.bool_)
         candidates = table.sift(
             np.frombuffer(b"".join([*texts, bytes(3)]), np.uint8), text_start, start,
-            self._tokenise.ascii_table, self._tokenise.table, self._tokenise.pool,
+            ascii_table, self._tokenise.table, self._tokenise.pool,
             self._sought, scratch, epoch, shingles, marked,
         )  # fmt: skip
         return candidates, shingles, marked
@@ -236,7 +238,9 @@ class Scanner:
                 base = int(tokens.unit_start[place.text])
                 first, last = compare.align(tokens.unit_hash[base + place.begin : base + place.end], hashes)
                 item_side = _item_evidence(target.texts, item_tokens, start, first, last)
-                evidence[place] = {**_corpus_evidence(batch, tokens, place), **item_side}
+                corpus_side = _corpus_evidence(batch, tokens, place)
+                written = changes(corpus_side["corpus_text"], item_side["item_text"])
+                evidence[place] = {**corpus_side, **item_side, **({"written": written} if written else {})}
             rows.append(self._finding(batch, hit.record, target.item, target.field, signal, score, evidence[place]))
         return rows
 

@@ -6,7 +6,7 @@ by itself, because Chinese and Japanese are written without spaces.
 
 The work is done character by character through one table (`character_table`), which compiled code can follow over
 UTF-8 bytes. That equals NFKC of the whole text except beside combining marks, where neighbours decide: such texts are
-composed first (`compose`).
+composed first (`written.restore`), and so are those with tags, entities and words split at a line's end.
 """
 
 from __future__ import annotations
@@ -24,6 +24,17 @@ SEPARATOR, SKIP, COMBINING = 0 << 2, 1 << 2, 2 << 2
 
 _SINGLE = re.compile("[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _LAST = 0x110000
+# Letters that look like a Latin one, small after case folding (Cyrillic, Greek, Latin extensions; after Unicode's
+# confusables, UTS #39). Both sides of a comparison are read so; a Greek mu is the u of "ug".
+LOOK_ALIKE = dict(
+    zip(
+        "авекмнорстухіјѕԁһԛԝѵӏгαβεικνορτυχμϲϳɑıɡ",
+        "abekmhopctyxijsdhqwvlrabeikvoptuxucjaig",
+        strict=True,
+    )
+)
+_ALIKE = str.maketrans(LOOK_ALIKE)
+_HYPHENS = (0x00AD, 0x2010, 0x2011)
 # Where characters are assigned that are not simply Han: the first two planes, compatibility forms, tags and selectors.
 _CODES = (*range(0x20000), *range(0x2F800, 0x2FA20), *range(0xE0000, 0xE0200))
 
@@ -42,7 +53,7 @@ def character_table(simplify: bool = False) -> tuple[np.ndarray, np.ndarray]:
     table = np.zeros(_LAST, np.int32)  # unassigned and private code points separate, like punctuation
     pool: list[int] = []
     composing = _composing()
-    simpler = _simplified() if simplify else {}
+    simpler = simplified() if simplify else {}
     for code in range(0x20000, 0x32000):
         if unicodedata.category(chr(code))[0] == "L":
             table[code] = code << 2 | SINGLE
@@ -54,79 +65,39 @@ def character_table(simplify: bool = False) -> tuple[np.ndarray, np.ndarray]:
         folded = changed.get(character, character)
         if code in composing or (folded != character and any(ord(c) in composing for c in folded)):
             table[code] = COMBINING
+        elif code in _HYPHENS:
+            table[code] = COMBINING  # they may split a word at a line's end: `written.restore` looks
         elif len(folded) == 1:
-            table[code] = _entry(simpler.get(folded, folded))
+            table[code] = entry(simpler.get(folded, folded))
         elif not folded:
             table[code] = SKIP
         else:
-            entries = [_entry(simpler.get(c, c)) for c in folded]
+            entries = [entry(simpler.get(c, c)) for c in folded]
             if set(entries) != {SEPARATOR}:
                 table[code] = len(pool) << 2 | EXPANSION
                 pool += [len(entries), *entries]
     for traditional, simple in simpler.items():
-        table[ord(traditional)] = _entry(simple)
+        table[ord(traditional)] = entry(simple)
     return table, np.array(pool or [0], np.int32)
 
 
-def units(text: str, *, simplify: bool = False) -> list[tuple[str, int, int]]:
-    """The units of a text as (unit, start, end), offsets in characters of `text`.
-
-    The plain definition, in terms of whole-string Unicode operations; the compiled tokeniser agrees with it.
-    """
-    found: list[tuple[str, int, int]] = []
-    word: list[str] = []
-    start = end = 0
-    for piece, begin, stop in _clusters(text):
-        for character in _fold(piece):
-            if simplify:
-                character = _simplified().get(character, character)
-            entry = _entry(character)
-            if entry == SKIP:
-                continue
-            if entry & 3 == WORD:
-                if not word:
-                    start = begin
-                word.append(character)
-                end = stop
-                continue
-            if word:
-                found.append(("".join(word), start, end))
-                word.clear()
-            if entry & 3 == SINGLE:
-                found.append((character, begin, stop))
-    if word:
-        found.append(("".join(word), start, end))
-    return found
+def is_mark(character: str) -> bool:
+    """Whether a character composes with what stands before it."""
+    return _marks().match(character) is not None
 
 
-def compose(text: str) -> tuple[str, list[int]]:
-    """The text with its combining marks composed (NFKC), and for every character of it the offset it came from.
-
-    The list has one entry more than the composed text: the length of the original.
-    """
-    pieces: list[str] = []
-    offsets: list[int] = []
-    for piece, begin, _ in _clusters(text):
-        # a character without marks is left to the table
-        if len(piece) > 1 or _marks().match(piece):
-            piece = _fold(piece)
-        pieces.append(piece)
-        offsets += [begin] * len(piece)
-    return "".join(pieces), [*offsets, len(text)]
-
-
-def _clusters(text: str) -> Iterator[tuple[str, int, int]]:
+def clusters(text: str) -> Iterator[tuple[str, int, int]]:
     """Runs that normalise independently of their neighbours: a character and the combining marks on it."""
     for match in _cluster_pattern().finditer(text):
         piece = match[0]
         if match.end() - match.start() > 1:  # a format character between base and mark does not part them
-            piece = "".join(c for c in piece if _entry(c) != SKIP)
+            piece = "".join(c for c in piece if entry(c) != SKIP)
         yield piece, match.start(), match.end()
 
 
 @functools.cache
 def _cluster_pattern() -> re.Pattern[str]:
-    ignored = _ranges({c for c in _CODES if _is_skipped(chr(c))})
+    ignored = _ranges({c for c in _CODES if is_skipped(chr(c))})
     return re.compile(f"(?:.(?:[{ignored}]*{_marks().pattern})+)|.", re.DOTALL)
 
 
@@ -164,17 +135,19 @@ def _composing() -> set[int]:
 @functools.cache
 def _changed() -> dict[str, str]:
     """Characters that do not fold to themselves, with what they fold to."""
-    candidates = (c for c in map(chr, _CODES) if unicodedata.decomposition(c) or c.casefold() != c)
-    return {c: folded for c in candidates if (folded := _fold(c)) != c}
+    candidates = (c for c in map(chr, _CODES) if unicodedata.decomposition(c) or c.casefold() != c or c in LOOK_ALIKE)
+    return {c: folded for c in candidates if (folded := fold(c)) != c}
 
 
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+def fold(text: str) -> str:
+    """Text without the differences of width, case and look-alike letters."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return unicodedata.normalize("NFKC", folded.translate(_ALIKE)) if not folded.isascii() else folded
 
 
-def _entry(character: str) -> int:
+def entry(character: str) -> int:
     """What one normalised character does to the text."""
-    if _is_skipped(character):
+    if is_skipped(character):
         return SKIP
     category = unicodedata.category(character)
     code = ord(character)
@@ -187,13 +160,14 @@ def _entry(character: str) -> int:
 _IGNORABLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
 
-def _is_skipped(character: str) -> bool:
-    """Characters that are not seen: format characters, and the others that Unicode says to ignore."""
+def is_skipped(character: str) -> bool:
+    """Whether a character is not seen: format characters, and the others that Unicode says to ignore."""
     return unicodedata.category(character) == "Cf" or _IGNORABLE.match(character) is not None
 
 
 @functools.cache
-def _simplified() -> dict[str, str]:
+def simplified() -> dict[str, str]:
+    """Traditional characters with the simplified ones that stand for them."""
     from opencc import OpenCC
 
     han = [chr(code) for code in range(0x3400, 0xA000)]

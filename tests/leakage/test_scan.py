@@ -16,7 +16,7 @@ from medbench.leakage import corpus
 from medbench.leakage.corpus import Batch, Unreadable, _json_line
 from medbench.leakage.index import Thresholds, build
 from medbench.leakage.scan import Scanner
-from medbench.leakage.units import units
+from medbench.leakage.written import units
 
 SHINGLE = 5
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from medbench.leakage.index import Tokeniser
 from medbench.leakage.kernel.text import shingles
-from medbench.leakage.units import units
+from medbench.leakage.units import LOOK_ALIKE
+from medbench.leakage.written import changes, restore, units
 
 SELECTOR = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 TOKENISE = Tokeniser()
@@ -22,9 +23,10 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=60) | st.text(
 
 
 def by_regular_expression(text: str) -> list[str]:
-    """Words and single CJK characters of the NFKC case-folded text, with the standard library alone."""
+    """Words and single CJK characters of the NFKC case-folded text, with the standard library and the look-alikes."""
     ignored = "".join(c for c in text if unicodedata.category(c) != "Cf" and not SELECTOR.match(c))
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", ignored).casefold())
+    folded = unicodedata.normalize("NFKC", "".join(LOOK_ALIKE.get(c, c) for c in folded))
     kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in folded)
     cjk = re.compile("([\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
     spaced = cjk.sub(lambda m: f" {m[0]} " if unicodedata.category(m[0])[0] == "L" else m[0], kept)
@@ -54,6 +56,16 @@ def unit_hash(unit: str) -> int:
         ("cafe\u0301", ["café"]),
         ("カ\u3099ーゼ", ["ガ", "ー", "ゼ"]),
         ("", []),
+        ('H<sub>2</sub>O <b>chest</b><br/>pain<p class="x">', ["h2o", "chest", "pain"]),
+        (
+            "a &lt;b&gt;&nbsp;c&#39;d &amp;nbsp;&#x3b2; AT&T; p<b and c>d",
+            ["a", "c", "d", "b", "at", "t", "p", "b", "and", "c", "d"],
+        ),
+        (
+            "treat-\n  ment co\u00ad\noperate well-\r\nknown 5-\n6 a- b",
+            ["treatment", "cooperate", "wellknown", "5", "6", "a", "b"],
+        ),
+        ("сhest раin 5 μg 5 µg", ["chest", "pain", "5", "ug", "5", "ug"]),
     ],
 )
 def test_units_by_hand(text: str, expected: list[str]) -> None:
@@ -74,6 +86,34 @@ def test_compiled_tokeniser_agrees_with_definition(text: str) -> None:
     found, spans = hashes(text)
     assert found == [unit_hash(unit) for unit, _, _ in expected]
     assert spans == [(start, end) for _, start, end in expected]
+
+
+@given(
+    st.lists(
+        st.sampled_from(["<b>", "<br/>", "&nbsp;", "&#945;", "-\n", "a", "Bc", "字", " ", "<", "&", ";", "e\u0301"])
+    )
+)
+@settings(max_examples=400)
+def test_what_is_taken_out_leaves_the_spans_right(parts: list[str]) -> None:
+    text = "".join(parts)
+    written = restore(text)
+    assert len(written.text) == len(written.begin) == len(written.end)
+    assert all(0 <= a < b <= len(text) for a, b in zip(written.begin, written.end, strict=True))
+    assert list(written.begin) == sorted(written.begin)
+    found, spans = hashes(text)
+    assert found == [unit_hash(unit) for unit, _, _ in units(text)]
+    assert spans == [(a, b) for _, a, b in units(text)]
+
+
+def test_what_changed_on_the_way_is_named() -> None:
+    assert changes("chest <b>pain</b>", "chest pain") == ["tags"]
+    assert changes("chest&nbsp;pain", "chest pain") == ["entities"]
+    assert changes("treat-\nment", "treatment") == ["words split at a line's end"]
+    assert changes("сhest", "chest") == ["look-alike letters"]
+    assert changes("CHEST", "chest") == ["case"]
+    assert changes("１２", "12") == ["width"]
+    assert changes("so\u200bft", "soft") == ["invisible characters"]
+    assert changes("chest", "chest") == []
 
 
 def test_traditional_characters_match_simplified_ones_on_request() -> None:

@@ -28,7 +28,7 @@ def sift_lines(
         line_begin, line_end: int64: where the lines are, without their line feeds.
         json_table: `ascii_table`, with `STOP` for quotation mark, backslash and control characters.
         kind: uint8 (lines,): filled. PLAIN lines are valid JSON whose texts were read here. OTHER lines hold something
-            that needs a second look (broken, not UTF-8, combining marks, lone surrogates, repeated keys, very deep or
+            that needs a second look (broken, not UTF-8, tags or marks, lone surrogates, repeated keys, very deep or
             wide): what is found in them does not count.
         record_shingles, record_bytes: int64 (lines,): filled with the number of shingles, and of bytes of UTF-8, of the
             texts of PLAIN lines.

@@ -212,8 +212,7 @@ def sift(
         scratch: `Scratch`.
         epoch: the number of records counted in `scratch.tally` before, plus one; at most 2**24 less the records here.
         record_shingles: int64 (records,): filled with each record's number of shingles.
-        marked: bool (records,): set where a text holds combining marks: compose it first (`units.compose`), what is
-            found here does not count.
+        marked: bool (records,): set where a text needs `written.restore` first; what is found here does not count.
 
     Returns:
         int64 array of shape (candidates, 2): record, target; ordered by record.

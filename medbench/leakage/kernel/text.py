@@ -35,6 +35,36 @@ def finish(h):
 
 
 @compiled
+def split(buffer, i, end):
+    """Whether an entity, a tag, or a word's split at a line's end may begin at byte `i`, one of ``&<-``."""
+    i, end = np.int64(i), np.int64(end)
+    if i + 1 >= end:
+        return False
+    after = buffer[i + 1]
+    if buffer[i] == 45:  # -
+        if i == 0 or not (buffer[i - 1] >= 0x80 or _letter(buffer[i - 1])):
+            return False
+        i += 1
+        while i < end and (buffer[i] == 32 or buffer[i] == 9):
+            i += 1
+        # as it stands, or as JSON writes it
+        line_end = i < end and (buffer[i] == 10 or buffer[i] == 13)
+        return line_end or (i + 1 < end and buffer[i] == 92 and buffer[i + 1] in (110, 114, 116, 117))
+    if buffer[i] == 60:  # <
+        return after == 33 or after == 47 or after == 92 or _letter(after)
+    if after == 35 or _letter(after):  # &
+        for k in range(i + 2, min(end, i + 40)):
+            if buffer[k] == 59:
+                return True
+    return False
+
+
+@compiled
+def _letter(byte):
+    return (byte | 32) >= 97 and (byte | 32) <= 122
+
+
+@compiled
 def tokenise(buffer, text_start, table, pool, unit_hash, unit_begin, unit_end, unit_start, marked):
     """Units of each text: hashes, and byte offsets within the text; a caller provides arrays of the buffer's length.
 
@@ -45,7 +75,8 @@ def tokenise(buffer, text_start, table, pool, unit_hash, unit_begin, unit_end, u
         unit_hash, unit_begin, unit_end: uint64, int32, int32: filled; an expansion may hold more units than bytes, so
             their length is `capacity(buffer)`.
         unit_start: int64 of shape (texts + 1,): filled; units of text s are ``unit_start[s]:unit_start[s + 1]``.
-        marked: bool of shape (texts,): set where a text holds combining marks, whose units need `units.compose` first.
+        marked: bool of shape (texts,): set where a text needs `written.restore` first: combining marks, tags, entities,
+            words split at a line's end.
     """
     n = 0
     for s in range(text_start.size - 1):
@@ -81,6 +112,8 @@ def tokenise(buffer, text_start, table, pool, unit_hash, unit_begin, unit_end, u
                 h = (h ^ np.uint64(entry >> 2)) * CHARACTER
                 end = i + width
             elif entry == SEPARATOR:
+                if c < 0x40 and (c == 38 or c == 45 or c == 60) and split(buffer, i, b):
+                    marked[s] = True
                 if begin >= 0:
                     unit_hash[n], unit_begin[n], unit_end[n] = finish(h), begin - a, end - a
                     n += 1
@@ -211,7 +244,7 @@ def read(buffer, i, end, ascii_table, table, pool, raw, n, h, inside):
         h, inside: the hash of the word begun, and 1 inside a word.
 
     Returns:
-        Where it stopped, `n`, `h`, `inside`, and whether a combining mark came up.
+        Where it stopped, `n`, `h`, `inside`, and whether something came up that `written.restore` has to look at.
     """
     marked = False
     while i < end:
@@ -219,7 +252,11 @@ def read(buffer, i, end, ascii_table, table, pool, raw, n, h, inside):
         if byte < 0x80:
             folded = ascii_table[byte]
             if folded >= _STOP:
-                break
+                if byte != 38 and byte != 45 and byte != 60:
+                    break
+                if split(buffer, i, end):
+                    return i, n, h, inside, True
+                folded = _0
             word = np.uint64(folded != 0)
             raw[n] = h
             n += inside & ~word
