@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import struct
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -76,6 +77,41 @@ class Stored:
         width = max(1, (self.end - self.begin) // max(self.rows, 1) // self.dtype.itemsize)
         step = max(1, elements // width)
         yield from ((first, min(first + step, self.rows)) for first in range(0, self.rows, step))
+
+
+class Readable(Protocol):
+    """A weight that is read by rows: `Stored` in a file, or `InMemory`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+
+    def read(self, first: int = 0, last: int | None = None) -> torch.Tensor:
+        """Rows `first` to `last`."""
+
+    def blocks(self, elements: int) -> Iterator[tuple[int, int]]:
+        """Row ranges of about `elements` values."""
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A tensor of one dimension or more behind the interface of a stored one."""
+
+    tensor: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return tuple(self.tensor.shape)
+
+    def read(self, first: int = 0, last: int | None = None) -> torch.Tensor:
+        """Rows `first` to `last`."""
+        return self.tensor[first:last]
+
+    def blocks(self, elements: int) -> Iterator[tuple[int, int]]:
+        """Row ranges of about `elements` values."""
+        step = max(1, elements // max(1, self.tensor[:1].numel()))
+        yield from ((at, min(at + step, len(self.tensor))) for at in range(0, len(self.tensor), step))
 
 
 @dataclass(frozen=True)
@@ -145,14 +181,10 @@ def open_checkpoint(name: str | Path, revision: str | None = None) -> Checkpoint
             parse, an index that names tensors that its shards lack.
     """
     path = find_model(name, revision)
-    config_file, index_file = path / "config.json", path / _INDEX
-    config = read_json(config_file)
-    if index_file.exists():
-        weight_map: dict[str, str] = read_json(index_file).get("weight_map", {})
-        files = [path / file for file in dict.fromkeys(weight_map.values())]
-    else:
-        weight_map = {}
-        files = [path / "model.safetensors"]
+    index_file = path / _INDEX
+    config = read_json(path / "config.json")
+    weight_map = _weight_map(index_file) if index_file.exists() else {}
+    files = [path / file for file in dict.fromkeys(weight_map.values())] or [path / "model.safetensors"]
     missing = [file for file in files if not file.exists()]
     if missing:
         pickled = sorted(file.name for file in path.iterdir() if file.suffix in {".bin", ".pt", ".pth", ".ckpt"})
@@ -162,6 +194,8 @@ def open_checkpoint(name: str | Path, revision: str | None = None) -> Checkpoint
                 "once with transformers: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)."
             )
         raise MedbenchError(f"{path} lacks {missing[0].name}: the model is not complete.")
+    for file in (path / "config.json", index_file, *files, *companions(path)):
+        _refuse_leaving(path, file)
     tensors: dict[str, Stored] = {}
     for file in files:
         tensors |= read_header(file)
@@ -171,14 +205,47 @@ def open_checkpoint(name: str | Path, revision: str | None = None) -> Checkpoint
     return Checkpoint(path, tensors, files, config)
 
 
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor name -> shard, each shard a file's plain name beside the index."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise MedbenchError(f"{index}: weight_map is {weight_map!r:.80}; expected tensor names with their shards.")
+    for name, shard in weight_map.items():
+        # Shards of one name in two folders would be written over each other, and ../ leads out of the model.
+        if not isinstance(shard, str) or shard in ("", ".", "..") or re.search(r"[/\\\0]", shard):
+            raise MedbenchError(
+                f"{index} says that {name} lies in {shard!r:.80}; expected the plain name of a file beside it. "
+                "Save the model again: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)."
+            )
+    return weight_map
+
+
+def _refuse_leaving(model: Path, file: Path) -> None:
+    """Refuse a link to outside the model's folder: what it leads to would be copied into the merged model.
+
+    A hub snapshot is made of links to the blobs of its own repository in the cache.
+    """
+    roots = [model.resolve()]
+    if roots[0].parent.name == "snapshots" and roots[0].parent.parent.name.startswith("models--"):
+        roots.append(roots[0].parent.parent / "blobs")
+    real = file.resolve()
+    if not any(real.is_relative_to(root) for root in roots):
+        raise MedbenchError(
+            f"{file} is a link to {real}, outside the model's folder, and a merge would copy it. If it belongs to the "
+            "model, put the file itself there."
+        )
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a file, or the error that says which file is at fault."""
     try:
         document = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise MedbenchError(f"{file.parent} holds no {file.name}.") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise MedbenchError(f"{file} is not valid JSON ({error}).") from None
+    except OSError as error:
+        raise MedbenchError(f"{file} cannot be read ({error.strerror}).") from None
     if not isinstance(document, dict):
         raise MedbenchError(f"{file} holds {type(document).__name__}, not a JSON object.")
     return document
@@ -287,26 +354,29 @@ def copy_bytes(source: BinaryIO, target: BinaryIO, begin: int, end: int) -> None
         begin += len(block)
 
 
-def carry_along(source: Path, target: Path) -> list[str]:
-    """Copy what belongs to a model beside its weights: config, tokenizer, chat templates, generation config, licence.
+def companions(source: Path) -> list[Path]:
+    """The files that belong to a model beside its weights, config and index: tokenizer, chat templates, licence ...
 
-    Returns the names copied. Model cards and manifests stay behind: they describe the base.
+    Model cards and manifests are left out: they describe this model and no other.
     """
-    names = []
+    files = []
     for entry in sorted(source.iterdir()):
         stays = entry.name.startswith(".") or entry.name in {"README.md", "manifest.json", "config.json", _INDEX}
         if stays or entry.suffix in WEIGHT_SUFFIXES or entry.name.endswith(".index.json"):
             continue
-        if entry.is_dir():
-            if entry.name != "additional_chat_templates":
-                continue
-            shutil.copytree(entry, target / entry.name)
-        else:
-            shutil.copyfile(entry, target / entry.name)
-        names.append(entry.name)
+        if not entry.is_dir():
+            files.append(entry)
+        elif entry.name == "additional_chat_templates":
+            files += sorted(path for path in entry.iterdir() if not path.is_dir())
+    return files
+
+
+def carry_along(source: Path, target: Path) -> list[str]:
+    """Copy what belongs to a model beside its weights into a new one, and return the names copied."""
+    names = [str(file.relative_to(source)) for file in companions(source)]
     # Last of all: without a config nothing loads the directory.
-    for name in (_INDEX, "config.json"):
-        if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
-            names.append(name)
+    names += [name for name in (_INDEX, "config.json") if (source / name).exists()]
+    for name in names:
+        (target / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / name, target / name)
     return names

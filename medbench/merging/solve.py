@@ -11,14 +11,14 @@ stands. At the weights really used the bracket is exactly zero.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 
 from medbench.errors import MedbenchError
 from medbench.merging.adapters import LowRank
+from medbench.merging.checkpoints import Readable
 from medbench.merging.exact import ExactSum, Replacement, Term
 
 # Rows of a block hold about this many values: its float64 copies stay within a core's cache.
@@ -28,41 +28,6 @@ _ROUNDS, _SETTLED = 8, 1e-5
 # computed in bfloat16 throughout leave up to 2% of the change.
 _ULPS, _SHARE = 1.0, 0.02
 _CROSS = 0.02
-
-
-class Readable(Protocol):
-    """A weight that is read by rows: `checkpoints.Stored`, or `InMemory`."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-
-    def read(self, first: int = 0, last: int | None = None) -> torch.Tensor:
-        """Rows `first` to `last`."""
-
-    def blocks(self, elements: int) -> Iterator[tuple[int, int]]:
-        """Row ranges of about `elements` values."""
-
-
-@dataclass(frozen=True)
-class InMemory:
-    """A tensor [rows, columns] behind the interface of a stored one."""
-
-    tensor: torch.Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The tensor's shape."""
-        return tuple(self.tensor.shape)
-
-    def read(self, first: int = 0, last: int | None = None) -> torch.Tensor:
-        """Rows `first` to `last`."""
-        return self.tensor[first:last]
-
-    def blocks(self, elements: int) -> Iterator[tuple[int, int]]:
-        """Row ranges of about `elements` values."""
-        step = max(1, elements // self.tensor.shape[1])
-        yield from ((at, min(at + step, len(self.tensor))) for at in range(0, len(self.tensor), step))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from click.testing import CliRunner  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
 from medbench.merging.adapters import LowRank  # noqa: E402
-from medbench.merging.solve import InMemory, Weight, recover_weights, spacing  # noqa: E402
+from medbench.merging.checkpoints import InMemory  # noqa: E402
+from medbench.merging.solve import Weight, recover_weights, spacing  # noqa: E402
 from medbench.trainers import merge as room  # noqa: E402
 
 from .conftest import make_adapter, make_base  # noqa: E402
