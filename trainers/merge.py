@@ -51,8 +51,9 @@ def merge(
     Raises:
         MedbenchError: bad input, found before any large work; or a disk that fills. Nothing is left at `out`.
     """
-    from medbench.merging.adapters import WEIGHTS, check_adapters, parse_adapter, read_adapter
+    from medbench.merging.adapters import WEIGHTS, parse_adapter, read_adapter
     from medbench.merging.checkpoints import new_directory, open_checkpoint
+    from medbench.merging.fitting import fit_adapters
     from medbench.merging.recipe import make_recipe
 
     checkpoint = open_checkpoint(base)
@@ -64,7 +65,7 @@ def merge(
         )
     loaded = [read_adapter(name, path) for name, path, _ in parsed]
     weights = {name: 1.0 if weight is None else weight for name, _, weight in parsed}
-    check_adapters(checkpoint, loaded, any_base=any_base)
+    loaded = fit_adapters(checkpoint, loaded, any_base=any_base)
     recipe = make_recipe(loaded, weights, name=method, settings=settings, overrides=overrides)
     if format == "adapter" and recipe.method.kind == "dense":
         raise MedbenchError(f"method {method} has no low-rank result: use --format checkpoint.")
@@ -154,11 +155,12 @@ def write_adapter(checkpoint: Any, recipe: Any, staging: Path) -> dict[str, Any]
     ranks: dict[str, int] = {}
     whole = set()
     for key in recipe.targets:
-        module = key.removesuffix(".weight")
+        name = next(a.modules[key] for a in recipe.adapters if key in a.modules)
+        module = name.removesuffix(".weight")
         terms, replacements = recipe.terms(key), recipe.replacements(key)
         if replacements:
             whole.add(module.rsplit(".", 1)[-1])
-            tensors[PREFIX + key] = ExactSum(terms, replacements).rows(checkpoint.tensors[key].read())
+            tensors[PREFIX + name] = ExactSum(terms, replacements).rows(checkpoint.tensors[key].read())
             continue
         left = torch.cat([(term.left.double() * term.coefficient).float() for term in terms], dim=1)
         right = torch.cat([term.right for term in terms])
@@ -272,13 +274,14 @@ def recover(
     Raises:
         MedbenchError: files that do not fit together.
     """
-    from medbench.merging.adapters import check_adapters, parse_adapter, read_adapter
+    from medbench.merging.adapters import parse_adapter, read_adapter
     from medbench.merging.checkpoints import open_checkpoint
+    from medbench.merging.fitting import fit_adapters
     from medbench.merging.solve import Weight, recover_weights
 
     before, after = open_checkpoint(base), open_checkpoint(merged)
     loaded = [read_adapter(name, path) for name, path, _ in map(parse_adapter, adapters)]
-    check_adapters(before, loaded, any_base=True)
+    loaded = fit_adapters(before, loaded, any_base=True)
     if before.tensors.keys() != after.tensors.keys():
         odd = min(before.tensors.keys() ^ after.tensors.keys())
         raise MedbenchError(f"{before.path} and {after.path} do not hold the same tensors: {odd} is in one only.")

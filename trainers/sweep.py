@@ -117,13 +117,14 @@ def check(study: Study, tasks: TaskSource) -> None:
 
 
 def _check_adapters(candidate: Candidate, given: Sequence[str]) -> None:
-    from medbench.merging.adapters import check_adapters, parse_adapter, read_adapter
+    from medbench.merging.adapters import parse_adapter, read_adapter
     from medbench.merging.checkpoints import open_checkpoint
+    from medbench.merging.fitting import fit_adapters
     from medbench.provider.loading import resolve
 
     base = open_checkpoint(resolve(candidate.model.removeprefix("medbench/")))
     loaded = [read_adapter(name, path) for name, path, _ in map(parse_adapter, given)]
-    check_adapters(base, loaded, any_base=bool(candidate.model_args.get("any_base")))
+    fit_adapters(base, loaded, any_base=bool(candidate.model_args.get("any_base")))
 
 
 def _remove_killed(out: Path, logs: Sequence[EvalLog]) -> None:

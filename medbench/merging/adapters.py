@@ -1,18 +1,20 @@
-"""PEFT LoRA adapters as low-rank factors, checked against the base they are for."""
+"""PEFT LoRA adapters as low-rank factors; `fitting` brings them to their base."""
 
 from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import regex
 import torch
 
 from medbench.errors import MedbenchError, unknown
-from medbench.merging.checkpoints import Checkpoint, Stored, read_header, read_json
+from medbench.merging.checkpoints import Stored, read_header, read_json
 from medbench.merging.exact import STORED
 
 WEIGHTS = "adapter_model.safetensors"
@@ -35,6 +37,8 @@ _OTHER_KINDS = {
 }
 # These start from a base that the initialisation itself has changed, so B A is not the whole difference.
 _CHANGED_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# What matching all modules against a config's patterns may take; hundreds of plain names take milliseconds.
+_PATTERN_SECONDS = 2.0
 _LOW_RANK = re.compile(r"\.(lora_A|lora_B)\.weight$|\.(lora_embedding_A|lora_embedding_B)$")
 
 
@@ -42,7 +46,7 @@ _LOW_RANK = re.compile(r"\.(lora_A|lora_B)\.weight$|\.(lora_embedding_A|lora_emb
 class LowRank:
     """One weight's update: dW = scale * left @ right in the shape of the base's weight; float32 factors.
 
-    `transposed` says that the weight is stored [in, out] (an embedding, or fan_in_fan_out), so that left and right are
+    `transposed` says that the weight is stored [in, out] (an embedding, or GPT-2's Conv1D), so that left and right are
     A and B transposed rather than B and A.
     """
 
@@ -82,6 +86,9 @@ class Adapter:
         config: adapter_config.json as it is.
         low_rank: tensor name -> update.
         whole: tensor name -> weight that was trained whole (modules_to_save), as stored.
+        modules: tensor name -> the name that PEFT gives it, once `fitting` has put the base's names in its place.
+
+    As read, the names are PEFT's, and every update of a linear layer is B A, [out, in].
     """
 
     name: str
@@ -89,6 +96,7 @@ class Adapter:
     config: dict[str, Any]
     low_rank: dict[str, LowRank]
     whole: dict[str, torch.Tensor]
+    modules: dict[str, str] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Adapter:
         """The same adapter with its tensors on a device."""
@@ -139,7 +147,8 @@ def read_adapter(name: str, path: str | Path) -> Adapter:
         raise MedbenchError(f"adapter {name}: no directory {path}.")
     config = read_json(path / CONFIG)
     _refuse_other_kinds(name, config)
-    _check_numbers(name, config)
+    _check_config(name, config)
+    patterns = _Patterns(name, config)
     if not (path / WEIGHTS).exists():
         _refuse_pickle(path)
         raise MedbenchError(f"adapter {name}: {path} holds no {WEIGHTS}.")
@@ -148,18 +157,19 @@ def read_adapter(name: str, path: str | Path) -> Adapter:
     whole: dict[str, torch.Tensor] = {}
     for key, tensor in stored.items():
         module = key.removeprefix(PREFIX)
+        _refuse_named(name, key, path)
         if match := _LOW_RANK.search(module):
             factor = (match[1] or match[2]).replace("embedding_", "embedding.")
             factors.setdefault(module[: match.start()], {})[factor] = tensor
-        elif ".base_layer." in module:
-            continue  # PEFT's copy of the base's own embedding
+        elif ".base_layer." in module or ".original_module." in module:
+            continue  # copies of the base's own weights
         elif "lora_" in module:
             raise MedbenchError(f"adapter {name}: tensor {key} is no part of plain LoRA, which Equation (1) covers.")
         else:
             whole[module.replace(".modules_to_save.", ".")] = _finite(name, key, tensor)
     if not factors and not whole:
         raise MedbenchError(f"adapter {name}: {path / WEIGHTS} holds no weights.")
-    low_rank = {f"{module}.weight": _low_rank(name, module, found, config) for module, found in factors.items()}
+    low_rank = {f"{module}.weight": _low_rank(name, module, found, patterns) for module, found in factors.items()}
     _check_targets(name, config, [*factors])
     return Adapter(name, path, config, low_rank, whole)
 
@@ -183,21 +193,43 @@ def _refuse_other_kinds(name: str, config: Mapping[str, Any]) -> None:
         )
 
 
-def _check_numbers(name: str, config: Mapping[str, Any]) -> None:
-    """Rank and alpha, the defaults and those by pattern: each a number above 0, a rank a whole one."""
+def _check_config(name: str, config: Mapping[str, Any]) -> None:
+    """Rank and alpha are finite numbers above 0, also by pattern; the base's name and the targets are text."""
     for default, by_pattern, kind in (("r", "rank_pattern", int), ("lora_alpha", "alpha_pattern", int | float)):
         patterns = config.get(by_pattern) or {}
         if not isinstance(patterns, dict):
             raise MedbenchError(f"adapter {name}: {by_pattern} in {CONFIG} is {patterns!r:.80}; expected a mapping.")
         for key, value in [(default, config.get(default)), *patterns.items()]:
-            if not isinstance(value, kind) or isinstance(value, bool) or not value > 0:
+            if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < 1e9:
                 where = key if key == default else f"{by_pattern}[{key!r}]"
-                raise MedbenchError(f"adapter {name}: {where} in {CONFIG} is {value!r}; expected a number above 0.")
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise MedbenchError(f"adapter {name}: {by_pattern} {pattern!r} in {CONFIG}: {error}.") from None
+                raise MedbenchError(
+                    f"adapter {name}: {where} in {CONFIG} is {value!r:.80}; expected a number above 0 (and finite)."
+                )
+    recorded = config.get("base_model_name_or_path")
+    if not isinstance(recorded, str | None):
+        raise MedbenchError(
+            f"adapter {name}: base_model_name_or_path in {CONFIG} is {recorded!r:.80}; expected a name."
+        )
+    targets = config.get("target_modules")
+    if isinstance(targets, list) and not all(isinstance(target, str) for target in targets):
+        raise MedbenchError(
+            f"adapter {name}: target_modules in {CONFIG} is {targets!r:.80}; expected names of modules."
+        )
+    if not isinstance(targets, list | str | None):
+        raise MedbenchError(
+            f"adapter {name}: target_modules in {CONFIG} is {targets!r:.80}; expected names of modules."
+        )
+
+
+def _refuse_named(name: str, key: str, path: Path) -> None:
+    """Keys of a state dict of the wrapped model hold the adapter's name; those of an adapter that PEFT saved do not."""
+    named = re.search(r"\.(?:lora_[AB]|lora_embedding_[AB]|modules_to_save)\.([^.]+)(?:\.(?:weight|bias))?$", key)
+    if named and named[1] not in ("weight", "bias"):
+        raise MedbenchError(
+            f"adapter {name}: {key} in {path / WEIGHTS} carries the name of an adapter in memory, {named[1]!r}: the "
+            "file is a state_dict() of the wrapped model, not a saved adapter. Save it again with PEFT: "
+            "model.save_pretrained(DIR)."
+        )
 
 
 def _refuse_pickle(path: Path) -> None:
@@ -223,7 +255,7 @@ def _finite(name: str, key: str, tensor: Stored) -> torch.Tensor:
     return values
 
 
-def _low_rank(name: str, module: str, found: Mapping[str, Stored], config: Mapping[str, Any]) -> LowRank:
+def _low_rank(name: str, module: str, found: Mapping[str, Stored], patterns: _Patterns) -> LowRank:
     embedding = any(factor.startswith("lora_embedding") for factor in found)
     names = ("lora_embedding.A", "lora_embedding.B") if embedding else ("lora_A", "lora_B")
     if set(found) != set(names):
@@ -231,24 +263,58 @@ def _low_rank(name: str, module: str, found: Mapping[str, Stored], config: Mappi
     a, b = (_finite(name, found[factor].name, found[factor]).float() for factor in names)
     if a.ndim != 2 or b.ndim != 2:
         raise MedbenchError(f"adapter {name}: {module} is a convolution; medbench merges linear layers and embeddings.")
-    rank = matching(config.get("rank_pattern") or {}, module, config["r"])
+    rank = patterns.rank(module)
     if a.shape[0] != rank or b.shape[1] != rank:
         raise MedbenchError(
             f"adapter {name}: {module} has A {list(a.shape)} and B {list(b.shape)}, and {CONFIG} records rank {rank}."
         )
-    alpha = matching(config.get("alpha_pattern") or {}, module, config["lora_alpha"])
-    scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
-    if embedding or config.get("fan_in_fan_out"):
-        return LowRank(a.T.contiguous(), b.T.contiguous(), scale, transposed=True, embedding=embedding)
-    return LowRank(b, a, scale)
+    if embedding:
+        return LowRank(a.T.contiguous(), b.T.contiguous(), patterns.scale(module), transposed=True, embedding=True)
+    return LowRank(b, a, patterns.scale(module))
 
 
-def matching(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
-    """The value of the first pattern that matches a module's name as PEFT matches it: on its whole or its end."""
-    for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return default
+class _Patterns:
+    """Rank and alpha of each module. Patterns are regular expressions of a stranger: their time is bounded."""
+
+    def __init__(self, name: str, config: Mapping[str, Any]) -> None:
+        self._name, self._config = name, config
+        self._left = _PATTERN_SECONDS
+        self._compiled = {
+            kind: [(self._compile(kind, pattern), value) for pattern, value in (config.get(kind) or {}).items()]
+            for kind in ("rank_pattern", "alpha_pattern")
+        }
+
+    def rank(self, module: str) -> int:
+        """The rank that the config records for a module."""
+        found: int = self._matching("rank_pattern", module, self._config["r"])
+        return found
+
+    def scale(self, module: str) -> float:
+        """alpha / r, or alpha / sqrt(r) with rsLoRA."""
+        rank, alpha = self.rank(module), self._matching("alpha_pattern", module, self._config["lora_alpha"])
+        return float(alpha / rank**0.5 if self._config.get("use_rslora") else alpha / rank)
+
+    def _compile(self, kind: str, pattern: str) -> regex.Pattern[str]:
+        try:
+            return regex.compile(rf"(.*\.)?({pattern})$")
+        except (regex.error, RecursionError, OverflowError) as error:
+            raise MedbenchError(f"adapter {self._name}: {kind} {pattern!r:.80} in {CONFIG}: {error}.") from None
+
+    def _matching(self, kind: str, module: str, default: Any) -> Any:
+        """The value of the first pattern that matches a module's name as PEFT matches it: on its whole or its end."""
+        for pattern, value in self._compiled[kind]:
+            start = time.monotonic()
+            try:
+                matched = pattern.match(module, timeout=max(self._left, 0.001))
+            except TimeoutError:
+                raise MedbenchError(
+                    f"adapter {self._name}: matching {kind} in {CONFIG} takes longer than {_PATTERN_SECONDS} seconds, "
+                    f"at {pattern.pattern!r:.80}. Name the modules plainly instead."
+                ) from None
+            self._left -= time.monotonic() - start
+            if matched:
+                return value
+        return default
 
 
 def _check_targets(name: str, config: Mapping[str, Any], modules: Sequence[str]) -> None:
@@ -257,97 +323,8 @@ def _check_targets(name: str, config: Mapping[str, Any], modules: Sequence[str])
         return
     for target in targets:
         if not any(module == target or module.endswith(f".{target}") for module in modules):
-            leaves = {module.rsplit(".", 1)[-1] for module in modules}
+            known = modules if "." in target else {module.rsplit(".", 1)[-1] for module in modules}
             raise MedbenchError(
-                f"adapter {name}: {unknown('target module', target.rsplit('.', 1)[-1], leaves)} "
+                f"adapter {name}: {unknown('target module', target, known)!s:.400} "
                 f"{WEIGHTS} holds no weights for it: the adapter was saved incompletely."
             )
-
-
-def check_adapters(base: Checkpoint, adapters: Sequence[Adapter], *, any_base: bool = False) -> None:
-    """Refuse adapters that were not made for this base, before anything large is read.
-
-    Args:
-        base: the opened checkpoint.
-        adapters: the adapters to be merged into it.
-        any_base: accept another recorded base name (a renamed or moved copy) and updates of some layers only.
-
-    Raises:
-        MedbenchError: another base's name, unknown target modules, other shapes, other layers, tied embeddings.
-    """
-    for adapter in adapters:
-        if not any_base:
-            _check_name(base, adapter)
-        for key in sorted(adapter.targets):
-            _check_tensor(base, adapter, key)
-        if not any_base:
-            _check_depth(base, adapter)
-
-
-def _check_name(base: Checkpoint, adapter: Adapter) -> None:
-    recorded = adapter.config.get("base_model_name_or_path")
-    if not recorded:
-        return
-    path = base.path.resolve()
-    names = {path.name, str(base.config.get("_name_or_path") or "").rstrip("/").rsplit("/", 1)[-1]}
-    # A hub snapshot lies in models--OWNER--NAME/snapshots/REVISION.
-    names |= {part.rsplit("--", 1)[-1] for part in path.parts if part.startswith("models--")}
-    if recorded.rstrip("/").rsplit("/", 1)[-1] not in names and Path(recorded).expanduser().resolve() != path:
-        raise MedbenchError(
-            f"adapter {adapter.name} was trained on {recorded}, and the base is {base.path}. If that is the same model "
-            "under another name, pass --any-base (in a study: model_args: {any_base: true}; inspect: -M any_base=true)."
-        )
-
-
-def _check_tensor(base: Checkpoint, adapter: Adapter, key: str) -> None:
-    stored = base.tensors.get(key)
-    tied = base.config.get("tie_word_embeddings", False)
-    embeddings = key.endswith((".embed_tokens.weight", ".wte.weight", "lm_head.weight"))
-    if tied and embeddings:
-        raise MedbenchError(
-            f"adapter {adapter.name} changes {key}, which the base ties to its other embedding: merging would change "
-            "both. Untie the base first (tie_word_embeddings: false, with lm_head.weight stored)."
-        )
-    if stored is None and re.sub(r"\.\d+\.", ".0.", key) in base.tensors:
-        raise MedbenchError(
-            f"adapter {adapter.name} is for a base of another depth: it changes {key}, which {base.path} does not have."
-        )
-    if stored is None:
-        raise MedbenchError(f"adapter {adapter.name}: {unknown('target module', key, base.tensors)}"[:600])
-    if stored.dtype not in STORED:
-        raise MedbenchError(
-            f"{key} of the base is stored as {stored.dtype}: merge into the unquantized base "
-            "(float32, bfloat16 or float16)."
-        )
-    if key in adapter.low_rank:
-        update = adapter.low_rank[key]
-        shape: tuple[int, ...] = (update.left.shape[0], update.right.shape[1])
-    else:
-        shape = tuple(adapter.whole[key].shape)
-    if shape != stored.shape:
-        raise MedbenchError(
-            f"adapter {adapter.name} is for another base: {key} would be {list(shape)}, "
-            f"and in {base.path} it is {list(stored.shape)}."
-        )
-
-
-_LAYER = re.compile(r"\.(\d+)\.")
-
-
-def _check_depth(base: Checkpoint, adapter: Adapter) -> None:
-    """An adapter of a shallower base fits every shape; the layers it lacks give it away."""
-    config = adapter.config
-    if config.get("layers_to_transform") is not None or config.get("exclude_modules"):
-        return
-    if not isinstance(config.get("target_modules"), list):
-        return
-    kinds = {_LAYER.sub(".*.", key, count=1) for key in adapter.low_rank}
-    expected = {key for key in base.tensors if _LAYER.sub(".*.", key, count=1) in kinds}
-    missing = sorted(expected - adapter.targets, key=lambda key: [int(number) for number in _LAYER.findall(key)])
-    covered = {int(match[1]) for key in adapter.low_rank if (match := _LAYER.search(key))}
-    # Layers that were picked one by one have gaps or don't start at 0; another base's are its first ones.
-    if missing and covered == set(range(len(covered))):
-        raise MedbenchError(
-            f"adapter {adapter.name} is for a base of another depth: it has no update for {missing[0]} and "
-            f"{len(missing) - 1} more such weights. If it was meant to change some layers only, pass --any-base."
-        )

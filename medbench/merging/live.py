@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from medbench.errors import MedbenchError
-from medbench.merging.adapters import Adapter, check_adapters, parse_adapter, read_adapter
+from medbench.merging.adapters import Adapter, parse_adapter, read_adapter
 from medbench.merging.checkpoints import open_checkpoint
+from medbench.merging.fitting import fit_adapters
 from medbench.merging.recipe import Recipe, make_recipe
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class LiveWeights:
                 if (name, path) not in self._adapters:
                     self._adapters[name, path] = read_adapter(name, path).to(self._device)
                 loaded.append(self._adapters[name, path])
-            check_adapters(self._checkpoint, loaded, any_base=any_base)
+            loaded = fit_adapters(self._checkpoint, loaded, any_base=any_base)
             weights = {name: 1.0 if weight is None else weight for name, _, weight in parsed}
             recipe = make_recipe(loaded, weights, name=method, settings=settings)
             for key in recipe.targets:
