@@ -15,11 +15,17 @@ CURVE = "loss_curve"
 
 
 def final_losses(history: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The last training loss, evaluation loss and evaluation perplexity of a Trainer's log history."""
+    """The mean training loss over all steps, and the last evaluation loss and perplexity, of a Trainer's log history.
+
+    An entry holds the mean over the steps since the entry before, so the mean over the run weighs it by those steps;
+    the Trainer's own `train_loss` would count only the steps since the last resumption.
+    """
     losses: dict[str, float] = {}
+    summed, done = 0.0, 0
     for entry in history:
         if "loss" in entry:
-            losses["train_loss"] = float(entry["loss"])
+            summed, done = summed + float(entry["loss"]) * (entry["step"] - done), entry["step"]
+            losses["train_loss"] = summed / done
         if "eval_loss" in entry:
             losses["eval_loss"] = float(entry["eval_loss"])
             losses["eval_perplexity"] = float(entry["eval_perplexity"])

@@ -142,9 +142,21 @@ def _turn(record: Record, column: str, turn: Any) -> Message:
     role, content = turn[names[0]], turn[names[1]]
     if role not in _ROLES:
         raise record.error(column, f"unknown role {role!r}; known: {', '.join(_ROLES)}")
+    if isinstance(content, list):
+        content = _joined_parts(record, column, content)
     if not isinstance(content, str) or not content.strip():
         raise record.error(column, f"a turn of {role} is empty")
     return Message(_ROLES[role], content)
+
+
+def _joined_parts(record: Record, column: str, parts: list[Any]) -> str:
+    """The text of a turn given as content parts (``{"type": "text", "text": ...}``), as chat APIs store them."""
+    for part in parts:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise record.error(
+                column, f"a content part is no text (expected {{'type': 'text', 'text': ...}}), found {part!r:.80}"
+            )
+    return "".join(part["text"] for part in parts)
 
 
 def tokenize_text(text: str, tokenizer: Any) -> list[int]:

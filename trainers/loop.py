@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
@@ -43,6 +43,7 @@ class StageTrainer(SFTTrainer):
             self.remove_callback(callback)
         if not self.args.disable_tqdm:
             self.add_callback(LossBar)
+        self.add_callback(LastPoint)
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -124,6 +125,18 @@ class PackedRows(DataCollatorForLanguageModeling):
             "labels": padded("labels", IGNORED),
             "position_ids": padded("position_ids", 0),
         }
+
+
+class LastPoint(TrainerCallback):
+    """The last step is a point of the loss curve, whether or not `logging_steps` divides the number of steps."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Ask for a log entry at the last step."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+        return control
 
 
 class LossBar(ProgressCallback):

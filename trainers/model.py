@@ -6,6 +6,7 @@ from typing import Any
 
 from medbench.errors import MedbenchError, unknown
 from medbench.provider.loading import resolve
+from medbench.trainers.data import IGNORED, Message, tokenize_messages
 from medbench.trainers.recipe import Recipe, Stage
 
 
@@ -30,19 +31,71 @@ def load_tokenizer(stage: Stage, recipe: Recipe) -> Any:
 
 
 def _check_template(stage: Stage, recipe: Recipe, tokenizer: Any) -> None:
+    """The template is the one that evaluation will use, and its answers end where the model stops."""
+    name = recipe.model_name_or_path
     if tokenizer.eos_token_id is None:
-        raise MedbenchError(
-            f"the tokenizer of {recipe.model_name_or_path} has no end-of-text token, which training needs."
-        )
+        raise MedbenchError(f"the tokenizer of {name} has no end-of-text token, which training needs.")
     if stage == "pt":
         return
     if recipe.template == "chat" and not tokenizer.chat_template:
-        raise MedbenchError(f"{recipe.model_name_or_path} has no chat template; use template: qwen3 or qwen3_nothink.")
-    if recipe.template != "chat" and len(tokenizer("<|im_end|>", add_special_tokens=False)["input_ids"]) != 1:
+        raise MedbenchError(f"{name} has no chat template; use template: qwen3 or qwen3_nothink.")
+    if recipe.template != "chat":
+        if len(tokenizer("<|im_end|>", add_special_tokens=False)["input_ids"]) != 1:
+            raise MedbenchError(
+                f"template {recipe.template} needs ChatML's <|im_start|> and <|im_end|> as single tokens, which "
+                f"{name} does not have; use template: chat."
+            )
+        if tokenizer.chat_template:
+            _check_agreement(recipe, tokenizer)
+    _check_ending(recipe, tokenizer)
+
+
+def _check_agreement(recipe: Recipe, tokenizer: Any) -> None:
+    """A ``qwen3*`` template against the tokenizer's own, by which the model is prompted when it is evaluated."""
+    chatml = "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n"
+    own = tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True)
+    if not own.startswith(chatml):  # what may follow is a think tag that the template opens for the model
+        differs = f"its own template writes {own!r} where {recipe.template} writes {chatml!r}"
+    elif recipe.template == "qwen3" and "<think>" not in str(tokenizer.chat_template):
+        differs = "its own template knows no <think> blocks, which qwen3 would teach it"
+    else:
+        return
+    raise MedbenchError(
+        f"template {recipe.template} does not fit {recipe.model_name_or_path}: {differs}. The model would be evaluated "
+        "with other prompts than it was trained on; use template: chat, the tokenizer's own."
+    )
+
+
+def _check_ending(recipe: Recipe, tokenizer: Any) -> None:
+    """What is learned of an answer must hold a token at which generation stops."""
+    turns = [Message("user", "x"), Message("assistant", "y")]
+    _, labels = tokenize_messages(
+        turns, tokenizer, template=recipe.template, train_on_prompt=False, mask_history=recipe.mask_history
+    )
+    ends = _end_tokens(recipe, tokenizer)
+    learned = [label for label in labels if label != IGNORED]
+    if not ends & set(learned):
         raise MedbenchError(
-            f"template {recipe.template} needs ChatML's <|im_start|> and <|im_end|> as single tokens, which "
-            f"{recipe.model_name_or_path} does not have; use template: chat."
+            f"template {recipe.template} of {recipe.model_name_or_path} ends an answer with "
+            f"{tokenizer.decode(learned[-3:])!r}, which holds none of the model's end tokens "
+            f"({', '.join(repr(tokenizer.decode([end])) for end in sorted(ends))}): trained so, it would never stop. "
+            "Let the chat template write one, or name the template's own end under eos_token_id in "
+            "generation_config.json."
         )
+
+
+def _end_tokens(recipe: Recipe, tokenizer: Any) -> set[int]:
+    """The tokens at which generation stops: the tokenizer's, and those of the generation settings if there are any."""
+    from transformers import GenerationConfig
+
+    try:
+        named = GenerationConfig.from_pretrained(
+            resolve(recipe.model_name_or_path), revision=recipe.model_revision
+        ).eos_token_id
+    except OSError:  # a model need not have the file
+        named = None
+    listed = named if isinstance(named, list) else [] if named is None else [named]
+    return {tokenizer.eos_token_id, *listed}
 
 
 def lora_config(recipe: Recipe, model: Any) -> Any:
@@ -122,8 +175,8 @@ def bfloat16(recipe: Recipe) -> bool:
     return is_torch_bf16_gpu_available() if recipe.bf16 == "auto" else recipe.bf16
 
 
-def training_arguments(recipe: Recipe, torch: Any, *, evaluate: bool) -> Any:
-    """TRL's settings; evaluates along the way where there is data for it and `eval_steps` says when."""
+def training_arguments(recipe: Recipe, torch: Any, *, evaluate: bool, resumed: bool) -> Any:
+    """TRL's settings; with `evaluate` before the first step, and along the way where `eval_steps` says when."""
     from trl import SFTConfig
 
     return SFTConfig(
@@ -149,6 +202,7 @@ def training_arguments(recipe: Recipe, torch: Any, *, evaluate: bool) -> Any:
         logging_steps=recipe.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # which would show the loss of a diverged run as 0
+        eval_on_start=evaluate and not resumed,  # what training changed is seen from before its first step
         eval_strategy="steps" if evaluate and recipe.eval_steps else "no",
         eval_steps=recipe.eval_steps,
         save_strategy="steps",

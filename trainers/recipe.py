@@ -19,7 +19,7 @@ from medbench.errors import MedbenchError, unknown
 from medbench.records import OnBadRow
 
 Stage = Literal["pt", "sft"]
-Template = Literal["qwen3", "qwen3_nothink", "chat"]
+Template = Literal["chat", "qwen3", "qwen3_nothink"]
 FinetuningType = Literal["lora", "full"]
 
 
@@ -36,9 +36,10 @@ class Recipe:
         val_size: without `eval_dataset`, hold out this many examples (>= 1) or this share (< 1) of the training data.
         max_samples: use only the first so many examples of each data set.
         on_bad_row: ``error`` ends with the first row that cannot be used, ``skip`` leaves them out and lists them.
-        template: ``qwen3`` (ChatML; an answer without a trace is trained with the empty think block that the model's
-            own no-think turns have), ``qwen3_nothink`` (ChatML without think blocks; plain text in PT), or
-            ``chat`` (the tokenizer's own chat template).
+        template: ``chat`` (the tokenizer's own chat template, which evaluation uses too), or for a tokenizer that has
+            none ``qwen3`` (ChatML; an answer without a trace is trained with the empty think block that Qwen3's own
+            no-think turns have) or ``qwen3_nothink`` (ChatML without think blocks). A ``qwen3*`` template is refused
+            where the tokenizer's own disagrees. PT learns plain text and uses none.
         cutoff_len: tokens per example (SFT: longer ones are cut, PT: split) and per packed row.
         packing: put several examples into one row; attention never crosses from one to the next.
         train_on_prompt: also learn the prompt's tokens.
@@ -86,7 +87,7 @@ class Recipe:
     val_size: float = 0.0
     max_samples: int | None = None
     on_bad_row: OnBadRow = "error"
-    template: Template = "qwen3_nothink"
+    template: Template = "chat"
     cutoff_len: int = 2048
     packing: bool = True
     train_on_prompt: bool = False

@@ -62,7 +62,8 @@ def train(
         say: called with a line about the data once it is tokenized.
 
     Returns:
-        final losses in nats per token: `train_loss`, and with evaluation data `eval_loss` and `eval_perplexity`.
+        losses in nats per token: `train_loss`, the mean over all steps, and with evaluation data `eval_loss` and
+        `eval_perplexity` at the end.
 
     Raises:
         MedbenchError: bad settings, bad data, flagged data, or a device that cannot do what is asked; before training.
@@ -98,7 +99,7 @@ def train(
     model = load_model(recipe, torch)
     trainer = StageTrainer(
         model=model,
-        args=training_arguments(recipe, torch, evaluate=bool(eval_rows)),
+        args=training_arguments(recipe, torch, evaluate=bool(eval_rows), resumed=checkpoint is not None),
         train_dataset=to_dataset(train_rows),
         eval_dataset=to_dataset(eval_rows) if eval_rows else None,
         processing_class=tokenizer,

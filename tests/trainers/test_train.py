@@ -46,7 +46,7 @@ def test_each_setting_knows_where_it_came_from(tmp_path: Path) -> None:
         ("lora_rnk=4", "Did you mean lora_rank"),
         ("lora_rank=four", "lora_rank: expected int, found 'four'"),
         ("packing=1", "packing: expected bool"),
-        ("template=llama", "'qwen3' or 'qwen3_nothink' or 'chat'"),
+        ("template=llama", "'chat' or 'qwen3' or 'qwen3_nothink'"),
         ("learning_rate=0", "above 0"),
         ("lora_dropout=1", r"\[0, 1\)"),
         ("save_steps=15", "multiple of logging_steps"),
@@ -98,7 +98,15 @@ MESSAGES = {
 CONVERSATION = [Message(**turn) for turn in MESSAGES["messages"]]
 
 
-@pytest.mark.parametrize("row", [ALPACA, SHAREGPT, MESSAGES], ids=["alpaca", "sharegpt", "messages"])
+PARTS = {
+    "messages": [
+        {**turn, "content": [{"type": "text", "text": piece} for piece in (turn["content"][:2], turn["content"][2:])]}
+        for turn in MESSAGES["messages"]
+    ]
+}
+
+
+@pytest.mark.parametrize("row", [ALPACA, SHAREGPT, MESSAGES, PARTS], ids=["alpaca", "sharegpt", "messages", "parts"])
 @pytest.mark.parametrize("ending", ["jsonl", "json", "parquet"])
 def test_formats_give_the_same_conversation(tmp_path: Path, row: dict[str, Any], ending: str) -> None:
     import pyarrow
@@ -131,6 +139,8 @@ def test_plain_text_is_one_document_a_line_as_in_the_audit(tmp_path: Path) -> No
         ({"messages": [{"from": "human"}]}, "messages", "'role' and 'content'"),
         ({"messages": [{"role": "doctor", "content": "x"}]}, "messages", "unknown role 'doctor'"),
         ({"messages": [{"role": "user", "content": "x"}]}, "messages", "ending with assistant"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "content part is no text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": " "}]}]}, "messages", "user is empty"),
         ({"instruction": "a", "output": "b", "history": ["x"]}, "history", "pairs"),
     ],
 )
@@ -278,7 +288,7 @@ def test_training_learns_and_says_how(runs: dict[str, Path], base: Path, data: P
     curve = losses(runs["sft"])
     assert len(curve) == 6
     assert curve[-1] < curve[0] - 0.3
-    assert manifest["losses"]["train_loss"] == curve[-1]
+    assert manifest["losses"]["train_loss"] == pytest.approx(sum(curve) / len(curve))
     assert manifest["losses"]["eval_perplexity"] == pytest.approx(math.exp(manifest["losses"]["eval_loss"]))
     assert (manifest["kind"], manifest["stage"], manifest["seed"]) == ("adapter", "sft", 42)
     assert manifest["settings"]["weight_decay"] == 0.03
@@ -289,8 +299,20 @@ def test_training_learns_and_says_how(runs: dict[str, Path], base: Path, data: P
     assert list(manifest["base"]["weights"]) == ["model.safetensors"]
     rows = (runs["sft"] / "loss_curve.csv").read_text().splitlines()
     assert rows[0] == "step,epoch,split,loss"
-    assert len(rows) == 1 + 6 + 1
+    evaluated = [entry for entry in manifest["log_history"] if "eval_loss" in entry]
+    assert [entry["step"] for entry in evaluated] == [0, 6]
+    assert evaluated[0]["eval_loss"] > evaluated[1]["eval_loss"] + 0.3 == manifest["losses"]["eval_loss"] + 0.3
+    assert len(rows) == 1 + 6 + 2
     assert (runs["sft"] / "loss_curve.svg").read_text().startswith("<?xml")
+
+
+def test_the_mean_loss_weighs_points_by_their_steps(base: Path, data: Path, tmp_path: Path) -> None:
+    """Seven steps in points of 1, 3 and 3; the last step is a point although four does not divide it."""
+    train("sft", base, data / "sft.jsonl", tmp_path / "out", "logging_steps=4", "save_steps=4", "max_steps=7")
+    train("sft", base, data / "sft.jsonl", tmp_path / "each", "logging_steps=1", "max_steps=7")
+    each = losses(tmp_path / "each")
+    assert losses(tmp_path / "out") == pytest.approx([each[0], sum(each[1:4]) / 3, sum(each[4:]) / 3], rel=1e-5)
+    assert read_manifest(tmp_path / "out")["losses"]["train_loss"] == pytest.approx(sum(each) / 7, rel=1e-5)
 
 
 @pytest.mark.parametrize("stage", ["sft", "pt"])
@@ -341,7 +363,8 @@ def test_packed_loss_equals_the_samples_own(
     ]
     count = sum(n for _, n in right)
     assert sum(loss for loss, _ in right) / count == pytest.approx(own, rel=1e-6)
-    assert sum(loss for loss, _ in wrong) / count != pytest.approx(own, rel=1e-3)
+    # a hundred times the tolerance above
+    assert sum(loss for loss, _ in wrong) / count != pytest.approx(own, rel=1e-4)
 
 
 def test_resuming_after_a_crash_draws_the_same_curve(
@@ -424,6 +447,64 @@ def test_bad_requests_end_before_training(base: Path, data: Path, tmp_path: Path
     with pytest.raises(MedbenchError, match=problem):
         train("sft", base, data / "sft.jsonl", tmp_path / "out", override)
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+OPENS = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+SYSTEM = "{% if messages[0].role != 'system' %}<|im_start|>system\nYou help.<|im_end|>\n{% endif %}"
+ENDLESS = (
+    "{% for m in messages %}\n{{ m.role }}: {{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}\nassistant: {% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "template", "problem"),
+    [
+        (CHATML + OPENS, "qwen3", "knows no <think> blocks"),
+        (CHATML + OPENS, "qwen3_nothink", None),
+        (SYSTEM + CHATML + OPENS, "qwen3_nothink", "You help.*use template: chat"),
+        (SYSTEM + CHATML + OPENS, "chat", None),
+        (ENDLESS, "chat", "it would never stop"),
+        (None, "chat", "no chat template"),
+        (None, "qwen3", None),
+    ],
+)
+def test_a_template_must_be_the_models_own_and_end(
+    base: Path, data: Path, tmp_path: Path, chat_template: str | None, template: str, problem: str | None
+) -> None:
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    folder = shutil.copytree(base, tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = chat_template
+    tokenizer.save_pretrained(folder)
+    given = (f"template={template}", "max_steps=1")
+    if problem is None:
+        train("sft", folder, data / "sft.jsonl", tmp_path / "out", *given)
+    else:
+        with pytest.raises(MedbenchError, match=problem):
+            train("sft", folder, data / "sft.jsonl", tmp_path / "out", *given)
+
+
+def test_an_end_named_by_the_generation_settings_counts(base: Path, data: Path, tmp_path: Path) -> None:
+    """As with Qwen2.5's bases: the tokenizer ends texts with one token, the chat template turns with another."""
+    import shutil
+
+    from transformers import AutoTokenizer, GenerationConfig
+
+    folder = shutil.copytree(base, tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    turn_end, tokenizer.eos_token = tokenizer.eos_token_id, tokenizer.pad_token
+    tokenizer.save_pretrained(folder)
+    GenerationConfig(eos_token_id=[tokenizer.pad_token_id]).save_pretrained(folder)
+    with pytest.raises(MedbenchError, match=r"ends an answer with .*im_end.*never stop"):
+        train("sft", folder, data / "sft.jsonl", tmp_path / "out", "max_steps=1")
+    GenerationConfig(eos_token_id=[tokenizer.pad_token_id, turn_end]).save_pretrained(folder)
+    train("sft", folder, data / "sft.jsonl", tmp_path / "out", "max_steps=1")
 
 
 def test_broken_bases_are_refused(base: Path, data: Path, tmp_path: Path) -> None:
