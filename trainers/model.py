@@ -90,7 +90,7 @@ def _end_tokens(recipe: Recipe, tokenizer: Any) -> set[int]:
 
     try:
         named = GenerationConfig.from_pretrained(
-            resolve(recipe.model_name_or_path), revision=recipe.model_revision
+            resolve(recipe.model_name_or_path), revision=recipe.model_revision or "main"
         ).eos_token_id
     except OSError:  # a model need not have the file
         named = None
