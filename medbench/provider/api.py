@@ -18,20 +18,17 @@ from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
     GenerateConfig,
-    Logprob,
-    Logprobs,
     ModelAPI,
     ModelInfo,
     ModelOutput,
     ModelUsage,
-    TopLogprob,
     set_model_info,
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from medbench import hub
 from medbench.errors import unknown
-from medbench.provider import chat
+from medbench.provider import chat, logprobs
 from medbench.provider.errors import ProviderError, need
 from medbench.provider.loading import Source, collector_paused, settled
 
@@ -42,14 +39,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # What extra_body={"medbench": {...}} may hold.
-EXTRA = ("thinking", "choices")
+EXTRA = ("thinking", "choices", "prompt_only")
 # Settings of GenerateConfig that would change the output and that this provider does not have.
 _UNSUPPORTED = (
     "best_of",
     "frequency_penalty",
     "presence_penalty",
     "logit_bias",
-    "prompt_logprobs",
     "response_schema",
     "modalities",
 )
@@ -213,14 +209,8 @@ class MedbenchAPI(ModelAPI):
                 "the medbench provider has no tool calling; use a provider that has, e.g. vllm/ or hf/."
             )
         _open_connections(config)
-        prompt = self._render(input, config)
-        tokens = self._encode(prompt.text, special_tokens=prompt.special_tokens)
-        metadata: dict[str, Any] = {
-            "prefilled_think": prompt.prefilled_think,
-            "chat_template_sha256": self._template_hash,
-        }
-        if self._commit:
-            metadata["model_commit"] = self._commit
+        metadata: dict[str, Any] = {"model_commit": self._commit} if self._commit else {}
+        tokens = self._prompt_tokens(input, config, metadata)
         if not tokens:
             raise ProviderError("the prompt is empty.")
         if self.engine.context is not None and len(tokens) >= self.engine.context:
@@ -234,6 +224,11 @@ class MedbenchAPI(ModelAPI):
         names = _extra(config).get("choices")
         if names:
             metadata["choice_logprobs"] = dict(zip(names, rows[0].choice_logprobs, strict=True))
+        if rows[0].prompt_scores is not None:
+            metadata["prompt_moments"] = {
+                "mean": rows[0].prompt_scores.mean,
+                "deviation": rows[0].prompt_scores.deviation,
+            }
         written = sum(len(row.generated) for row in rows)
         return ModelOutput(
             model=self.model_name,
@@ -241,6 +236,23 @@ class MedbenchAPI(ModelAPI):
             usage=ModelUsage(input_tokens=len(tokens), output_tokens=written, total_tokens=len(tokens) + written),
             metadata=metadata,
         )
+
+    def _prompt_tokens(self, input: list[ChatMessage], config: GenerateConfig, metadata: dict[str, Any]) -> list[int]:
+        """The prompt's token ids: as given (see `chat.prompt_token_ids`), or rendered."""
+        given = chat.prompt_token_ids(input)
+        if given is not None:
+            if not all(0 <= token < len(self.engine.tokenizer) for token in given):
+                raise ProviderError(
+                    f"prompt_token_ids holds ids outside 0 to {len(self.engine.tokenizer) - 1}, the model's vocabulary."
+                )
+            return given
+        prompt = self._render(input, config)
+        metadata |= {"prefilled_think": prompt.prefilled_think, "chat_template_sha256": self._template_hash}
+        return self._encode(prompt.text, special_tokens=prompt.special_tokens)
+
+    def prompt_start(self) -> list[int]:
+        """The special tokens that the tokenizer puts before any text: that which begins a text, or none."""
+        return self._encode("", special_tokens=True)[:1]
 
     async def _write(self, rows: list[Row]) -> None:
         """Hand rows to the engine and sleep until its thread wakes this task."""
@@ -291,6 +303,9 @@ class MedbenchAPI(ModelAPI):
             raise ProviderError(
                 f"temperature must be at least 0 and top_p in (0, 1]; got {config.temperature} and {config.top_p}."
             )
+        prompt_only = bool(_extra(config).get("prompt_only"))
+        if prompt_only and not config.prompt_logprobs:
+            raise ProviderError("prompt_only generates nothing: it needs prompt_logprobs, at least 1.")
         if config.max_tokens is not None and config.max_tokens < 1:
             raise ProviderError(f"max_tokens must be at least 1; got {config.max_tokens}.")
         if temperature == 0 and (config.top_p is not None or config.top_k is not None):
@@ -305,7 +320,7 @@ class MedbenchAPI(ModelAPI):
             raise ProviderError(f"an option in choices={names!r} has no tokens; expected texts such as 'A'.")
         return [
             Decoding(
-                max_tokens=config.max_tokens or MAX_TOKENS,
+                max_tokens=0 if prompt_only else config.max_tokens or MAX_TOKENS,
                 temperature=temperature,
                 top_p=1.0 if config.top_p is None else config.top_p,
                 top_k=config.top_k,
@@ -314,6 +329,7 @@ class MedbenchAPI(ModelAPI):
                 logprobs=bool(config.logprobs),
                 top_logprobs=config.top_logprobs or 0,
                 choices=choices if index == 0 else (),
+                prompt_logprobs=(config.prompt_logprobs or 0) if index == 0 else 0,
             )
             for index in range(config.num_choices or 1)
         ]
@@ -327,23 +343,8 @@ class MedbenchAPI(ModelAPI):
                 content=text[: min(ends, default=len(text))], model=self.model_name, source="generate"
             ),
             stop_reason=row.stop_reason,
-            logprobs=self._logprobs(row) if row.decoding.logprobs else None,
-        )
-
-    def _logprobs(self, row: Row) -> Logprobs:
-        def named(token: int, logprob: float) -> dict[str, Any]:
-            text = str(self.engine.tokenizer.decode([token], clean_up_tokenization_spaces=False))
-            # A token that holds part of a character has no text of its own, hence no bytes that could be read off it.
-            return {"token": text, "logprob": logprob, "bytes": None if "\ufffd" in text else list(text.encode())}
-
-        return Logprobs(
-            content=[
-                Logprob(
-                    **named(entry.token, entry.logprob),
-                    top_logprobs=[TopLogprob(**named(*pair)) for pair in entry.top] or None,
-                )
-                for entry in row.logprobs
-            ]
+            logprobs=logprobs.of_completion(row, self.engine.tokenizer) if row.decoding.logprobs else None,
+            prompt_logprobs=logprobs.of_prompt(row, self.engine.tokenizer) if row.prompt_scores else None,
         )
 
     def _too_long(self, length: int, metadata: dict[str, Any]) -> ModelOutput:

@@ -135,6 +135,24 @@ def render(
     )
 
 
+def prompt_token_ids(messages: Sequence[ChatMessage]) -> list[int] | None:
+    """Token ids that stand for the whole prompt, where Inspect's completion providers look for them.
+
+    `metadata["prompt_token_ids"]` of a single user message: no chat template and no special token is added.
+
+    Raises:
+        ProviderError: it is there and no list of whole numbers, or beside other messages.
+    """
+    if not any((message.metadata or {}).get("prompt_token_ids") is not None for message in messages):
+        return None
+    ids = (messages[0].metadata or {}).get("prompt_token_ids")
+    if len(messages) != 1 or messages[0].role != "user" or not isinstance(ids, list):
+        raise ProviderError('metadata["prompt_token_ids"] takes a list of token ids, on a single user message.')
+    if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+        raise ProviderError('metadata["prompt_token_ids"] holds something that is no whole number.')
+    return list(ids)
+
+
 def _turn(message: ChatMessage) -> dict[str, str]:
     if message.role == "tool" or (message.role == "assistant" and message.tool_calls):
         raise ProviderError(NO_TOOLS)

@@ -30,6 +30,7 @@ from medbench.provider.decoding import (
 )
 from medbench.provider.errors import ProviderError
 from medbench.provider.loading import Source, collect_as_before, collect_less_often, collector_paused, load
+from medbench.provider.prompt_scores import score_prompts
 from medbench.provider.sampling import Row, Sampler
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class Engine:
         self.eos = _end_tokens(model, tokenizer)
         pad = tokenizer.pad_token_id
         pad = next(iter(self.eos), 0) if pad is None else pad
+        self._pad = pad
         self._sampler = Sampler(
             self.eos, self.context, self._decode_on_worker, lambda p, c: score_continuations(model, p, c, pad)
         )
@@ -350,8 +352,24 @@ class Engine:
         tokens = min(self._prefill_tokens, self._cache_tokens) if self.continuous else self._cache_tokens
         self._joining = deque(_prefill_groups(joining, tokens))
         while self._joining:
-            self._decoder.add(self._joining[0])
-            self._joining.popleft()
+            rows = self._score_prompts(self._joining[0])
+            if rows:
+                self._decoder.add(rows)
+            for row in self._joining.popleft():
+                if row.done:
+                    self._finish(row)
+
+    def _score_prompts(self, rows: Sequence[Row]) -> list[Row]:
+        """Score the prompts of rows that ask for it; returns the rows that are to be continued."""
+        wanted = [row for row in rows if row.decoding.prompt_logprobs]
+        if wanted:
+            top = max(row.decoding.prompt_logprobs for row in wanted)
+            scores = score_prompts(self.model, [row.prompt for row in wanted], self._pad, top=top)
+            for row, found in zip(wanted, scores, strict=True):
+                row.prompt_scores = found
+                if row.decoding.max_tokens == 0:
+                    row.stop_reason = "max_tokens"
+        return [row for row in rows if not row.done]
 
     def _worth_joining(self, free: int) -> bool:
         """Whether the running batch should take waiting rows now."""

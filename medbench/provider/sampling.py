@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from medbench.provider.errors import ProviderError
+from medbench.provider.prompt_scores import PromptScores
 
 StopReason = Literal["stop", "max_tokens", "model_length"]
 
@@ -19,7 +20,7 @@ class Decoding:
     """How to choose tokens.
 
     Attributes:
-        max_tokens: at most this many new tokens, at least 1.
+        max_tokens: at most this many new tokens; 0 only where nothing but the prompt's scores are wanted.
         temperature: 0 is greedy; otherwise the logits are divided by it.
         top_p: nucleus: the most probable tokens whose probabilities before the last one sum to less than this.
         top_k: only this many most probable tokens; None for all.
@@ -28,6 +29,7 @@ class Decoding:
         logprobs: record each token's log-probability (natural log, under the model itself: before temperature).
         top_logprobs: and those of this many most probable tokens.
         choices: token ids of continuations of the prompt whose log-probabilities are wanted.
+        prompt_logprobs: score the prompt's own tokens, with this many of the likeliest ones; 0 does not.
     """
 
     max_tokens: int
@@ -39,6 +41,7 @@ class Decoding:
     logprobs: bool = False
     top_logprobs: int = 0
     choices: tuple[tuple[int, ...], ...] = ()
+    prompt_logprobs: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Row:
         generated: token ids so far, the end-of-text token included.
         logprobs: one for each generated token, where asked for.
         choice_logprobs: one for each of `decoding.choices`.
+        prompt_scores: of the prompt's tokens, where asked for.
         stop_reason: None while it is being written.
         error: what ended it, if it failed.
     """
@@ -69,6 +73,7 @@ class Row:
     generated: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     choice_logprobs: list[float] = field(default_factory=list)
+    prompt_scores: PromptScores | None = None
     stop_reason: StopReason | None = None
     error: Exception | None = None
     _generator: torch.Generator | None = None
@@ -82,6 +87,7 @@ class Row:
         """Forget what was written; the same tokens will come again."""
         self.generated, self.logprobs, self.choice_logprobs = [], [], []
         self.stop_reason = self.error = self._generator = None
+        self.prompt_scores = None
 
     def uniform(self) -> float:
         """The next number in [0, 1) of the row's own generator, whatever its neighbours in the batch draw."""
