@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("medbench.import_command:import_command", "existing predictions as scored Inspect logs"),
     "audit": ("medbench.leakage.command:audit", "leakage audit of a corpus against test items"),
     "fetch": ("medbench.fetching.command:command", "a real language model: smollm2, or any GGUF file"),
+    "contamination": ("medbench.contamination.command:command", "leaks of a test set seen from the model alone"),
     "train": ("medbench.trainers.train:command", "train a PT or SFT adapter"),
     "merge": ("medbench.trainers.merge:merge_command", "merge weighted adapters into their base"),
     "sweep": ("medbench.trainers.sweep:command", "candidates x tasks x decoding settings, resumable"),

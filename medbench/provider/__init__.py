@@ -8,7 +8,6 @@
     sampling  logits -> tokens, log-probabilities and stop reasons, one row at a time
     prompt_scores  prompts -> log-probabilities of their own tokens
     logprobs  those, and a completion's, in Inspect's types
-    logprobs  those, and a completion's, in Inspect's types
     decoding  rows -> forward passes (continuous batching, or `model.generate` for caches it cannot cut)
     engine    the worker thread that owns a model, shared by every Inspect model on the same base
     api       the Inspect `ModelAPI`

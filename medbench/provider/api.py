@@ -226,8 +226,8 @@ class MedbenchAPI(ModelAPI):
             metadata["choice_logprobs"] = dict(zip(names, rows[0].choice_logprobs, strict=True))
         if rows[0].prompt_scores is not None:
             metadata["prompt_moments"] = {
-                "mean": rows[0].prompt_scores.mean,
-                "deviation": rows[0].prompt_scores.deviation,
+                "mean": rows[0].prompt_scores.mean.tolist(),
+                "deviation": rows[0].prompt_scores.deviation.tolist(),
             }
         written = sum(len(row.generated) for row in rows)
         return ModelOutput(

@@ -26,8 +26,10 @@ def of_prompt(row: Row, tokenizer: PreTrainedTokenizerBase) -> Logprobs:
     scores = row.prompt_scores
     assert scores is not None
     content = []
-    for token, logprob, top in zip(row.prompt[1:], scores.logprobs, scores.top, strict=True):
-        others = [pair for pair in top[: row.decoding.prompt_logprobs] if pair[0] != token]
+    wanted = row.decoding.prompt_logprobs
+    tops = zip(scores.top_tokens[:, :wanted].tolist(), scores.top_logprobs[:, :wanted].tolist(), strict=True)
+    for token, logprob, top in zip(row.prompt[1:], scores.logprobs.tolist(), tops, strict=True):
+        others = [pair for pair in zip(*top, strict=True) if pair[0] != token]
         content.append(_entry(token, logprob, others, tokenizer))
     return Logprobs(content=content)
 

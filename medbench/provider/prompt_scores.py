@@ -6,30 +6,33 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Logits in one pass, rows x columns x vocabulary: 256 MB in float32 on a CPU, of which a few copies are made.
-LOGITS = {"cpu": 2**26, "cuda": 2**29}
+# Logits in one pass, rows x columns x vocabulary: 64 MB in float32 on a CPU, where more only leaves its caches.
+LOGITS = {"cpu": 2**24, "cuda": 2**29}
 
 
 @dataclass(frozen=True)
 class PromptScores:
-    """Of every token of a prompt but the first, which nothing predicts. Natural logarithms.
+    """Of every token of a prompt but the first, which nothing predicts. Natural logarithms, float32.
 
     Attributes:
-        logprobs: log p(token | the tokens before it).
-        mean: mean of log p over the vocabulary, weighted by p: the negative entropy of the prediction.
-        deviation: standard deviation of log p over the vocabulary, weighted by p.
-        top: the likeliest tokens with their log-probabilities, likeliest first.
+        logprobs: log p(token | the tokens before it), (n - 1,).
+        mean: mean of log p over the vocabulary, weighted by p: the negative entropy of the prediction, (n - 1,).
+        deviation: standard deviation of log p over the vocabulary, weighted by p, (n - 1,).
+        top_tokens: the likeliest tokens, likeliest first, (n - 1, top).
+        top_logprobs: theirs, (n - 1, top).
     """
 
-    logprobs: list[float]
-    mean: list[float]
-    deviation: list[float]
-    top: list[list[tuple[int, float]]]
+    logprobs: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    top_tokens: np.ndarray
+    top_logprobs: np.ndarray
 
 
 def score_prompts(
@@ -51,27 +54,32 @@ def score_prompts(
         rows = [[*prompts[i], *[pad] * (width - len(prompts[i]))] for i in group]
         tokens = torch.tensor(rows, device=model.device)
         logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
-        logprobs = logits.log_softmax(dim=-1)
-        own = logprobs.gather(2, tokens[:, 1:, None])[..., 0].tolist()
-        mean, deviation = (part.tolist() for part in moments(logprobs))
-        values, ids = (part.tolist() for part in logprobs.topk(min(top, size), dim=-1))
+        total = logits.logsumexp(dim=-1)
+        own = logits.gather(2, tokens[:, 1:, None])[..., 0] - total
+        best = logits.max(dim=-1, keepdim=True) if top == 1 else logits.topk(min(top, size), dim=-1)
+        parts = (own, *moments(logits, total), best[1], best[0] - total[..., None])
+        arrays = [part.cpu().numpy() for part in parts]
         for row, index in enumerate(group):
-            end = len(prompts[index]) - 1
-            likeliest = [list(zip(*pair, strict=True)) for pair in zip(ids[row][:end], values[row][:end], strict=True)]
-            found[index] = PromptScores(own[row][:end], mean[row][:end], deviation[row][:end], likeliest)
+            found[index] = PromptScores(*(array[row, : len(prompts[index]) - 1] for array in arrays))
     return [found[index] for index in range(len(prompts))]
 
 
-def moments(logprobs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def moments(logits: torch.Tensor, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of log p under p itself, over the last dimension: mu and sigma of Min-K%++.
 
     Zhang et al. 2024 (2404.02936), equation 3.
+
+    Args:
+        logits: (..., vocabulary).
+        total: their logsumexp, (...).
     """
+    # Where p rounds to 0, p log p is 0, also for logits of minus infinity
+    logprobs = (logits - total[..., None]).clamp_(min=-200.0)
     probabilities = logprobs.exp()
-    finite = torch.where(probabilities > 0, logprobs, 0.0)  # p log p is 0 where p is 0
-    mean = (probabilities * finite).sum(-1)
-    variance = (probabilities * (finite - mean[..., None]).square()).sum(-1)
-    return mean, variance.sqrt()
+    mean = torch.einsum("...v,...v->...", probabilities, logprobs)
+    centred = logprobs.sub_(mean[..., None])
+    variance = torch.einsum("...v,...v->...", probabilities.mul_(centred), centred)
+    return mean, variance.clamp_(min=0).sqrt()
 
 
 def _groups(prompts: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
