@@ -29,6 +29,9 @@ _SHOWN_AFTER_SECONDS = 2.0
 )
 @click.option("--audit", metavar="FINDINGS", help="findings.jsonl of `medbench audit`, or its directory.")
 @click.option(
+    "--contamination", multiple=True, metavar="DIR", help="Directory of `medbench contamination`. Repeatable."
+)
+@click.option(
     "--manifests", multiple=True, metavar="DIR", help="Directory of adapters, for their loss curves. Repeatable."
 )
 @click.option(
@@ -43,6 +46,7 @@ def report(
     logdir: str,
     out: Path,
     audit: str | None,
+    contamination: tuple[str, ...],
     manifests: tuple[str, ...],
     resamples: int,
     seed: int,
@@ -59,7 +63,7 @@ def report(
 
     if checking:
         with _progress() as tell:
-            found = check(out, logdir, audit, manifests, tell)
+            found = check(out, logdir, audit, manifests, tell, contamination)
         for line in found[:50]:
             click.echo(line)
         if found:
@@ -69,7 +73,9 @@ def report(
         return
     options = Options(resamples=resamples, seed=seed)
     with _progress() as tell:
-        built = build(logdir, audit=audit, manifests=manifests, options=options, progress=tell)
+        built = build(
+            logdir, audit=audit, manifests=manifests, contamination=contamination, options=options, progress=tell
+        )
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "report.html", html.render(built, title))
     write_atomic(out / "report.md", markdown.render(built))
@@ -78,7 +84,13 @@ def report(
     write_manifest(
         out,
         "report",
-        settings={"resamples": resamples, "seed": seed, "logdir": logdir, "audit": audit},
+        settings={
+            "resamples": resamples,
+            "seed": seed,
+            "logdir": logdir,
+            "audit": audit,
+            "contamination": list(contamination),
+        },
         inputs=built.sources,
         rows=rows,
     )

@@ -52,6 +52,7 @@ def build(
     *,
     audit: str | None = None,
     manifests: tuple[str, ...] = (),
+    contamination: tuple[str, ...] = (),
     options: Options | None = None,
     with_items: bool = True,
     progress: Progress | None = None,
@@ -60,6 +61,7 @@ def build(
 
     Args:
         audit: findings.jsonl of `medbench audit`, or its directory.
+        contamination: directories of `medbench contamination`.
         manifests: further directories in which adapters' manifests are looked for.
         with_items: also read the samples that the item browser shows.
         progress: called with (step, done, total).
@@ -67,7 +69,7 @@ def build(
     options = options or Options()
     tell = progress or (lambda step, done, total: None)
     study = load_study(location, lambda done, total: tell("reading logs", done, total))
-    sources = load_sources(location, audit, manifests, study.notices)
+    sources = load_sources(location, audit, manifests, study.notices, contamination)
     analysis = Analysis(study, options)
     parts = (leaderboard.section, *SECTIONS)
     computed = []
@@ -81,7 +83,7 @@ def build(
     hashes = {**provenance.log_hashes(study), **sources.hashes}
     sections = [
         *[by_key[key] for key in order],
-        provenance.section(study, sources, options, hashes, location, audit, manifests),
+        provenance.section(study, sources, options, hashes, location, audit, manifests, contamination),
     ]
     tell("reading items", 0, 1)
     items = browse(study, options.seed) if with_items else Browser()
@@ -138,7 +140,12 @@ def differences(stored: Any, fresh: Any, path: str = "report") -> list[str]:
 
 
 def check(
-    directory: Path, location: str, audit: str | None, manifests: tuple[str, ...], progress: Progress | None
+    directory: Path,
+    location: str,
+    audit: str | None,
+    manifests: tuple[str, ...],
+    progress: Progress | None,
+    contamination: tuple[str, ...] = (),
 ) -> list[str]:
     """Recompute a stored report from its logs, with its own options, and list what differs.
 
@@ -152,7 +159,15 @@ def check(
     if stored.get("kind") != "medbench-report":
         raise MedbenchError(f"{file} is not a medbench report; expected the report.json of `medbench report`.")
     options = Options(**stored["options"])
-    fresh = build(location, audit=audit, manifests=manifests, options=options, with_items=False, progress=progress)
+    fresh = build(
+        location,
+        audit=audit,
+        manifests=manifests,
+        contamination=contamination,
+        options=options,
+        with_items=False,
+        progress=progress,
+    )
     compared = ("headline", "options", "notices", "sections", "items")
     again = json.loads(json.dumps(as_json(fresh)))
     found = [d for key in compared for d in differences(stored[key], again[key], key)]

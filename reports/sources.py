@@ -20,18 +20,26 @@ class Sources:
 
     Attributes:
         findings: sample id -> the audit's findings for it; None where no audit was given.
+        seen: per `medbench contamination` directory its summary, and sample id -> the item's scores.
         manifests: path -> content of manifests found beside the logs or named.
         hashes: path -> SHA-256 of every file read here.
     """
 
     findings: dict[str, list[dict[str, Any]]] | None = None
     audit_summary: dict[str, Any] = field(default_factory=dict)
+    seen: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = field(default_factory=list)
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
 
 
-def load_sources(location: str, audit: str | None, manifests: tuple[str, ...], notices: list[Notice]) -> Sources:
-    """Read audit findings (a file or `medbench audit`'s directory) and all manifests near the logs.
+def load_sources(
+    location: str,
+    audit: str | None,
+    manifests: tuple[str, ...],
+    notices: list[Notice],
+    contamination: tuple[str, ...] = (),
+) -> Sources:
+    """Read audit findings (a file or `medbench audit`'s directory), contamination tests, and manifests near the logs.
 
     Raises:
         MedbenchError: a named file is missing or not what it should be.
@@ -39,6 +47,8 @@ def load_sources(location: str, audit: str | None, manifests: tuple[str, ...], n
     sources = Sources()
     if audit is not None:
         _load_audit(Path(audit), sources)
+    for directory in contamination:
+        _load_seen(Path(directory), sources)
     near = Path(location)
     roots = [Path(path) for path in manifests]
     for root in roots:
@@ -58,6 +68,19 @@ def load_sources(location: str, audit: str | None, manifests: tuple[str, ...], n
             except (ValueError, AttributeError, OSError) as error:
                 notices.append(Notice("manifest", f"{path} cannot be read ({error}); its training is not shown."))
     return sources
+
+
+def _load_seen(directory: Path, sources: Sources) -> None:
+    rows, summary = directory / "items.jsonl", directory / "summary.json"
+    for file in (rows, summary):
+        if not file.is_file():
+            raise MedbenchError(f"{file}: no such file. --contamination takes a directory of `medbench contamination`.")
+        sources.hashes[str(file)] = sha256_file(file)
+    scores = {str(record.data.get("item_id")): dict(record.data) for record in read_records(rows)}
+    found = json.loads(summary.read_text("utf-8"))
+    if not isinstance(found, dict) or "leak_shown" not in found or "None" in scores:
+        raise MedbenchError(f"{directory} was not written by `medbench contamination`: it lacks item_id or leak_shown.")
+    sources.seen.append((found, scores))
 
 
 def _load_audit(path: Path, sources: Sources) -> None:

@@ -15,6 +15,7 @@ from medbench.reports.gap import (
     floor,
     robustness,
     safety,
+    seen,
     training,
     validity,
     verdict,
@@ -33,6 +34,7 @@ SECTIONS: tuple[Callable[[Analysis, Sources], Section], ...] = (
     safety.section,
     decoding.section,
     contamination.section,
+    seen.section,
     training.section,
     robustness.section,
 )
