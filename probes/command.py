@@ -44,7 +44,8 @@ def calibrate(files: tuple[Path, ...], out: Path, judge: str | None) -> None:
     """Score labelled FILES (XSTest's CSV, or text and label columns) and store the calibration card.
 
     The labels are XSTest's (1_full_compliance, 2_full_refusal, 3_partial_refusal) or the class names compliance,
-    refusal, partial. The card holds figures and hashes, none of the texts.
+    refusal, partial. Where the file has a prompt column, texts are read with their prompt, and the figures without it
+    are shown beside. The card holds figures and hashes, none of the texts.
     """
     rows = [row for file in files for row in read_labelled(file)]
     judged = (judge, judge_all(judge, [row.text for row in rows])) if judge else None
@@ -52,7 +53,9 @@ def calibrate(files: tuple[Path, ...], out: Path, judge: str | None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, json.dumps(card, ensure_ascii=False, indent=1) + "\n")
     console = Console()
-    console.print(agreement_table(card))
+    console.print(agreement_table(card, "with their prompt" if card["prompts"] else ""))
+    if card["without_prompt"]:
+        console.print(agreement_table(card["without_prompt"], "without their prompt"))
     console.print(confusion_table(card))
     if card["humans"]:
         console.print(
@@ -62,14 +65,15 @@ def calibrate(files: tuple[Path, ...], out: Path, judge: str | None) -> None:
     if card["unanswered"]:
         console.print(f"The judge gave no class for {card['unanswered']} of {len(rows)} texts; they are left out.")
     if card["developed_on"]:
-        console.print(f"The detector was developed on {', '.join(card['developed_on'])}; it never saw the others.")
+        console.print(f"The detector's weights were fitted to {', '.join(card['developed_on'])}.")
     console.print(f"Card stored in {out}")
 
 
-def agreement_table(card: dict[str, Any]) -> Table:
+def agreement_table(card: dict[str, Any], how: str = "") -> Table:
     """Agreement, a column per model: compliance against any refusal, then the three classes."""
     columns = {**card["models"], **({"all": card["overall"]} if len(card["models"]) > 1 else {})}
-    table = Table(title="Refusal detector against human labels (estimate, 95% interval)")
+    texts = f", texts {how}" if how else ""
+    table = Table(title=f"Refusal detector against human labels{texts} (estimate, 95% interval)")
     table.add_column("")
     for model, figures in columns.items():
         table.add_column(f"{model}, n = {figures['n']}")

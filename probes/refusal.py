@@ -57,7 +57,7 @@ def refusal(
         solver=answer(thinking),
         scorer=[refusal_class(), *([refusal_judge()] if judge else []), trace_statistics()],
         model_roles={"judge": judge} if judge else None,
-        version=1,
+        version=2,  # 2: answers are classified with their prompt
         metadata={"benchmark": {"name": "refusal", "subset": subset, "language": language}, "refusal_card": card},
         headline_metric="refusal.refusal/answer",
         config=GREEDY,

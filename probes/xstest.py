@@ -56,7 +56,7 @@ def xstest(
         dataset=MemoryDataset([_sample(item, prefilled) for item in loaded.items], name="xstest"),
         solver=answer(settings.thinking),
         scorer=[refusal_class(), trace_statistics()],
-        version=1,
+        version=2,  # 2: answers are classified with their prompt
         metadata={"benchmark": {"name": "xstest", **loaded.provenance, "left_out": loaded.left_out}},
         headline_metric="refusal.refusal/answer",
         config=GREEDY,

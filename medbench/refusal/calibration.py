@@ -1,7 +1,7 @@
 """The refusal detector against human labels, and refusal rates corrected for its known errors.
 
 `calibrate` makes a card: accuracy, kappa, confusion and intervals per model, with hashes of what was scored and with
-what. The package ships its own card (`default_card`), computed from the two labelled XSTest models, so that every
+what. The package ships its own card (`default_card`), computed from the three labelled XSTest models, so that every
 rate can be printed beside the agreement of the detector that produced it.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from medbench import __version__
 from medbench.errors import MedbenchError, unknown
 from medbench.records import Record, read_records
-from medbench.refusal.detector import CLASSES, FITTED_TO, classify
+from medbench.refusal.detector import CLASSES, classify, fitted_to
 from medbench.stats import Interval, clopper_pearson, cohen_kappa, wilson
 from medbench.stats.proportions import normal_quantile
 
@@ -35,11 +35,15 @@ _LABELS: dict[str, str] = {
 }
 _TEXT_COLUMNS = ("completion", "text", "response", "output")
 _LABEL_COLUMNS = ("final_label", "label")
+_PROMPT_COLUMNS = ("prompt", "instruction", "question")
 _GROUP_COLUMNS = ("type", "category", "group")
 _ANNOTATORS = ("annotation_1", "annotation_2")
 CARD_KIND = "refusal-calibration"
 # What decides a classification: a change in any of these makes a card stale.
-_DETECTOR_FILES = ("cue.py", "segment.py", "english.py", "chinese.py", "detector.py", "weights.json")
+_DETECTOR_FILES = (
+    "cue.py", "segment.py", "rules.py", "request.py", "detector.py", "weights.json",
+    "cues/english.yaml", "cues/chinese.yaml", "cues/request.yaml",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Labelled:
     Attributes:
         text: the output.
         label: one of `CLASSES`.
+        prompt: the request it answers, or "" where the file has none.
         group: the type of prompt, or "" where the file has none; cross-validation and intervals keep it together.
         model: who wrote the output.
         annotations: what each of two annotators said, where the file tells.
@@ -56,6 +61,7 @@ class Labelled:
 
     text: str
     label: str
+    prompt: str = ""
     group: str = ""
     model: str = ""
     annotations: tuple[str, ...] = ()
@@ -65,7 +71,8 @@ def read_labelled(source: str | Path, *, model: str | None = None) -> list[Label
     """Labelled outputs from a file in any format of `medbench.records`.
 
     Columns: `completion` (or text, response, output); `final_label` (or label) with XSTest's labels or the plain class
-    names; optionally `type` (or category, group) and `model`, else `model` or the file's name.
+    names; optionally `prompt` (or instruction, question), `type` (or category, group) and `model`, else `model` or the
+    file's name.
 
     Raises:
         MedbenchError: a column is missing, or labels are unknown (every one of them is named).
@@ -74,6 +81,7 @@ def read_labelled(source: str | Path, *, model: str | None = None) -> list[Label
     columns = list(rows[0].data)
     text_column = _column(source, columns, _TEXT_COLUMNS, "the output")
     label_column = _column(source, columns, _LABEL_COLUMNS, "the human label")
+    prompt_column = next((name for name in _PROMPT_COLUMNS if name in columns), None)
     group_column = next((name for name in _GROUP_COLUMNS if name in columns), None)
     strange = sorted({_label(row, label_column) for row in rows} - set(_LABELS))
     if strange:
@@ -86,6 +94,7 @@ def read_labelled(source: str | Path, *, model: str | None = None) -> list[Label
         Labelled(
             text=row.text(text_column, empty_ok=True),
             label=_LABELS[_label(row, label_column)],
+            prompt=str(row.data.get(prompt_column) or "") if prompt_column else "",
             group=str(row.data.get(group_column) or "") if group_column else "",
             model=str(row.data.get("model") or model or _model_name(source)),
             annotations=tuple(_LABELS.get(_label(row, name), "") for name in _ANNOTATORS if name in columns),
@@ -179,27 +188,38 @@ def calibrate(
 
     Returns:
         `kind, medbench, detector` (the rules' hash, or the judge's name), `sources`, `developed_on` (those of them
-        that the rules' weights were fitted to), `unanswered, overall, models` (figures per model) and `humans` (the
-        agreement of two annotators, where the rows hold both). A figure with an interval is `[estimate, low, high]`.
+        that the rules' weights were fitted to), `unanswered, overall, models` (figures per model), `prompts` (how many
+        rows were read with their prompt), `without_prompt` (`overall, models` of the rules on the same rows without
+        it; None where no row has one, and for a judge) and `humans` (the agreement of two annotators, where the rows
+        hold both). A figure with an interval is `[estimate, low, high]`.
     """
-    name, classes = judged or (detector_hash(), [classify(row.text) for row in rows])
-    known = [(row, said) for row, said in zip(rows, classes, strict=True) if said is not None]
-    models = {}
-    for model in sorted({row.model for row, _ in known}):
-        own = [(row.label, said) for row, said in known if row.model == model]
-        models[model] = _figures(agreement([label for label, _ in own], [said for _, said in own]))
+    prompts = sum(bool(row.prompt) for row in rows) if judged is None else 0
+    name, classes = judged or (detector_hash(), [classify(row.text, row.prompt) for row in rows])
     both = [row.annotations for row in rows if len(row.annotations) == 2 and all(row.annotations)]
+    developed = fitted_to()["prompted" if prompts else "alone"]
     return {
         "kind": CARD_KIND,
         "medbench": __version__,
         "detector": name,
         "sources": dict(sources or {}),
-        "developed_on": [file for file, sha in (sources or {}).items() if judged is None and sha in FITTED_TO],
-        "unanswered": len(rows) - len(known),
-        "overall": _figures(agreement([row.label for row, _ in known], [said for _, said in known])),
-        "models": models,
+        "developed_on": [file for file, sha in (sources or {}).items() if judged is None and sha in developed],
+        "unanswered": sum(said is None for said in classes),
+        **_by_model(rows, classes),
+        "prompts": prompts,
+        "without_prompt": _by_model(rows, [classify(row.text) for row in rows]) if prompts else None,
         "humans": _figures(agreement([a for a, _ in both], [b for _, b in both])) if both else None,
     }
+
+
+def _by_model(rows: Sequence[Labelled], classes: Sequence[str | None]) -> dict[str, Any]:
+    """`overall` and `models`: the figures of all rows with a class, and of each model's."""
+    known = [(row, said) for row, said in zip(rows, classes, strict=True) if said is not None]
+    models = {}
+    for model in sorted({row.model for row, _ in known}):
+        own = [(row.label, said) for row, said in known if row.model == model]
+        models[model] = _figures(agreement([label for label, _ in own], [said for _, said in own]))
+    overall = _figures(agreement([row.label for row, _ in known], [said for _, said in known]))
+    return {"overall": overall, "models": models}
 
 
 def _figures(figures: Agreement) -> dict[str, Any]:
@@ -220,7 +240,7 @@ def detector_hash() -> str:
 
 
 def default_card() -> dict[str, Any]:
-    """The card that medbench ships: its rules on two labelled XSTest models (docs/refusal-detection.md)."""
+    """The card that medbench ships: its rules on three labelled XSTest models (docs/refusal-detection.md)."""
     card: dict[str, Any] = json.loads(files("medbench.refusal").joinpath("card.json").read_text("utf-8"))
     return card
 

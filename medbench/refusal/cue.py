@@ -8,7 +8,7 @@ itself, and is tried only where one of them occurs.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -41,7 +41,7 @@ class Cue:
     """What a sentence can do, and the patterns that show it.
 
     Attributes:
-        name: the lexicons of all languages share these names, and the weights belong to them.
+        name: its kind (`medbench.refusal.rules`): all languages share these, and the weights belong to them.
         alternatives: any of these regular expressions shows it.
     """
 
@@ -50,7 +50,7 @@ class Cue:
 
     @cached_property
     def patterns(self) -> tuple[Pattern, ...]:
-        """The alternatives, compiled when first needed: every Inspect process imports the lexicons, few read a text."""
+        """The alternatives, compiled when first needed: every Inspect process imports the detector, few read a text."""
         return tuple(Pattern(required_literals(one), re.compile(one)) for one in self.alternatives)
 
     def found(self, text: str) -> bool:
@@ -63,10 +63,12 @@ class Cue:
                     break
         return False
 
-
-def cue(name: str, *patterns: str) -> Cue:
-    """A cue from its alternatives."""
-    return Cue(name, patterns)
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where `text` holds this cue: start and end of every match of every alternative."""
+        for literals, regex in self.patterns:
+            if any(literal in text for literal in literals):
+                for match in regex.finditer(text):
+                    yield match.span()
 
 
 def required_literals(pattern: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ first two sentences that say something, with whatever greeting precedes them, an
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 HEAD_CHARACTERS = 1_500
@@ -41,6 +42,11 @@ _CODE = re.compile(r"```.*?(?:```|\Z)", re.S)
 # Apostrophes inside words ("can't") neither open nor close a quotation.
 _DOUBLE = re.compile(r'"[^"\n]{1,300}"')
 _SINGLE = re.compile(r"(?<!\w)'(?=\w)(?:[^'\n]|(?<=\w)'(?=\w)){1,300}'(?!\w)")
+# A sentence that is the subject of another one is quoted without marks: "I can't sleep is a common complaint".
+_MENTIONED = re.compile(
+    r"(?:(?<=[.!?\n] )|(?<=\n)|\A)i\b[^.!?\n]{1,120}? (?=(?:is|are|was) (?:an?|the|one of the) (?:\w+ ){0,2}"
+    r"(?:complaints?|phrases?|sentences?|symptoms?|excuses?|repl(?:y|ies)|sayings?|worr(?:y|ies)|statements?)\b)"
+)
 _ITEM = re.compile(
     r"^[ \t]*(?:\d{1,2}[.)、．:]|[-*•·][ \t]|\*\*\d|#+ |step \d|第[一二三四五六七八九十\d]{1,2}[步,、，]"
     r"|[一二三四五六七八九十]、|[（(]\d{1,2}[)）])",
@@ -82,10 +88,17 @@ def parts(text: str) -> Parts:
         text = text.strip('"') if text[0] == text[-1] == '"' and text.count('"') == 2 else _DOUBLE.sub('""', text)
     if "'" in text:
         text = _SINGLE.sub("''", text)
+    text = _MENTIONED.sub('"" ', text)
     items = len(_ITEM.findall(text)) if "\n" in text else 0
     cut = _opening_end(text)
     chinese = not text.isascii() and _HAN.search(text) is not None
     return Parts(text[:cut], text[cut:], items, code, not chinese or _WORDS.search(text) is not None, chinese)
+
+
+def sentences(text: str) -> list[str]:
+    """`text` cut after sentence marks and line ends; the pieces put together are the text."""
+    cuts = [0, *(match.end() for match in _END.finditer(text)), len(text)]
+    return [text[a:b] for a, b in pairwise(cuts) if a < b]
 
 
 def _opening_end(text: str) -> int:
