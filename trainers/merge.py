@@ -54,12 +54,13 @@ def merge(
     from medbench.merging.adapters import WEIGHTS, parse_adapter, read_adapter
     from medbench.merging.checkpoints import new_directory, open_checkpoint
     from medbench.merging.fitting import fit_adapters
+    from medbench.merging.methods import method as registered
     from medbench.merging.recipe import make_recipe
 
     checkpoint = open_checkpoint(base)
     parsed = [parse_adapter(text) for text in adapters]
     unweighted = [name for name, _, weight in parsed if weight is None]
-    if unweighted and method != "soup":
+    if unweighted and registered(method).needs_weights:
         raise MedbenchError(
             f"adapter {unweighted[0]} has no weight: give NAME=DIR:WEIGHT, e.g. {unweighted[0]}=DIR:0.3."
         )

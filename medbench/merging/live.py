@@ -17,6 +17,7 @@ from medbench.errors import MedbenchError
 from medbench.merging.adapters import Adapter, parse_adapter, read_adapter
 from medbench.merging.checkpoints import open_checkpoint
 from medbench.merging.fitting import fit_adapters
+from medbench.merging.methods import method as registered
 from medbench.merging.recipe import Recipe, make_recipe
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class LiveWeights:
         """
         parsed = [parse_adapter(text) for text in adapters]
         for name, path, weight in parsed:
-            if weight is None and method != "soup":
+            if weight is None and registered(method).needs_weights:
                 raise MedbenchError(f"adapter {name} has no weight: give {name}={path}:WEIGHT.")
         with self._lock:
             loaded = []

@@ -14,7 +14,7 @@ import torch
 from medbench.errors import MedbenchError
 from medbench.merging.adapters import Adapter
 from medbench.merging.exact import ExactSum, NotFinite, Replacement, Term
-from medbench.merging.methods import Method, Weights, generator_for, matches, method
+from medbench.merging.methods import Method, Weights, generator_for, low_rank_terms, matches, method
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -68,13 +68,9 @@ class Recipe:
         """The low-rank terms of one weight, for methods that keep them."""
         weights = self.weights.at(tensor)
         updates = {a.name: a.low_rank[tensor] for a in self.adapters if tensor in a.low_rank}
-        if self.method.kind == "coefficients":
-            weights = self.method.function(weights, updates, **self.settings)
-        terms = [Term(weights[name] * update.scale, update.left, update.right) for name, update in updates.items()]
-        if self.method.kind == "factors" and terms:
-            terms, dropped, total = self.method.function(terms, **self.settings)
-            self.dropped += dropped
-            self.total += total
+        terms, dropped, total = low_rank_terms(self.method, self.settings, weights, updates, tensor)
+        self.dropped += dropped
+        self.total += total
         return terms
 
     def replacements(self, tensor: str) -> list[Replacement]:
@@ -130,6 +126,10 @@ def make_recipe(
         for adapter in part:
             if adapter not in names:
                 raise MedbenchError(f"override {pattern!r} names adapter {adapter!r}; known: {', '.join(names)}.")
+    if not chosen.weighted and any(weight != 1 for weight in weights.values()):
+        raise MedbenchError(
+            f"method {name} finds its own coefficients: leave the weights out (they are {dict(weights)})."
+        )
     whole = next((adapter for adapter in adapters if adapter.whole), None)
     if whole is not None and name not in ("linear", "soup"):
         raise MedbenchError(

@@ -185,6 +185,52 @@ def test_svd_reports_its_error_and_soup_averages(lab: Any, tmp_path: Path) -> No
         room.merge(lab.base, [f"a={first}", f"sft={lab.sft}"], tmp_path / "no", method="soup")
 
 
+def merge_with(lab: Any, name: str, out: Path, **more: Any) -> Path:
+    """A merge by any registered method, with the settings and weights it needs."""
+    from medbench.merging.methods import METHODS
+
+    needed: dict[str, dict[str, Any]] = {"project_out": {"remove": "pt"}, "svd": {"rank": 3}}
+    if name == "null_space":
+        torch.manual_seed(0)
+        inputs = {
+            key.removesuffix(".weight"): torch.randn(3, t.shape[1])
+            for key, t in tensors(lab.base).items()
+            if t.ndim == 2
+        }
+        save_file(inputs, out.parent / "inputs.safetensors")
+        needed[name] = {"project": "sft", "activations": str(out.parent / "inputs.safetensors")}
+    pt, sft = (":0.3", ":0.7") if METHODS[name].needs_weights else ("", "")
+    adapters = [f"pt={lab.pt}{pt}", f"sft={lab.sft}{sft}"]
+    room.merge(lab.base, adapters, out, method=name, settings=needed.get(name), **more)
+    return out
+
+
+def names() -> list[str]:
+    from medbench.merging.methods import METHODS
+
+    return [name for name in METHODS if name != "soup"]  # of one run: tested apart
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_method_writes_a_checkpoint_and_if_low_rank_the_same_adapter(lab: Any, tmp_path: Path, name: str) -> None:
+    from medbench.merging.methods import METHODS
+
+    base, merged = tensors(lab.base), tensors(merge_with(lab, name, tmp_path / "checkpoint"))
+    assert any(not merged[key].equal(base[key]) for key in base)
+    if METHODS[name].kind == "dense":
+        with pytest.raises(MedbenchError, match="no low-rank result"):
+            merge_with(lab, name, tmp_path / "adapter", format="adapter")
+        return
+    for key, delta in deltas(lab.base, merge_with(lab, name, tmp_path / "adapter", format="adapter")).items():
+        error = (merged[key].double() - (base[key].double() + delta)).abs()
+        assert (error <= half_ulp(merged[key]) * (1 + 1e-9) + 1e-6 * delta.abs().max()).all(), key
+
+
+def test_methods_that_find_their_own_coefficients_take_no_weights(lab: Any, tmp_path: Path) -> None:
+    with pytest.raises(MedbenchError, match="model_stock finds its own coefficients"):
+        merge(lab, tmp_path / "out", method="model_stock")
+
+
 # ---- bad input: refused before anything is written ----
 
 
