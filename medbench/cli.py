@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("medbench.trainers.merge:merge_command", "merge weighted adapters into their base"),
     "sweep": ("medbench.trainers.sweep:command", "candidates x tasks x decoding settings, resumable"),
     "verify-merge": ("medbench.trainers.merge:verify_command", "find the weights that a merge really used"),
+    "geometry": ("medbench.trainers.geometry:geometry_command", "how two adapters lie to each other"),
     "microlab": ("medbench.trainers.microlab.command:microlab", "build and study the embedded micro-lab"),
     "probes": ("medbench.probes.command:probes", "the refusal detector against human labels"),
     "report": ("medbench.reports.command:report", "from eval logs: how far surface metrics mislead, and why"),
@@ -41,6 +42,7 @@ EXTRAS = {
     "merge": "local",
     "sweep": "local",
     "verify-merge": "local",
+    "geometry": "local",
     "microlab": "train",
 }
 
