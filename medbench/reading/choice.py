@@ -12,14 +12,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 from medbench.errors import MedbenchError, unknown
 from medbench.reading.clean import clean_text
+from medbench.reading.decide import CORRECTION
+from medbench.reading.engine import SentenceEngine, sentence_engine
 from medbench.reading.extraction import Extraction
 from medbench.reading.runon import cut_run_on
-from medbench.reading.sentences import CORRECTION, Sentences
-from medbench.reading.slots.declared import declared_slots
+from medbench.reading.sentences import Sentences
+from medbench.reading.slots.declared import DeclaredSlots, declared_slots
 from medbench.reading.slots.leading import find_leading, more_labels
 from medbench.reading.slots.slot import Slot
 
@@ -87,8 +90,9 @@ def read_choice(
     question: str | None = None,
     form: Form | None = None,
     truncated: bool = False,
+    engines: Engines | None = None,
 ) -> tuple[Extraction, list[Step]]:
-    """As `extract_choice`, with the steps that led there."""
+    """As `extract_choice`, with the steps that led there, and by other rules than those that ship if `engines`."""
     given = tuple(letters)
     upper = tuple(letter.upper() for letter in given)
     if not upper:
@@ -99,7 +103,7 @@ def read_choice(
     clean = _without_stub(clean_text(text)) if truncated else clean_text(text)
     if not clean.strip():
         return Extraction("abstain", reason="no_response"), []
-    result, steps = _Reader(clean, upper, texts, multiple, question, form).read()
+    result, steps = _Reader(clean, upper, texts, multiple, question, form, engines or shipped()).read()
     if given != upper:
         result = replace(result, letters=tuple(sorted(given[upper.index(letter)] for letter in result.letters)))
     return result, steps
@@ -146,6 +150,20 @@ def _without_stub(clean: str) -> str:
     return clean[: stub.start()]
 
 
+@dataclass(frozen=True)
+class Engines:
+    """The compiled rules that an output is read by; `medbench.reading.check` takes one away at a time."""
+
+    slots: DeclaredSlots
+    sentences: SentenceEngine
+
+
+@cache
+def shipped() -> Engines:
+    """The rules that ship with medbench."""
+    return Engines(declared_slots(), sentence_engine())
+
+
 class _Reader:
     """One output, read stage by stage."""
 
@@ -157,13 +175,14 @@ class _Reader:
         multiple: bool,
         question: str | None,
         form: str | None,
+        engines: Engines,
     ) -> None:
         self.clean, self.letters, self.texts, self.multiple = clean, letters, texts, multiple
-        self.question, self.form = question, form
+        self.question, self.form, self.engines = question, form, engines
         self.steps: list[Step] = []
 
     def read(self) -> tuple[Extraction, list[Step]]:
-        slots = declared_slots().find(self.clean, self.letters, self.texts)
+        slots = self.engines.slots.find(self.clean, self.letters, self.texts)
         leading = find_leading(self.clean, self.letters, self.texts, self.multiple)
         slots = self._before_run_on(slots, leading)
         for slot in [*([leading] if leading else []), *slots]:
@@ -238,7 +257,7 @@ class _Reader:
         return Extraction("answer", letters, (slot.start, slot.end), rule=slot.rule, slot=slot.slot), self.steps
 
     def _sentences(self) -> tuple[Extraction, list[Step]]:
-        result = Sentences(self.clean, self.letters, self.texts, self.multiple, self.question).read()
+        result = Sentences(self.engines.sentences, self.clean, self.letters, self.texts, self.multiple).read()
         if result.span:
             self.steps.append(Step("sentences", result.rule, *result.span, result.letters, decided=True))
         return result, self.steps

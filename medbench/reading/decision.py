@@ -7,27 +7,23 @@ import re
 from dataclasses import replace
 
 from medbench.reading.clean import clean_text, lower_case
+from medbench.reading.decide import decide
+from medbench.reading.engine import SentenceEngine, sentence_engine
 from medbench.reading.extraction import Extraction
+from medbench.reading.judge import ONLY_FUNCTION, WINDOW, supposes, takes_over
 from medbench.reading.mentions import Mention, likeliest
-from medbench.reading.sentences import (
-    _ALONE,
-    _DECISION_JOINS,
-    _JUDGED,
-    _LEFT_CHOSEN,
-    _LEFT_SO,
-    _LEFT_STATED,
-    _ONLY_FUNCTION,
-    _STATED,
-    _WINDOW,
-    _announced,
-    _decide,
-    _Group,
-    _inherits,
-    _roles,
-    _sentences,
-    _Statement,
-    _supposes,
+from medbench.reading.statements import (
+    ALONE,
+    DECISION_JOINS,
+    JUDGED,
+    STATED,
+    Group,
+    Statement,
+    announced,
+    group_mentions,
+    split_sentences,
 )
+from medbench.reading.tokens import CODES
 
 _FREE = r"(?:(?<![一-鿿])|(?<=答案[是为])|(?<=结论[是为])|(?<=当然)|(?<=肯定)|(?<=一定))"  # no part of another word
 _STOPS = r"(?=\s*(?:[，。；：！）,.;:!)}\]<—–…\n]|\((?:[pn]\b|\d)|\d+(?:\.\d+)?\s?%|$))"
@@ -75,6 +71,11 @@ def extract_decision(text: str) -> Extraction:
     noun ("no significant difference") is none. "Not necessarily", "cannot be determined" and the like are ``maybe``,
     also in the middle of a sentence when nothing stronger is said; "I don't know" is ``abstain``.
     """
+    return read_decision(text, sentence_engine())
+
+
+def read_decision(text: str, engine: SentenceEngine) -> Extraction:
+    """As `extract_decision`, by the words and rules of `engine`."""
     clean = clean_text(text)
     if not clean.strip():
         return Extraction("abstain", reason="no_response")
@@ -84,9 +85,9 @@ def extract_decision(text: str) -> Extraction:
         kind = match.lastgroup or ""
         mentions.append(Mention(match.start(), match.end(), (kind.removeprefix("zh_"),), kind))
     mentions = likeliest(clean, mentions)
-    sentences = _sentences(clean, [])
+    sentences = split_sentences(clean, [])
     ends = [end for _, end in sentences]
-    statements: list[_Statement] = []
+    statements: list[Statement] = []
     at = 0
     while at < len(mentions):
         number = bisect.bisect_right(ends, mentions[at].start)
@@ -96,12 +97,12 @@ def extract_decision(text: str) -> Extraction:
             at += 1
         if clean[start:end].rstrip()[-1:] in ("?", "？"):
             continue
-        roles, groups = _roles(clean, start, end, mentions[first:at], _DECISION_JOINS)
-        if _announced(clean, sentences, number):
+        roles, groups = group_mentions(engine, clean, start, end, mentions[first:at], DECISION_JOINS)
+        if announced(engine, clean, sentences, number):
             roles, groups = "A:" + roles, {place + 2: group for place, group in groups.items()}
         for place, group in groups.items():
-            statements += _judge_decision(clean, roles, place, group, statements)
-    result = _decide(clean, statements, ("yes", "no", "maybe"), multiple=False)
+            statements += _judge_decision(engine, clean, roles, place, group, statements)
+    result = decide(clean, statements, ("yes", "no", "maybe"), multiple=False)
     if result.reason == "no_answer_found" and clean != text:
         return replace(result, reason="options_repeated")
     return result
@@ -112,9 +113,11 @@ def _blank_if_all_three(match: re.Match[str]) -> str:
     return " " * len(match.group()) if len(said) == 3 or match["both"] else match.group()
 
 
-def _judge_decision(clean: str, roles: str, place: int, group: _Group, before: list[_Statement]) -> list[_Statement]:
-    stop = max(roles.rfind(mark, max(0, place - _WINDOW), place) for mark in ".?") + 1
-    left = roles[max(stop, place - _WINDOW) : place]
+def _judge_decision(
+    engine: SentenceEngine, clean: str, roles: str, place: int, group: Group, before: list[Statement]
+) -> list[Statement]:
+    stop = max(roles.rfind(mark, max(0, place - WINDOW), place) for mark in ".?") + 1
+    left = roles[max(stop, place - WINDOW) : place]
     if left.endswith("w)"):
         left = left[:-2].removesuffix("(")  # "(B) no"
     clause = left[left.rfind(",") + 1 :]
@@ -122,18 +125,18 @@ def _judge_decision(clean: str, roles: str, place: int, group: _Group, before: l
         return []
     start, end, letters = group.mentions[0].start, group.mentions[-1].end, group.letters
     undecided = len(letters) > 1 or "both" in group.kinds
-    after = roles[place + 1 : place + 1 + _WINDOW]
-    supposed = _supposes(left, "") or after.startswith("I")  # "the answer would be yes if"
+    after = roles[place + 1 : place + 1 + WINDOW]
+    supposed = supposes(left, "") or after.startswith("I")  # "the answer would be yes if"
 
-    def statement(strength: int, rejects: bool = False) -> list[_Statement]:
-        return [_Statement(start, end, letters, strength, rejects, undecided, supposed=supposed)]
+    def statement(strength: int, rejects: bool = False) -> list[Statement]:
+        return [Statement(start, end, letters, strength, rejects, undecided, supposed=supposed)]
 
-    stated = _LEFT_STATED.search(left) or _LEFT_CHOSEN.search(left) or _LEFT_SO.search(left)
+    stated = next((fit for kind in ("answers", "chooses", "concludes") if (fit := engine.fit(kind, left, ""))), None)
     if stated:
-        return statement(_STATED, rejects=stated.group().count("N") % 2 == 1)
+        return statement(STATED, rejects=stated.left.count(CODES["NOT"]) % 2 == 1)
     if re.search(r"N[fH=]*$", left):
-        return statement(_JUDGED, rejects=True)
-    if _inherits(left, before):
+        return statement(JUDGED, rejects=True)
+    if takes_over(left, before):
         return statement(before[-1].strength)
     ends = re.match(r"[)]?[.]?$", after[:3]) is not None
     bracketed = left.endswith("(") and ends and after.startswith(")")  # "it was safe (yes)"
@@ -143,9 +146,9 @@ def _judge_decision(clean: str, roles: str, place: int, group: _Group, before: l
         bracketed
         or divided
         or (ends and re.fullmatch(r"[^L]*[,=]|[fwT]{1,4}:", left))
-        or ("L" not in left and _ONLY_FUNCTION.fullmatch(left))
+        or ("L" not in left and ONLY_FUNCTION.fullmatch(left))
     ):
-        return statement(_ALONE)
+        return statement(ALONE)
     if "zh_maybe" in group.kinds or ("maybe" in group.kinds and _LEFT_OPEN.search(clean, max(0, start - 48), start)):
-        return statement(_JUDGED)
+        return statement(JUDGED)
     return []

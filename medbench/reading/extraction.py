@@ -20,6 +20,7 @@ class Extraction:
             ``none_of_the_options``, ``outside_options``, ``only_rejections``, ``options_repeated`` or
             ``several_answers``.
         rule: the name of the rule that decided; empty where none did.
+        rejected: sorted letters that are said to be wrong, where only rejections are found.
         slot: where the answer stood: ``record``, ``final``, ``leading`` or ``sentence``; empty where nowhere.
     """
 
@@ -29,3 +30,4 @@ class Extraction:
     reason: str = ""
     rule: str = ""
     slot: str = ""
+    rejected: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ import yaml
 
 from medbench.errors import MedbenchError, unknown
 
-_CATEGORY = re.compile(r"\[([A-Z][A-Z_]+(?:\|[A-Z][A-Z_]+)*)\]")
+_CATEGORY = re.compile(r"\[\^?([A-Z][A-Z_]+(?:\|[A-Z][A-Z_]+)*)\]")
 _RULE_FIELDS = {"name", "kind", "sign", "pattern", "patterns", "language", "examples", "note"}
 _SECTIONS = ("language", "categories", "fragments", "rules")
 _LINE = "__line__"
