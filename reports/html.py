@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from medbench.reports import svg
+from medbench.reports import glossary, svg
 from medbench.reports.page import Cell, Column, Table, show
 from medbench.reports.report import Report
 from medbench.reports.text import visible
@@ -37,11 +37,15 @@ def _environment() -> Environment:
         draw=svg.draw,
         show=show,
         sort_key=sort_key,
-        bar=_bar,
+        axis=axis_of,
+        interval=Interval,
         numeric=_is_numeric,
         embed=embed,
         open_rows=_OPEN_ROWS,
-        code=code,
+        prose=prose,
+        fresh=set,
+        term=glossary.anchor_of,
+        terms=glossary.TERMS,
     )
     return environment
 
@@ -55,25 +59,47 @@ def render(report: Report, title: str = "medbench report") -> str:
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     )
     template = _environment().get_template("report.html.j2")
-    return template.render(
-        report=report, title=visible(title), style=Markup(style), script=Markup(script), policy=Markup(policy)
+    page = template.render(
+        report=report, title=title, style=Markup(style), script=Markup(script), policy=Markup(policy)
     )
+    # Whatever field it came from: no control character and no direction mark stays in the page.
+    return visible(page)
 
 
 def embed(value: Any) -> Markup:
     """JSON inside a <script> element: no character that could end the element or start a comment in it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_visible(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
 
 
-def code(text: str) -> Markup:
-    """A sentence with what stands in backquotes as code; everything in it escaped. An odd backquote stays itself."""
-    parts = text.split("`")
-    if len(parts) % 2 == 0:
-        return escape(text)
-    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+def prose(text: str, seen: set[str]) -> Markup:
+    """A sentence with what stands in backquotes as code, and the first use of a term linked to the glossary.
+
+    Everything in it is escaped; an odd backquote stays itself. `seen`: the terms that are linked already.
+    """
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:
+        return _linked(text, seen)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if i % 2 else _linked(piece, seen) for i, piece in enumerate(pieces)
+    )
+
+
+def _linked(text: str, seen: set[str]) -> Markup:
+    return Markup("").join(
+        Markup('<a class="term" href="#g-{}">{}</a>').format(anchor, piece) if anchor else escape(piece)
+        for piece, anchor in glossary.parts(text, seen)
+    )
+
+
+def _visible(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {visible(str(key)): _visible(item) for key, item in value.items()}
+    return [_visible(item) for item in value] if isinstance(value, list) else value
 
 
 def sort_key(cell: Cell) -> str:
@@ -90,13 +116,15 @@ def _is_numeric(column: Column) -> bool:
     return column.unit != "text"
 
 
-def _bar(table: Table, index: int, cell: Cell) -> Markup:
-    """The interval of a cell drawn on its column's common axis."""
-    cells = [row[index] for row in table.rows]
-    known = [c for c in cells if isinstance(c, Interval) and all(math.isfinite(x) for x in c)]
-    if not isinstance(cell, Interval) or cell not in known:
-        return Markup("")
-    return svg.interval_bar(cell.low, cell.estimate, cell.high, min(c.low for c in known), max(c.high for c in known))
+def axis_of(table: Table) -> svg.BarAxis | None:
+    """The axis that all drawn intervals of a table share; None where nothing is drawn."""
+    drawn = [(i, column) for i, column in enumerate(table.columns) if column.bar]
+    cells = [row[i] for i, _ in drawn for row in table.rows]
+    bounds = [bound for cell in cells if isinstance(cell, Interval) for bound in (cell.low, cell.high)]
+    if not any(math.isfinite(bound) for bound in bounds):
+        return None
+    mark = next((column.mark for _, column in drawn if column.mark is not None), None)
+    return svg.BarAxis(bounds, drawn[0][1].unit in ("rate", "share"), mark)
 
 
 def _digest(content: str) -> str:

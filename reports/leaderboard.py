@@ -1,15 +1,17 @@
-"""The leaderboard: one table per task, with intervals, the ranks a candidate may hold, and groups that are tied."""
+"""The leaderboard: one table per task, with intervals, the ranks a candidate may hold, and who is tied."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from medbench import stats
+from medbench.reports.chance import chance as chance_lines
 from medbench.reports.estimates import Analysis, Estimate
 from medbench.reports.gap.floor import over_floor
 from medbench.reports.gap.labels import metric_name
 from medbench.reports.gap.safety import expected_of
 from medbench.reports.page import Cell, Column, Section, Table, names, show
+from medbench.reports.rows import TaskTable
 from medbench.reports.sources import Sources
 
 
@@ -20,7 +22,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         estimate = analysis.estimators[task].estimate("accuracy/answer")
         assert estimate is not None
         found.tables.append(_accuracy_table(analysis, task, estimate))
-        found.findings.append(_sentence(task, estimate))
+        found.findings.append(_sentence(task, estimate, analysis.study.tables[task].apart))
     for task in analysis.surface_tasks:
         for key in ("bleu4/raw", "rougeL/raw"):
             estimate = analysis.estimators[task].estimate(key)
@@ -31,9 +33,9 @@ def section(analysis: Analysis, sources: Sources) -> Section:
     if not found.tables:
         found.missing = "These logs hold no accuracy, surface or refusal scores that medbench knows."
     found.notes.append(
-        "Candidates that share a letter cannot be told apart: no paired test between them holds at 5% after Holm's "
-        "correction over all pairs of the table. Ranks gives every rank that these tests leave open, all at once at "
-        "95%."
+        "Candidates that share a letter under Tied cannot be told apart: no paired test between them holds at "
+        "5% after Holm's correction over all pairs of the table. Ranks gives every rank that these tests leave open, "
+        "all at once at 95%."
     )
     return found
 
@@ -52,7 +54,12 @@ def _accuracy_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
         columns.append(Column(title, "rate", text))
         for name in estimate.candidates:
             extras.setdefault(name, {})[title] = other.value(name) if name in other.candidates else None
-    return _ranked_table(f"Accuracy on {task} ({_size(estimate)})", estimate, columns, extras)
+    table = analysis.study.tables[task]
+    found = chance_lines(table, analysis.options.confidence)
+    chance = found.chance if found else None
+    beside = "" if chance is None else f"; chance {show(chance, 'rate')}"
+    title = f"Accuracy on {task} ({_size(estimate)}{beside})"
+    return _ranked_table(title, estimate, columns, extras, _apart(table), chance)
 
 
 def _surface_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
@@ -69,7 +76,16 @@ def _surface_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
             if name in floor.candidates:
                 extras[name] = {"Floor": floor.value(name), "Above floor": over_floor(estimate, floor, name)}
     title = f"{metric_name(estimate.key)} on {task} ({_size(estimate)})"
-    return _ranked_table(title, estimate, columns, extras, "" if floor else "No floor was logged: read with care.")
+    notes = [*([] if floor else ["No floor was logged: read with care."]), _apart(analysis.study.tables[task])]
+    return _ranked_table(title, estimate, columns, extras, " ".join(filter(None, notes)))
+
+
+def _apart(table: TaskTable) -> str:
+    """Who is not in the table because it ran under another setting."""
+    if not table.apart:
+        return ""
+    others = names([f"{name} ({setting})" for name, setting in table.apart.items()])
+    return f"Under {table.setting_name}. Not ranked, because decoded or asked in another way: {others}."
 
 
 def _probe_tables(analysis: Analysis, task: str) -> list[Table]:
@@ -88,7 +104,12 @@ def _probe_tables(analysis: Analysis, task: str) -> list[Table]:
 
 
 def _ranked_table(
-    title: str, estimate: Estimate, columns: list[Column], extras: dict[str, dict[str, Cell]], note: str = ""
+    title: str,
+    estimate: Estimate,
+    columns: list[Column],
+    extras: dict[str, dict[str, Cell]],
+    note: str = "",
+    mark: float | None = None,
 ) -> Table:
     marks = stats.letters(estimate.groups, len(estimate.candidates))
     order = sorted(range(len(estimate.candidates)), key=lambda i: -estimate.values[i])
@@ -103,34 +124,36 @@ def _ranked_table(
         title,
         [
             Column("Candidate"),
-            Column("Score", estimate.unit, "with 95% interval", bar=True),
+            Column("Score", estimate.unit, "with 95% interval", bar=True, mark=mark, key=True),
             Column("Ranks", help="every rank that the tests leave open"),
-            Column("Group", help="shared letters: not told apart"),
+            Column("Tied", help="candidates that share a letter are not told apart"),
             *columns,
         ],
         rows,
         note,
+        open=True,
     )
 
 
 def _size(estimate: Estimate) -> str:
-    """Items, and the groups that share a context: with few of them intervals are wide, however many items there are."""
+    """Items, and the contexts they share: with few of them intervals are wide, however many items there are."""
     if estimate.groups_of_items == estimate.n:
         return f"n = {estimate.n:,}"
-    return f"n = {estimate.n:,} in {estimate.groups_of_items:,} groups"
+    return f"n = {estimate.n:,} from {estimate.groups_of_items:,} contexts"
 
 
-def _sentence(task: str, estimate: Estimate) -> str:
+def _sentence(task: str, estimate: Estimate, apart: dict[str, str]) -> str:
+    others = f" (not ranked, because decoded otherwise: {names(list(apart), 3)})" if apart else ""
     if len(estimate.candidates) == 1:
         only = estimate.intervals[0]
-        return f"{estimate.candidates[0]} answers {show(only, estimate.unit)} of {task} correctly (n = {estimate.n:,})."
+        name = estimate.candidates[0]
+        return f"{name} answers {show(only, estimate.unit)} of {task} correctly (n = {estimate.n:,}){others}."
     first = [estimate.candidates[i] for i in estimate.groups[0]]
     if len(first) == len(estimate.candidates):
-        return f"On {task} no two of {len(first)} candidates can be told apart by accuracy at n = {estimate.n:,}."
-    if len(first) == 1:
         return (
-            f"On {task} {first[0]} is more accurate than every other candidate, beyond what {estimate.n:,} items vary."
+            f"On {task} no two of {len(first)} candidates can be told apart by accuracy at n = {estimate.n:,}{others}."
         )
-    return (
-        f"On {task} the best group by accuracy is {names(first, 6)}, which cannot be told apart at n = {estimate.n:,}."
-    )
+    if len(first) == 1:
+        beyond = f"beyond what {estimate.n:,} items vary{others}"
+        return f"On {task} {first[0]} is more accurate than every other candidate, {beyond}."
+    return f"On {task} {names(first, 6)} lead by accuracy and cannot be told apart at n = {estimate.n:,}{others}."

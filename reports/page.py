@@ -17,12 +17,21 @@ UNITS = ("text", "rate", "points", "score", "change", "share", "p", "count", "nu
 
 @dataclass(frozen=True)
 class Column:
-    """A table column: its heading, the unit its cells are shown in, what it means, and whether intervals are drawn."""
+    """A table column.
+
+    Attributes:
+        name, unit, help: its heading, the unit its cells are shown in, and what it means.
+        bar: whether its intervals are drawn, on one axis for all such columns of the table.
+        mark: a value that is drawn on that axis, e.g. chance.
+        key: whether it is the number that matters: on a phone it stands beside the row's name.
+    """
 
     name: str
     unit: str = "text"
     help: str = ""
     bar: bool = False
+    mark: float | None = None
+    key: bool = False
 
     def __post_init__(self) -> None:
         assert self.unit in UNITS, self.unit
@@ -33,29 +42,49 @@ Cell = str | float | int | Interval | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells: text, a number, an `Interval`, or None for what does not exist. Sorted by the estimate."""
+    """Rows of cells: text, a number, an `Interval`, or None for what does not exist. Sorted by the estimate.
+
+    `open` keeps a long table from being folded away.
+    """
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    open: bool = False
+
+    @property
+    def key(self) -> int:
+        """The column of the number that matters: the one marked so, else the first with bars, else the first number."""
+        order = [
+            *[i for i, column in enumerate(self.columns) if column.key],
+            *[i for i, column in enumerate(self.columns) if column.bar],
+            *[i for i, column in enumerate(self.columns) if column.unit not in ("text", "count")],
+            *[i for i, column in enumerate(self.columns) if column.unit == "count"],
+        ]
+        return order[0] if order else -1
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one line or one set of bars; `low` and `high` are its band, where there is one."""
+    """Points of one line or one set of bars; `low` and `high` are its band, where there is one.
+
+    `mark` is a value that a panel of a ``choice`` chart is compared with, `mark_name` what it is.
+    """
 
     name: str
     x: Sequence[float | str]
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    mark: float | None = None
+    mark_name: str = ""
 
 
 @dataclass(frozen=True)
 class Chart:
     """A chart: ``lines`` over a numeric x, ``ranges`` (a dot with its interval per label, one row each), ``stack``
-    (signed bars per label), or ``scatter``.
+    (signed bars per label), ``scatter``, or ``choice`` (a row per label, a panel per series, each with its own axis).
 
     `summary` says in a sentence what it shows, for those who do not see it.
     """

@@ -14,10 +14,10 @@ from medbench.manifest import versions
 from medbench.reports import leaderboard, provenance
 from medbench.reports.browser import Browser, browse
 from medbench.reports.estimates import Analysis, Options
-from medbench.reports.gap import SECTIONS, verdict
-from medbench.reports.gap.labels import common_candidates
+from medbench.reports.gap import SECTIONS
 from medbench.reports.logs import Notice
-from medbench.reports.page import Section, names, plain, show
+from medbench.reports.opening import Opening, open_with
+from medbench.reports.page import Section, plain
 from medbench.reports.rows import Study, load_study
 from medbench.reports.sources import load_sources
 
@@ -29,14 +29,14 @@ class Report:
     """Everything a form shows.
 
     Attributes:
-        headline: the verdict in a few words; `lead` goes on in a sentence or two.
-        facts: (name, value, small print) shown large beside the headline.
+        headline: the answer in a few words; `lead` goes on in a sentence or two.
+        opening: the whole first screen.
         sections: leaderboard, the gap, provenance.
     """
 
     headline: str
     lead: list[str]
-    facts: list[tuple[str, str, str]]
+    opening: Opening
     sections: list[Section]
     notices: list[Notice]
     options: Options
@@ -88,11 +88,12 @@ def build(
     tell("reading items", 0, 1)
     items = browse(study, options.seed) if with_items else Browser()
     tell("reading items", 1, 1)
-    headline, lead, facts = _headline(analysis, by_key["verdict"], by_key["leaderboard"])
+    opening = open_with(analysis)
+    _say_what_is_compared(analysis, by_key["verdict"])
     return Report(
-        headline=headline,
-        lead=lead,
-        facts=facts,
+        headline=opening.answer,
+        lead=opening.plain,
+        opening=opening,
         sections=sections,
         notices=study.notices,
         options=options,
@@ -104,12 +105,25 @@ def build(
     )
 
 
+def _say_what_is_compared(analysis: Analysis, section: Section) -> None:
+    """The verdict begins with the comparison at the top of the page, and says which others follow."""
+    if section.missing is not None:
+        return
+    first = f"accuracy on {analysis.choice_tasks[0]} with BLEU-4 as generated on {analysis.surface_tasks[0]}"
+    section.notes.insert(
+        0,
+        f"The answer at the top of the page compares {first}, and so does the first line here; the others choose by "
+        "other metrics, views or tasks.",
+    )
+
+
 def as_json(report: Report) -> dict[str, Any]:
     """The report for machines: every number unrounded, and the sample ids behind each task's numbers."""
     return {
         "kind": "medbench-report",
         "headline": report.headline,
         "lead": report.lead,
+        "opening": plain(report.opening),
         "options": asdict(report.options),
         "notices": [asdict(notice) for notice in report.notices],
         "sections": [plain(section) for section in report.sections if section.key != "provenance"],
@@ -168,7 +182,7 @@ def check(
         with_items=False,
         progress=progress,
     )
-    compared = ("headline", "options", "notices", "sections", "items")
+    compared = ("headline", "opening", "options", "notices", "sections", "items")
     again = json.loads(json.dumps(as_json(fresh)))
     found = [d for key in compared for d in differences(stored[key], again[key], key)]
     # Files may have moved since: one at a new path is the same if any of its name had that content.
@@ -180,50 +194,3 @@ def check(
         if digest not in before:
             found.append(f"{path}: content changed since the report was written")
     return found
-
-
-def _headline(
-    analysis: Analysis, section: Section, ranking: Section
-) -> tuple[str, list[str], list[tuple[str, str, str]]]:
-    study = analysis.study
-    facts = [
-        ("Candidates", str(len(study.candidates)), names(study.candidates, 3)),
-        ("Tasks", str(len(study.tables)), names([f"{t} ({len(x.items):,})" for t, x in study.tables.items()], 4)),
-    ]
-    if section.missing is not None:
-        # Without a surface metric there is no gap, but the leaderboard may know who is best.
-        return "What these logs can and cannot say", [section.missing, *ranking.findings[:2]], facts
-    accuracy_task, surface_task = analysis.choice_tasks[0], analysis.surface_tasks[0]
-    accuracy = analysis.estimators[accuracy_task].estimate("accuracy/answer")
-    surface = analysis.estimators[surface_task].estimate("bleu4/raw")
-    choice = verdict.chosen_regret(analysis, accuracy, surface) if accuracy and surface else None
-    if choice is None:
-        return "What these logs can and cannot say", section.findings, facts
-    by_surface, by_accuracy, loss = choice
-    assert accuracy is not None
-    assert surface is not None
-    if verdict.tells_none_apart(surface, common_candidates(analysis, accuracy, surface)):
-        return "BLEU-4 tells no candidate from another", section.findings[:2], facts
-    pair = accuracy.difference(by_surface, by_accuracy)
-    facts.insert(
-        0,
-        (
-            "Regret",
-            f"{verdict.points(loss.estimate)} points",
-            f"accuracy lost by choosing with BLEU-4; 95% interval {verdict.points(loss.low)} to "
-            f"{verdict.points(loss.high)}, n = {accuracy.n:,}",
-        ),
-    )
-    if by_surface == by_accuracy:
-        return f"BLEU-4 and accuracy choose the same: {by_surface}", section.findings[:2], facts
-    facts.insert(
-        1,
-        (
-            "Paired p",
-            show(pair.p, "p"),
-            f"{by_surface} against {by_accuracy} on {accuracy_task}, this pair alone: "
-            f"{'exact McNemar' if accuracy.clusters is None else 'paired by item, clustered'}",
-        ),
-    )
-    doubt = "" if loss.low > 0 else "; no loss is shown"
-    return f"BLEU-4 chooses {by_surface}, accuracy {by_accuracy}{doubt}", section.findings[:2], facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from medbench.reports.page import Chart, Series
 
@@ -13,30 +13,81 @@ WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 14, 42
 ROW = 22
 COLOURS = 6
-_LABEL_CHARACTERS = 24
+# The first picture is drawn for a phone's width; its names stand above their rows, so it needs no room for them.
+PANELS, PANEL_GAP, PANEL_ROW = 400, 24, 36
+# Longer names stand above their row in the other charts, too.
+_LABEL_CHARACTERS = 20
+_LABEL_ABOVE = 56
 # Widest usual character of the chart's text at its largest, on a phone; texts are laid out without measuring them.
 _CHARACTER = 8.0
 
 
 def draw(chart: Chart, identity: str) -> Markup:
     """One chart as an <svg> element with a title and a description for screen readers."""
-    height, body = {"lines": _lines, "ranges": _ranges, "stack": _stack, "scatter": _scatter}[chart.kind](chart)
+    height, body = {"lines": _lines, "ranges": _ranges, "stack": _stack, "scatter": _scatter, "choice": _choice}[
+        chart.kind
+    ](chart)
     return Markup(
         '<svg viewBox="0 0 {w} {h}" role="img" aria-labelledby="{i}-t {i}-d" class="chart">'
         '<title id="{i}-t">{title}</title><desc id="{i}-d">{summary}</desc>{body}</svg>'
-    ).format(w=WIDTH, h=height, i=identity, title=chart.title, summary=chart.summary, body=Markup("").join(body))
+    ).format(
+        w=PANELS if chart.kind == "choice" else WIDTH,
+        h=height,
+        i=identity,
+        title=chart.title,
+        summary=chart.summary,
+        body=Markup("").join(body),
+    )
 
 
-def interval_bar(low: float, estimate: float, high: float, least: float, most: float) -> Markup:
-    """A small interval for a table cell, on the common axis least to most."""
+class BarAxis:
+    """The common axis of a table's intervals: round ticks that cover all of them."""
 
-    def at(value: float) -> float:
-        return 2 + 96 * (value - least) / (most - least) if most > least else 50.0
+    def __init__(self, values: Sequence[float], percent: bool, mark: float | None = None) -> None:
+        known = [v for v in (*values, *([mark] if mark is not None else [])) if math.isfinite(v)] or [0.0, 1.0]
+        low, high = min(known), max(known)
+        if low == high:
+            low, high = low - 0.05, high + 0.05
+        self.ticks = ticks(low, high, 3)
+        self.low, self.high = self.ticks[0], self.ticks[-1]
+        self.percent, self.mark = percent, mark
 
-    return Markup(
-        '<svg class="bar" viewBox="0 0 100 12" aria-hidden="true"><line class="axis" x1="0" x2="100" y1="6" y2="6"/>'
-        '<line class="span" x1="{a:.1f}" x2="{b:.1f}" y1="6" y2="6"/><circle cx="{c:.1f}" cy="6" r="3.2"/></svg>'
-    ).format(a=at(low), b=at(high), c=at(estimate))
+    def _at(self, value: float) -> float:
+        return 4 + 92 * (value - self.low) / (self.high - self.low)
+
+    def _grid(self, height: int) -> Markup:
+        lines = [
+            Markup('<line class="axis" x1="{a:.1f}" x2="{a:.1f}" y1="0" y2="{h}"/>').format(a=self._at(t), h=height)
+            for t in self.ticks
+        ]
+        if self.mark is not None:
+            lines.append(
+                Markup('<line class="reference" x1="{a:.1f}" x2="{a:.1f}" y1="0" y2="{h}"/>').format(
+                    a=self._at(self.mark), h=height
+                )
+            )
+        return Markup("").join(lines)
+
+    def head(self) -> Markup:
+        """The axis with its ticks' labels, for the column's heading."""
+        # The ends are named, and the middle where there is room.
+        shown = [self.ticks[0], *(self.ticks[1:-1] if len(self.ticks) == 3 else []), self.ticks[-1]]
+        labels = []
+        for tick in shown:
+            anchor = "start" if tick == shown[0] else "end" if tick == shown[-1] else "middle"
+            x = 0 if anchor == "start" else 100 if anchor == "end" else self._at(tick)
+            text = f"{_number(100 * tick)}%" if self.percent else _number(tick)
+            labels.append(Markup('<text x="{:.1f}" y="9" text-anchor="{}">{}</text>').format(x, anchor, text))
+        return Markup('<svg class="bar head" viewBox="0 0 100 12" aria-hidden="true">{}</svg>').format(
+            Markup("").join(labels)
+        )
+
+    def bar(self, low: float, estimate: float, high: float) -> Markup:
+        """One interval on the axis."""
+        return Markup(
+            '<svg class="bar" viewBox="0 0 100 12" aria-hidden="true">{grid}'
+            '<line class="span" x1="{a:.1f}" x2="{b:.1f}" y1="6" y2="6"/><circle cx="{c:.1f}" cy="6" r="3.2"/></svg>'
+        ).format(grid=self._grid(12), a=self._at(low), b=self._at(high), c=self._at(estimate))
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -153,34 +204,47 @@ def _lines(chart: Chart) -> tuple[int, list[Markup]]:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= _LABEL_CHARACTERS else f"{label[: _LABEL_CHARACTERS - 1]}…"
+    return _middle(label, _LABEL_CHARACTERS)
 
 
-def _label(x: float, y: float, label: str) -> Markup:
-    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="end" class="row">{}<title>{}</title></text>').format(
-        x, y, _short(label), label
-    )
+class _Labels:
+    """Where the names of a chart's rows stand: left of them, or above them where one is long."""
 
+    def __init__(self, labels: Sequence[str]) -> None:
+        longest = max((len(label) for label in labels), default=4)
+        self.above = longest > _LABEL_CHARACTERS
+        self.room = 10.0 if self.above else 14 + _CHARACTER * longest
+        self.row = ROW + 16 if self.above else ROW
 
-def _label_room(labels: Sequence[str]) -> float:
-    return 14 + _CHARACTER * max((len(_short(label)) for label in labels), default=4)
+    def text(self, top: float, row: int, label: str) -> Markup:
+        """The name of a row."""
+        y = top + self.row * row + (13 if self.above else ROW / 2 + 4)
+        x, anchor = (4.0, "start") if self.above else (self.room - 8, "end")
+        return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="row">{}<title>{}</title></text>').format(
+            x, y, anchor, _middle(label, _LABEL_ABOVE if self.above else _LABEL_CHARACTERS), label
+        )
+
+    def middle(self, top: float, row: int) -> float:
+        """The height at which a row's marks stand."""
+        return top + self.row * row + (16 if self.above else 0) + ROW / 2
 
 
 def _ranges(chart: Chart) -> tuple[int, list[Markup]]:
     labels = list(dict.fromkeys(str(x) for s in chart.series for x in s.x))
-    left, top = _label_room(labels), TOP + (20 if len(chart.series) > 1 else 0)
-    bottom = top + ROW * len(labels)
+    named = _Labels(labels)
+    left, top = named.room, TOP + (20 if len(chart.series) > 1 else 0)
+    bottom = top + named.row * len(labels)
     values = [v for s in chart.series for v in (*s.y, *s.low, *s.high)]
     x = _Scale([*values, *([chart.reference] if chart.reference is not None else [])], left, WIDTH - RIGHT)
     parts = [*_legend(chart.series, TOP + 6), *_grid_x(x, top, bottom)]
     if chart.reference is not None:
         parts.append(_line(x(chart.reference), top, x(chart.reference), bottom, "reference"))
     for row, label in enumerate(labels):
-        parts.append(_label(left - 8, top + ROW * (row + 0.5) + 4, label))
+        parts.append(named.text(top, row, label))
     spread = min(6.0, ROW / (len(chart.series) + 1))
     for index, one in enumerate(chart.series):
         for k, where in enumerate(one.x):
-            at = top + ROW * (labels.index(str(where)) + 0.5) + spread * (index - (len(chart.series) - 1) / 2)
+            at = named.middle(top, labels.index(str(where))) + spread * (index - (len(chart.series) - 1) / 2)
             if one.low and math.isfinite(one.low[k]) and math.isfinite(one.high[k]):
                 parts.append(_line(x(one.low[k]), at, x(one.high[k]), at, f"span c{index % COLOURS}"))
             if math.isfinite(one.y[k]):
@@ -191,15 +255,16 @@ def _ranges(chart: Chart) -> tuple[int, list[Markup]]:
 
 def _stack(chart: Chart) -> tuple[int, list[Markup]]:
     labels = [str(x) for x in chart.series[0].x] if chart.series else []
-    left, top = _label_room(labels), TOP + 20
-    bottom = top + ROW * len(labels)
+    named = _Labels(labels)
+    left, top = named.room, TOP + 20
+    bottom = top + named.row * len(labels)
     rows = list(zip(*[s.y for s in chart.series], strict=True))
     ends = [sum(v for v in row if v > 0) for row in rows] + [sum(v for v in row if v < 0) for row in rows]
     x = _Scale([*ends, 0.0], left, WIDTH - RIGHT)
     parts = [*_legend(chart.series, TOP + 6, bars=True), *_grid_x(x, top, bottom)]
     for row, (label, values) in enumerate(zip(labels, rows, strict=True)):
-        y = top + ROW * row + 4
-        parts.append(_label(left - 8, y + 11, label))
+        y = named.middle(top, row) - ROW / 2 + 4
+        parts.append(named.text(top, row, label))
         ahead, behind = 0.0, 0.0
         for index, value in enumerate(values):
             start = ahead if value > 0 else behind
@@ -266,6 +331,48 @@ def _free_place(x: float, y: float, width: float, taken: list[tuple[float, float
     return x, y
 
 
-def legend_text(chart: Chart) -> str:
-    """The series' names, for forms without colour."""
-    return ", ".join(str(escape(s.name)) for s in chart.series)
+def _choice(chart: Chart) -> tuple[int, list[Markup]]:
+    """A row per label with its name above, a panel per series; the best of each panel in another shape and colour."""
+    labels = list(dict.fromkeys(str(x) for s in chart.series for x in s.x))
+    count = len(chart.series)
+    wide = (PANELS - 16 - PANEL_GAP * (count - 1)) / count
+    top = 34
+    bottom = top + PANEL_ROW * len(labels)
+    parts: list[Markup] = []
+    for index, one in enumerate(chart.series):
+        left = 8 + index * (wide + PANEL_GAP)
+        marks = [one.mark] if one.mark is not None else []
+        x = _Scale([*one.y, *one.low, *one.high, *marks], left, left + wide, 4)
+        parts.append(_text(left - 4, 14, one.name if count == 1 else _fitting(one.name, wide), kind="head"))
+        parts += _grid_x(x, top, bottom)
+        if one.mark is not None:
+            parts.append(_line(x(one.mark), top - 6, x(one.mark), bottom, "reference"))
+            side = "start" if x(one.mark) < left + wide / 2 else "end"
+            parts.append(_text(x(one.mark), bottom + 34, f"{one.mark_name} {one.mark:.0f}", side, "label"))
+        best = max(one.y, default=0.0)
+        for k, where in enumerate(one.x):
+            at = top + PANEL_ROW * labels.index(str(where)) + 26
+            colour = 1 if one.y[k] == best else 0
+            if math.isfinite(one.low[k]) and math.isfinite(one.high[k]):
+                parts.append(_line(x(one.low[k]), at, x(one.high[k]), at, f"span c{colour}"))
+            parts.append(_marker(x(one.y[k]), at, colour))
+    for row, label in enumerate(labels):
+        at = top + PANEL_ROW * row + 14
+        parts.append(
+            Markup('<text x="4" y="{:.1f}" class="row">{}<title>{}</title></text>').format(
+                at, _middle(label, int(PANELS / _CHARACTER)), label
+            )
+        )
+    return int(bottom + 42), parts
+
+
+def _fitting(text: str, wide: float) -> str:
+    return _middle(text, int(wide / 8.6))
+
+
+def _middle(text: str, most: int) -> str:
+    """A long name without its middle: the ends tell one from another."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"

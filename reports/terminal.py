@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 
 from medbench.reports.logs import Notice
 from medbench.reports.page import Section, Table, show
+from medbench.reports.text import visible
 
 
 def _drawn(table: Table, width: int) -> RichTable:
@@ -21,7 +22,7 @@ def _drawn(table: Table, width: int) -> RichTable:
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= width else 1
     left = max(8, width - sum(widths[1:]) - gap * (len(widths) - 1))
     drawn = RichTable(
-        title=escape(table.title),
+        title=escape(visible(table.title)),
         title_justify="left",
         title_style="bold",
         header_style="dim",
@@ -36,7 +37,7 @@ def _drawn(table: Table, width: int) -> RichTable:
         else:
             drawn.add_column(escape(column.name), max_width=min(left, widths[0]), overflow="fold")
     for row in cells:
-        drawn.add_row(*[escape(cell) for cell in row])
+        drawn.add_row(*[escape(visible(cell)) for cell in row])
     return drawn
 
 
@@ -47,16 +48,18 @@ def _compact(text: str) -> str:
 
 
 def show_section(section: Section, notices: Sequence[Notice], console: Console | None = None) -> None:
-    """Print a section's tables, sentences and notes, then what was left out. Markup in names is shown, not obeyed."""
+    """Print a section's sentences, tables and notes, then what was left out. Markup in names is shown, not obeyed."""
     console = console or Console()
+    for sentence in section.findings:
+        console.print(escape(visible(sentence)))
+    if section.findings:
+        console.print()
     for table in section.tables:
         console.print(_drawn(table, console.width))
         console.print()
         if table.note:
             console.print(escape(table.note))
-    for sentence in section.findings:
-        console.print(escape(sentence))
     for note in section.notes:
-        console.print(f"[dim]{escape(note)}[/dim]")
+        console.print(f"[dim]{escape(visible(note))}[/dim]")
     for notice in notices:
-        console.print(f"[yellow]note:[/yellow] {escape(notice.text)}")
+        console.print(f"[yellow]note:[/yellow] {escape(visible(notice.text))}")

@@ -29,10 +29,25 @@
         const sorted = document.createDocumentFragment();
         sorted.append(...order);
         body.append(sorted);
-        said.textContent = next ? `Sorted by ${head.textContent.trim()}, ${next}.` : "In the first order again.";
+        said.textContent = next ? `Sorted by ${head.querySelector("button").textContent.trim()}, ${next}.` : "In the first order again.";
       });
     });
   }
+
+  // On a phone every cell carries its heading, and the style sheet makes a card of each row.
+  const narrow = window.matchMedia("(max-width: 37.5rem)");
+  const label = () => {
+    if (!narrow.matches) return;
+    for (const table of document.querySelectorAll("table.sortable:not(.labelled)")) {
+      const heads = Array.from(table.tHead.rows[0].cells, (head) => head.querySelector("button").textContent.trim());
+      for (const row of table.tBodies[0].rows) {
+        for (let i = 1; i < heads.length; i += 1) row.cells[i].dataset.l = heads[i];
+      }
+      table.classList.add("labelled");
+    }
+  };
+  narrow.addEventListener("change", label);
+  label();
 
   for (const input of document.querySelectorAll("input[data-filter]")) {
     const rows = Array.from(document.getElementById(input.dataset.filter).tBodies[0].rows);
