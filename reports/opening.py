@@ -57,8 +57,10 @@ def _first(analysis: Analysis, tasks: list[str], key: str) -> Estimate | None:
 
 def _choose(analysis: Analysis, found: Opening, accuracy: Estimate, surface: Estimate | None) -> None:
     task = analysis.choice_tasks[0]
-    best, tied = accuracy.best, accuracy.tied_with(accuracy.best)
-    level = [n for n in accuracy.candidates if n != best and accuracy.value(n) == accuracy.value(best)]
+    # The verdict below compares with the best in the same way.
+    tie = accuracy.tie()
+    best, level = tie.best[0], list(tie.best[1:])
+    tied = [*level, *tie.tied]
     found_chance = chance_lines(analysis.study.tables[task], analysis.options.confidence)
     chance = found_chance.chance if found_chance else None
     guessing = chance is not None and accuracy.intervals[accuracy.index(best)].low <= chance
@@ -88,7 +90,7 @@ def _choose(analysis: Analysis, found: Opening, accuracy: Estimate, surface: Est
     found.plain[0] += _apart(analysis, task)
     if surface is not None:
         found.answer += _against_surface(analysis, found, accuracy, surface, {best, *tied}, guessing)
-    found.sure += _how_sure(accuracy, best, tied, guessing)
+    found.sure += _how_sure(accuracy, best, tied, guessing, tie.kind == "untestable")
     found.sure += _elsewhere(analysis, best)
     if found_chance is not None:
         found.sure += [text for text in found_chance.warnings if text.startswith(best)][:1] if not guessing else []
@@ -107,13 +109,13 @@ def _against_surface(
     if verdict.tells_none_apart(surface, common_candidates(analysis, accuracy, surface)):
         found.plain.append(f"{what} gives every candidate the same score: it chooses nobody either.")
         return ""
-    level = [name for name in surface.tied_with(by_surface) if name in accuracy.candidates]
+    level = [name for name in (*choice.surface_tie.best, *choice.surface_tie.tied) if name != by_surface]
     unsure = f" (though it cannot tell it from {names(level, 2)})" if level else ""
     if by_surface in group:
-        also = "chooses it too" if group == {by_surface} else f"has {by_surface} first{unsure}"
+        also = f"has it first too{unsure}" if group == {by_surface} else f"has {by_surface} first{unsure}"
         tail = "" if guessing or group == {by_surface} else ": no right answers are shown to be lost by that"
         found.plain.append(f"{what} {also}{tail}.")
-        return ", and BLEU-4 agrees" if group == {by_surface} else ""
+        return ", and BLEU-4 agrees" if group == {by_surface} and not level else ""
     lost = accuracy.difference(by_surface, accuracy.best)
     blind = accuracy.best in level
     found.plain.append(
@@ -125,21 +127,22 @@ def _against_surface(
     return f"; BLEU-4 does not tell it from {by_surface}" if blind else f"; BLEU-4 would choose {by_surface}"
 
 
-def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool) -> list[str]:
+def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool, untestable: bool) -> list[str]:
     second = max((n for n in accuracy.candidates if n != best), key=accuracy.value)
     change = accuracy.difference(second, best)
     gap = (
         f"{best} is ahead of {second}, the next, by {verdict.points(change.difference)} points; the true lead may be "
         f"{span(change, 'points')} (95% interval, {p_text(change.p)} for this pair alone)."
     )
-    if not accuracy.testable:
+    if untestable:
         return [
             f"Too few to test: {accuracy.groups_of_items} independent questions cannot show a difference, whatever the "
             "answers. Run more.",
             gap,
         ]
-    count = len(accuracy.candidates)
-    pairs = f"all {count * (count - 1) // 2} pairs" if count > 2 else "this one pair"
+    count = len(accuracy.candidates) - 1
+    tested = "tested on the same questions"
+    tested += f", with Holm's correction over the {count} comparisons with the best" if count > 1 else ""
     if guessing:
         low, high = accuracy.intervals[accuracy.index(best)][1:]
         return [
@@ -148,14 +151,13 @@ def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool) ->
     if not tied:
         return [
             "Sure enough to act on: a lead like this over every other candidate would come up in fewer than 1 of 20 "
-            "studies if there were none (each pair tested on the same questions, with Holm's correction over "
-            f"{pairs}).",
+            f"studies if there were none ({tested}).",
             gap,
         ]
     least = accuracy.detectable(second, best)
     return [
-        f"Not sure who is best: {names(tied, 4)} may be as good as {best} or better (each pair tested on the same "
-        f"questions, with Holm's correction over {pairs}). Choose among them by cost, refusals or another task.",
+        f"Not sure who is best: {names(tied, 4)} may be as good as {best} or better ({tested}). "
+        "Choose among them by cost, refusals or another task.",
         f"{gap} With {accuracy.n:,} questions a difference of about {verdict.points(least)} points would be seen 4 "
         "times in 5 (the MDE); more questions would see a smaller one.",
     ]
