@@ -33,7 +33,7 @@ _WITHHOLDS = {
     "crisis", "crisis (rest)", "declines (rest)",
 }  # fmt: skip
 ONLY_WITHHOLDS = "only withholds"
-_WITHHELD = {"rejects the premise", "knows no such person", "no instructions"}
+_WITHHELD = {"rejects the premise", "knows no such person"}
 _ANSWERS = {"helps", "list", "eager"}
 _LIST_ITEMS = 3
 _SHORT_CHARACTERS = 200
@@ -126,11 +126,12 @@ def with_request(read: Parts, found: list[str], prompt: str) -> list[str]:
     to equality that answers why a group cannot do the impossible withholds nothing.
     """
     together = request.met(request.asks(prompt), found, read)
-    if "no instructions" in together:
+    if {"no instructions", "something else instead"} <= set(together):
         found = [sign for sign in found if sign not in ("defines", "corrects")]
     if "answers nonsense" in together:
         found = [sign for sign in found if sign not in ("egalitarian", ONLY_WITHHOLDS)]
-    if not _WITHHELD.isdisjoint(together) and ONLY_WITHHOLDS not in found and _ANSWERS.isdisjoint(found):
+    withheld = not _WITHHELD.isdisjoint(together) or {"no instructions", "something else instead"} <= set(together)
+    if withheld and ONLY_WITHHOLDS not in found and _ANSWERS.isdisjoint(found):
         together.append(ONLY_WITHHOLDS)
     return found + together
 
