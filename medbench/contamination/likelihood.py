@@ -109,6 +109,8 @@ class InspectLikelihoods:
                 "vllm-completions/NAME with --model-base-url; weights at hand: medbench/DIR_OR_HUB_ID."
             )
         self.name, self._model = str(model), model
+        # One event loop for all calls: an endpoint's client keeps connections, which belong to the loop they began in
+        self._runner = asyncio.Runner()
         self._start: list[int] | None = None
         self.context: int | None = None
         if provider == "medbench":
@@ -123,7 +125,11 @@ class InspectLikelihoods:
         Raises:
             MedbenchError: the endpoint returned no prompt log-probabilities, or tokens that are not the text's.
         """
-        return asyncio.run(self._score(texts, progress))
+        return self._runner.run(self._score(texts, progress))
+
+    def close(self) -> None:
+        """End the event loop; nothing can be scored afterwards."""
+        self._runner.close()
 
     async def _score(self, texts: Sequence[Sequence[str]], progress: Progress) -> list[tuple[Tokens, ...] | None]:
         done: list[tuple[Tokens, ...] | None] = []

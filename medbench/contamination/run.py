@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -110,14 +112,15 @@ def contamination(
     bad_rows = BadRows(on_bad_row)
     items = _items(task, "--task", bad_rows, limit)
     others = _controls(controls, items, bad_rows) if controls else []
-    suspect = _likelihoods(model, model_args, base_url)
-    mine = score(items, suspect, plan, progress=lambda done, total: say("the set", done, total))
-    controlled = score(others, suspect, plan, controls=True) if others else None
-    theirs = controlled_reference = None
-    if reference is not None:
-        innocent = _likelihoods(reference, None, None)
-        theirs = score(items, innocent, plan, progress=lambda done, total: say("the reference", done, total))
-        controlled_reference = score(others, innocent, plan, controls=True) if others else None
+    with contextlib.ExitStack() as stack:
+        suspect = _likelihoods(model, model_args, base_url, stack)
+        mine = score(items, suspect, plan, progress=lambda done, total: say("the set", done, total))
+        controlled = score(others, suspect, plan, controls=True) if others else None
+        theirs = controlled_reference = None
+        if reference is not None:
+            innocent = _likelihoods(reference, None, None, stack)
+            theirs = score(items, innocent, plan, progress=lambda done, total: say("the reference", done, total))
+            controlled_reference = score(others, innocent, plan, controls=True) if others else None
     judged = judge(
         items,
         mine,
@@ -186,16 +189,24 @@ def _controls(source: str, items: Sequence[Item], bad_rows: BadRows) -> list[Ite
     return controls
 
 
-def _likelihoods(model: str | Likelihoods, args: Mapping[str, Any] | None, base_url: str | None) -> Likelihoods:
+def _likelihoods(
+    model: str | Likelihoods, args: Mapping[str, Any] | None, base_url: str | None, stack: contextlib.ExitStack
+) -> Likelihoods:
     if not isinstance(model, str):
         return model
+    from inspect_ai._util.error import PrerequisiteError
     from inspect_ai.model import get_model
 
     try:
         made = get_model(model, base_url=base_url, **dict(args or {}))
-    except (ValueError, RuntimeError) as error:  # Inspect's words for a provider it does not know
-        raise MedbenchError(f"--model {model}: {error}") from error
-    return InspectLikelihoods(made)
+    except (ValueError, PrerequisiteError) as error:  # Inspect's words for what it does not know or lacks
+        raise MedbenchError(f"--model {model}: {_unmarked(str(error))}") from error
+    return stack.enter_context(contextlib.closing(InspectLikelihoods(made)))
+
+
+def _unmarked(text: str) -> str:
+    """Inspect's messages without the markup that they carry for its own console."""
+    return " ".join(re.sub(r"\[/?(?:bold|blue|green|red)\]", "", text).removeprefix("ERROR: ").split())
 
 
 def _plain(value: Any) -> Any:

@@ -85,7 +85,10 @@ def _orders(options: tuple[str, ...], count: int, rng: random.Random) -> Iterato
 
 
 def is_sorted(options: Sequence[str]) -> bool:
-    """Whether options stand in an order that their content gives away: by number, alphabet or length, up or down."""
+    """Whether options stand in an order that their content gives away: by number, alphabet or length, up or down.
+
+    Without ties: four options of which three are equally long are in no order of length.
+    """
     keys: list[list[float]] = []
     numbers = [_NUMBER.search(option) for option in options]
     if all(numbers):
@@ -93,13 +96,14 @@ def is_sorted(options: Sequence[str]) -> bool:
     alphabet = {text: place for place, text in enumerate(sorted({option.casefold() for option in options}))}
     keys.append([float(alphabet[option.casefold()]) for option in options])
     keys.append([float(len(option)) for option in options])
-    return any(key in (sorted(key), sorted(key, reverse=True)) and len(set(key)) > 1 for key in keys)
+    return any(key in (sorted(key), sorted(key, reverse=True)) and len(set(key)) == len(key) for key in keys)
 
 
 def _near(digits: str, rng: random.Random) -> str:
     if digits in _KEPT_NUMBERS:
         return digits
-    low, high = 10 ** (len(digits) - 1), 10 ** len(digits) - 1
+    low = 0 if digits.startswith("0") else 10 ** (len(digits) - 1)
+    high = 10 ** len(digits) - 1
     value = int(digits)
     spread = max(2, value // 5)
     return str(rng.randint(max(low, value - spread), min(high, value + spread))).zfill(len(digits))
