@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "microlab": ("medbench.trainers.microlab.command:microlab", "build and study the embedded micro-lab"),
     "probes": ("medbench.probes.command:probes", "the refusal detector against human labels"),
     "report": ("medbench.reports.command:report", "from eval logs: how far surface metrics mislead, and why"),
+    "plan": ("medbench.reports.plan:plan", "items and runs needed to show a difference, from a pilot or guesses"),
     "leaderboard": ("medbench.reports.command:leaderboard", "the leaderboard of eval logs, with ties"),
 }
 

@@ -38,6 +38,11 @@ _SHOWN_AFTER_SECONDS = 2.0
     "--resamples", default=Options.resamples, show_default=True, type=click.IntRange(100), help="Bootstrap resamples."
 )
 @click.option("--seed", default=Options.seed, show_default=True, help="Seed of everything random; kept in the report.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Points of accuracy that do not matter to you: says which candidates are as good as which.",
+)
 @click.option("--title", default="medbench report", show_default=True)
 @click.option(
     "--check", "checking", is_flag=True, help="Recompute the report in --out and compare; exit 1 on a difference."
@@ -50,6 +55,7 @@ def report(
     manifests: tuple[str, ...],
     resamples: int,
     seed: int,
+    margin: float | None,
     title: str,
     checking: bool,
 ) -> None:
@@ -71,7 +77,7 @@ def report(
             sys.exit(1)
         click.echo(f"{out / 'report.json'}: every number recomputed, none differs.")
         return
-    options = Options(resamples=resamples, seed=seed)
+    options = Options(resamples=resamples, seed=seed, margin=None if margin is None else margin / 100)
     with _progress() as tell:
         built = build(
             logdir, audit=audit, manifests=manifests, contamination=contamination, options=options, progress=tell
@@ -87,6 +93,7 @@ def report(
         settings={
             "resamples": resamples,
             "seed": seed,
+            "margin": margin,
             "logdir": logdir,
             "audit": audit,
             "contamination": list(contamination),

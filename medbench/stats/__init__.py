@@ -6,7 +6,9 @@ is `Interval(estimate, low, high)`, a comparison `Comparison(difference, low, hi
 `docs/statistics.md` says which one is used where, and `benchmarks/interval_coverage.py` measures their coverage.
 """
 
+from medbench.stats.across import Pooled, random_effects
 from medbench.stats.agreement import auc, cohen_kappa, within_item_concordance
+from medbench.stats.confidence import Bin, Calibration, calibration, risk_coverage
 from medbench.stats.design import (
     VarianceSplit,
     detectable_difference,
@@ -21,6 +23,14 @@ from medbench.stats.means import (
     fieller,
     paired_difference,
     unpaired_mean_difference,
+)
+from medbench.stats.planning import (
+    PairSpread,
+    guessed_spread,
+    items_for,
+    items_for_equivalence,
+    pilot_spread,
+    shown_by,
 )
 from medbench.stats.proportions import (
     Comparison,
@@ -63,6 +73,7 @@ from medbench.stats.rates import (
     unit_sums,
     units,
 )
+from medbench.stats.repeats import all_of_k, pass_at_k, same_answer
 from medbench.stats.resampling import (
     Statistic,
     approximate_randomisation,
@@ -77,6 +88,8 @@ from medbench.stats.resampling import (
 )
 
 __all__ = [
+    "Bin",
+    "Calibration",
     "Comparison",
     "Discordance",
     "Equivalence",
@@ -84,15 +97,19 @@ __all__ = [
     "Interval",
     "Monotonicity",
     "OrderAgreement",
+    "PairSpread",
+    "Pooled",
     "Regret",
     "Statistic",
     "Units",
     "VarianceSplit",
+    "all_of_k",
     "approximate_randomisation",
     "auc",
     "bleu_statistic",
     "bootstrap_interval",
     "bootstrap_sums",
+    "calibration",
     "clopper_pearson",
     "clustered_mean",
     "cohen_kappa",
@@ -102,8 +119,11 @@ __all__ = [
     "effective_size",
     "equivalence",
     "fieller",
+    "guessed_spread",
     "holm",
     "indistinguishable_groups",
+    "items_for",
+    "items_for_equivalence",
     "items_needed",
     "label_p",
     "least_p",
@@ -117,6 +137,9 @@ __all__ = [
     "paired_bootstrap",
     "paired_difference",
     "paired_rates",
+    "pass_at_k",
+    "pilot_spread",
+    "random_effects",
     "randomisation_matrix",
     "rank_intervals",
     "rate",
@@ -126,6 +149,9 @@ __all__ = [
     "regret",
     "resample_counts",
     "reversal_p",
+    "risk_coverage",
+    "same_answer",
+    "shown_by",
     "sign_flip_matrix",
     "sign_flip_p",
     "slope_weights",

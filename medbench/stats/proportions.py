@@ -41,7 +41,7 @@ def normal_quantile(confidence: float) -> float:
     """The two-sided standard normal quantile: 1.96 for 0.95."""
     if not 0 < confidence < 1:
         raise MedbenchError(f"a confidence level lies strictly between 0 and 1, not {confidence!r}.")
-    return float(scipy.stats.norm.ppf((1 + confidence) / 2))
+    return float(scipy.special.ndtri((1 + confidence) / 2))
 
 
 def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
@@ -75,8 +75,8 @@ def clopper_pearson(successes: float, n: float, confidence: float = 0.95) -> Int
     if n == 0:
         return Interval(float("nan"), 0.0, 1.0)
     tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(scipy.stats.beta.ppf(tail, successes, n - successes + 1))
-    high = 1.0 if successes == n else float(scipy.stats.beta.ppf(1 - tail, successes + 1, n - successes))
+    low = 0.0 if successes <= 0 else float(scipy.special.betaincinv(successes, n - successes + 1, tail))
+    high = 1.0 if successes >= n else float(scipy.special.betaincinv(successes + 1, n - successes, 1 - tail))
     return Interval(successes / n, low, high)
 
 
@@ -104,7 +104,7 @@ def mcnemar_matrix(right: np.ndarray) -> np.ndarray:
 def _even_split_p(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Two-sided exact p-value of a split of first + second coin tosses."""
     a, b = np.asarray(first), np.asarray(second)
-    return np.minimum(1.0, 2 * scipy.stats.binom.cdf(np.minimum(a, b), a + b, 0.5))
+    return np.minimum(1.0, 2 * scipy.special.bdtr(np.minimum(a, b), a + b, 0.5))
 
 
 def unpaired_difference(

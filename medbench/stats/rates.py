@@ -96,7 +96,7 @@ def effective_size(given: Units, confidence: float = 0.95) -> float:
     # Units that are all wrong tell nothing of how much the others agree within themselves, nor do those all right.
     telling = min(int(np.sum(given.total > 1e-9)), int(np.sum(given.total < given.weight - 1e-9)))
     variance = (telling * seen + _PRIOR_UNITS * unlike) / (telling + _PRIOR_UNITS)
-    t = float(scipy.stats.t.ppf((1 + confidence) / 2, telling + _PRIOR_UNITS)) / normal_quantile(confidence)
+    t = float(scipy.special.stdtrit(telling + _PRIOR_UNITS, (1 + confidence) / 2)) / normal_quantile(confidence)
     spread = given.mean * (1 - given.mean)
     size = (spread if spread > 0 else centre * (1 - centre)) / variance / t**2
     return float(np.clip(size, least, most))
@@ -229,7 +229,7 @@ def padded_interval(
     square = float(np.sum((sums - centre * weight) ** 2)) + 2 * reach**2 + 2 * centre**2
     if not normal:
         square *= units_ / (units_ - 1)
-    quantile = normal_quantile(confidence) if normal else float(scipy.stats.t.ppf((1 + confidence) / 2, units_ - 1))
+    quantile = normal_quantile(confidence) if normal else float(scipy.special.stdtrit(units_ - 1, (1 + confidence) / 2))
     half = quantile * np.sqrt(square) / size
     return centre - float(half), centre + float(half)
 
@@ -260,7 +260,7 @@ def sign_flip_p(sums: ArrayLike) -> float:
     if len(x) <= 12:
         signs = 1 - 2 * ((np.arange(2 ** len(x))[:, None] >> np.arange(len(x))) & 1)
         return float(np.mean(np.abs(signs @ x) >= abs(signed) - 1e-9))
-    return float(2 * scipy.stats.norm.sf(abs(signed) / np.sqrt(x @ x)))
+    return float(2 * scipy.special.ndtr(-abs(signed) / np.sqrt(x @ x)))
 
 
 def _as_integers(x: np.ndarray) -> tuple[np.ndarray, int] | None:
@@ -276,7 +276,9 @@ def _lattice_p(weights: np.ndarray, observed: int) -> float:
     mass = np.ones(1)  # of sum of weights chosen positive, from 0
     for weight, count in zip(*np.unique(weights, return_counts=True), strict=True):
         step = np.zeros(int(weight) * int(count) + 1)
-        step[:: int(weight)] = scipy.stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        chosen = np.arange(count + 1)
+        logs = scipy.special.gammaln([count + 1, *(chosen + 1), *(count - chosen + 1)])
+        step[:: int(weight)] = np.exp(logs[0] - logs[1 : count + 2] - logs[count + 2 :] - count * np.log(2))
         mass = np.convolve(mass, step) if min(len(mass), len(step)) < 500 else scipy.signal.fftconvolve(mass, step)
     # sum = 2 * positive - total
     total = int(weights.sum())
@@ -297,7 +299,7 @@ def sign_flip_matrix(values: np.ndarray, clusters: ArrayLike | None = None) -> n
     grouped = np.stack([unit_sums(row, clusters)[0] for row in x]) if len(x) else x
     if np.isin(grouped, (0.0, 1.0)).all():
         only = grouped @ (1 - grouped).T
-        return np.minimum(1.0, 2 * scipy.stats.binom.cdf(np.minimum(only, only.T), only + only.T, 0.5))
+        return np.minimum(1.0, 2 * scipy.special.bdtr(np.minimum(only, only.T), only + only.T, 0.5))
     p = np.ones((len(x), len(x)))
     for i in range(len(x)):
         for j in range(i + 1, len(x)):
