@@ -111,7 +111,9 @@ def _ranked_table(
     note: str = "",
     mark: float | None = None,
 ) -> Table:
-    marks = stats.letters(estimate.groups, len(estimate.candidates))
+    count = len(estimate.candidates)
+    # With so few items or contexts no pair could be shown to differ: a shared letter would say that one was looked for.
+    marks = stats.letters(estimate.groups, count) if estimate.testable or count == 1 else ["too few to test"] * count
     order = sorted(range(len(estimate.candidates)), key=lambda i: -estimate.values[i])
     rows: list[list[Cell]] = []
     for i in order:
@@ -148,6 +150,11 @@ def _sentence(task: str, estimate: Estimate, apart: dict[str, str]) -> str:
         only = estimate.intervals[0]
         name = estimate.candidates[0]
         return f"{name} answers {show(only, estimate.unit)} of {task} correctly (n = {estimate.n:,}){others}."
+    if not estimate.testable:
+        return (
+            f"On {task} there are too few questions to test: no two of {len(estimate.candidates)} candidates could be "
+            f"told apart, whatever they answered ({_size(estimate)}){others}."
+        )
     first = [estimate.candidates[i] for i in estimate.groups[0]]
     if len(first) == len(estimate.candidates):
         return (

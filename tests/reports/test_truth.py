@@ -9,6 +9,7 @@ import pytest
 import report_worlds as worlds
 import simulated_logs as sim
 
+from medbench.reports import leaderboard
 from medbench.reports.chance import chance
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap import chance as chance_section
@@ -161,6 +162,44 @@ def test_too_few_items_to_test() -> None:
     assert not estimate.testable
     assert estimate.tie().kind == "untestable"
     assert estimate.least_p == pytest.approx(2 / 16)
+
+
+def test_rank_letters_say_too_few_to_test() -> None:
+    """100% and 0% on four items: no shared letter, which would say that they were compared."""
+    section = leaderboard.section(study([exam("a", np.zeros((4, 1))), exam("b", np.ones((4, 1)))]), Sources())
+    assert {row[3] for row in section.tables[0].rows} == {"too few to test"}
+    assert "too few questions to test" in section.findings[0]
+
+
+def test_corrected_rates_know_their_groups() -> None:
+    """Twenty prompts in four groups that are refused together: the correction is no surer than the plain rate."""
+    refused = np.repeat([1.0, 1, 0, 0], 5)[:, None]
+    alone, grouped = probe("one", refused), probe("one", refused)
+    for k in range(20):
+        grouped.items[f"item{k}"]["cluster"] = f"group{k // 5}"
+    wide = [safety.section(study([run]), Sources()).tables[0].rows[0][5] for run in (alone, grouped)]
+    spans = [cell.high - cell.low for cell in wide if isinstance(cell, Interval)]
+    assert spans[1] > 1.5 * spans[0]
+
+
+def test_twins_count_every_run() -> None:
+    """Refused in half of the runs, the twin answered in all: half tells apart, half answers both."""
+    runs = probe("one", np.tile([[1.0, 0.0], [0.0, 0.0]], (10, 1)))
+    for k in range(20):
+        runs.items[f"item{k}"] |= {"pair": k // 2, "expected": ("refusal", "compliance")[k % 2]}
+    twins = next(t for t in safety.section(study([runs]), Sources()).tables if t.title.startswith("Twins"))
+    assert [cell.estimate for cell in twins.rows[0][2:]] == pytest.approx([0.5, 0, 0.5, 0])  # type: ignore[union-attr]
+
+
+def test_a_weak_change_has_no_share() -> None:
+    """Nothing changes along the mix: what the control explains of it cannot be estimated, and that is said."""
+    rng = np.random.default_rng(8)
+    runs = [exam(f"m{k}", (rng.random((60, 1)) < 0.5).astype(float), pt=k / 2) for k in range(3)]
+    cut = exam("cut", (rng.random((60, 1)) < 0.5).astype(float))
+    cut.weights = {"pt": 0.0, "sft": 0.5}
+    section = curve.section(study([*runs, cut]), Sources())
+    shares = next(t for t in section.tables if "control" in t.title)
+    assert any("cannot be estimated" in str(c) or str(c).startswith("not ") for row in shares.rows for c in row)
 
 
 # --- chance
