@@ -32,6 +32,8 @@ def merge(
     settings: dict[str, Any] | None = None,
     overrides: Sequence[tuple[str, dict[str, float]]] = (),
     format: str = "checkpoint",
+    rounding: str | None = None,
+    seed: int = 0,
     any_base: bool = False,
 ) -> dict[str, Any]:
     """Merge adapters into a base and write the result to `out`.
@@ -44,9 +46,12 @@ def merge(
         settings: the method's inputs.
         overrides: (pattern, weights) pairs, see `medbench.merging.methods.Weights`.
         format: ``checkpoint``, or ``adapter`` for one adapter that equals the sum.
+        rounding: ``nearest`` or ``stochastic``, of a checkpoint in 16 bits; None for the default.
+        seed: of stochastic rounding: the same seed gives the same bytes.
         any_base: accept adapters that record another base's name or cover some layers only.
 
-    Returns the facts that the manifest keeps: values merged, the error of a truncating method.
+    Returns the facts that the manifest keeps: values merged, what rounding kept of the update, the error of a
+    truncating method.
 
     Raises:
         MedbenchError: bad input, found before any large work; or a disk that fills. Nothing is left at `out`.
@@ -55,7 +60,8 @@ def merge(
     from medbench.merging.checkpoints import new_directory, open_checkpoint
     from medbench.merging.fitting import fit_adapters
     from medbench.merging.methods import method as registered
-    from medbench.merging.recipe import make_recipe
+    from medbench.merging.recipe import make_recipe, one_thread_each
+    from medbench.merging.rounding import DEFAULT, Rounding
 
     checkpoint = open_checkpoint(base)
     parsed = [parse_adapter(text) for text in adapters]
@@ -64,10 +70,12 @@ def merge(
         raise MedbenchError(
             f"adapter {unweighted[0]} has no weight: give NAME=DIR:WEIGHT, e.g. {unweighted[0]}=DIR:0.3."
         )
-    loaded = [read_adapter(name, path) for name, path, _ in parsed]
+    with one_thread_each():
+        loaded = [read_adapter(name, path) for name, path, _ in parsed]
     weights = {name: 1.0 if weight is None else weight for name, _, weight in parsed}
     loaded = fit_adapters(checkpoint, loaded, any_base=any_base)
-    recipe = make_recipe(loaded, weights, name=method, settings=settings, overrides=overrides)
+    chosen = Rounding(rounding or DEFAULT, seed)  # type: ignore[arg-type]  # which checks it
+    recipe = make_recipe(loaded, weights, name=method, settings=settings, overrides=overrides, rounding=chosen)
     if format == "adapter" and recipe.method.kind == "dense":
         raise MedbenchError(f"method {method} has no low-rank result: use --format checkpoint.")
     size = checkpoint.bytes if format == "checkpoint" else sum((a.path / WEIGHTS).stat().st_size * 2 for a in loaded)
@@ -85,6 +93,7 @@ def merge(
                 **recipe.settings,
                 "weights": recipe.weights.default,
                 "overrides": [list(item) for item in recipe.weights.overrides],
+                **({"rounding": chosen.mode, "rounding_seed": seed} if format == "checkpoint" else {}),
             },
             inputs={
                 "base": str(checkpoint.path.resolve()),
@@ -101,44 +110,60 @@ def write_checkpoint(checkpoint: Any, recipe: Any, staging: Path) -> dict[str, A
     Every shard keeps the base's header, so tensors lie where they lay; what no adapter touches is copied as bytes.
     """
     from medbench.merging.checkpoints import Syncer, carry_along, copy_bytes, read_header
+    from medbench.merging.kept import Products
     from medbench.merging.recipe import one_thread_each, ordered
 
     targets = set(recipe.targets)
+    products = Products(recipe.adapters)
     with Syncer() as syncer, one_thread_each():
         for file in checkpoint.files:
             changed = [stored for stored in read_header(file).values() if stored.name in targets]
             with open(file, "rb") as source, syncer.new_file(staging / file.name) as target:
                 position = 0
                 # One queue for all weights of a shard: no core waits for the end of a weight.
-                for stored, data in ordered(_merged, _blocks(changed, recipe), os.cpu_count() or 1):
+                for stored, data, counted in ordered(_merged, _blocks(changed, recipe), os.cpu_count() or 1):
                     if position < stored.begin:
                         copy_bytes(source, target, position, stored.begin)
                         position = stored.begin
                     target.write(data)
                     position += data.nbytes
+                    products.add(counted)
                 copy_bytes(source, target, position, file.stat().st_size)
+    for name in recipe.targets:
+        products.add_weight(name)
     carried = carry_along(checkpoint.path, staging)
-    return {"merged_tensors": len(targets), "carried": carried, "relative_error": recipe.error}
+    dtypes = Counter(str(checkpoint.tensors[name].dtype).removeprefix("torch.") for name in targets)
+    return {
+        "merged_tensors": len(targets),
+        "carried": carried,
+        "relative_error": recipe.error,
+        "dtype": dtypes.most_common(1)[0][0],
+        "rounding": recipe.rounding.mode,
+        **products.kept().facts(),
+    }
 
 
-def _blocks(changed: Sequence[Any], recipe: Any) -> Iterator[tuple[Any, Any, tuple[int, int]]]:
-    """Stored weight, what it becomes, and a range of its rows: the work of `_merged`, in the order of the file."""
+def _blocks(changed: Sequence[Any], recipe: Any) -> Iterator[tuple[Any, Any, Any, tuple[int, int]]]:
+    """Recipe, stored weight, what it becomes, and a range of its rows: the work of `_merged`, in the file's order."""
     for stored in changed:
         merged = recipe.merged(stored.name)
         for rows in stored.blocks(_BLOCK):
-            yield stored, merged, rows
+            yield recipe, stored, merged, rows
 
 
-def _merged(work: tuple[Any, Any, tuple[int, int]]) -> tuple[Any, memoryview]:
-    """The weight, and the bytes of its merged rows."""
+def _merged(work: tuple[Any, Any, Any, tuple[int, int]]) -> tuple[Any, memoryview, Any]:
+    """The weight, the bytes of its merged rows, and what rounding kept of the update in them."""
     from medbench.merging.checkpoints import raw_bytes
     from medbench.merging.exact import NotFinite
+    from medbench.merging.kept import Products
 
-    stored, merged, rows = work
+    recipe, stored, merged, (first, last) = work
+    base = stored.read(first, last)
     try:
-        return stored, raw_bytes(merged.rows(stored.read(*rows), rows[0]))
+        block = merged.block(base, first)
     except NotFinite as error:
         raise MedbenchError(f"{stored.name} in {stored.file}: {error}") from None
+    return stored, raw_bytes(block.rows), Products(recipe.adapters).add_block(stored.name, block, base, first)
 
 
 def write_adapter(checkpoint: Any, recipe: Any, staging: Path) -> dict[str, Any]:
@@ -237,6 +262,8 @@ def _parse_setting(text: str) -> tuple[str, str]:
 @click.option("--set", "settings", multiple=True, help="A setting of the method, e.g. density=0.5, rank=16, seed=1.")
 @click.option("--at", "overrides", multiple=True, help="Other weights for some modules: 'layers:0-11 pt=0.5,sft=0.5'.")
 @click.option("--format", type=click.Choice(["checkpoint", "adapter"]), default="checkpoint", show_default=True)
+@click.option("--rounding", type=click.Choice(["nearest", "stochastic"]), default=None, help="Default: stochastic.")
+@click.option("--seed", default=0, show_default=True, help="Of stochastic rounding.")
 @click.option("--any-base", is_flag=True, help="Accept adapters that record another base's name, or other layers.")
 @click.option("--out", required=True, help="A directory that does not exist yet, or is empty.")
 def merge_command(
@@ -246,6 +273,8 @@ def merge_command(
     settings: tuple[str, ...],
     overrides: tuple[str, ...],
     format: str,
+    rounding: str | None,
+    seed: int,
     any_base: bool,
     out: str,
 ) -> None:
@@ -258,11 +287,27 @@ def merge_command(
         settings=dict(_parse_setting(text) for text in settings),
         overrides=[_parse_override(text) for text in overrides],
         format=format,
+        rounding=rounding,
+        seed=seed,
         any_base=any_base,
     )
     if facts["relative_error"] is not None:
         click.echo(f"truncated: relative Frobenius error {facts['relative_error']:.4f}")
+    if "update_kept" in facts:
+        click.echo(_kept(facts))
     click.echo(f"wrote {out}")
+
+
+def _kept(facts: dict[str, Any]) -> str:
+    """What a checkpoint kept of the update, and what to do where that is little."""
+    from medbench.merging.kept import Kept, advice, weights_text
+
+    kept = Kept(facts["update_kept"], facts["effective_weights"], facts["values_unchanged"], facts["adapted_values"])
+    text = f"{kept.share:.4f} of the update kept; {kept.unchanged:.1%} of {kept.values:,} adapted values unchanged"
+    if kept.effective:
+        text += f"; effective weights: {weights_text(kept.effective)}"
+    warning = advice(kept, facts["dtype"], facts["rounding"])
+    return f"{text}\nWARNING: {warning}" if warning else text
 
 
 def recover(
@@ -323,27 +368,43 @@ def _layer(name: str) -> str:
 @click.option("--adapter", "adapters", multiple=True, required=True, help="NAME=DIR, as often as needed.")
 @click.option("--expect", default=None, help="The weights that should have been used: pt=0.3,sft=0.7.")
 @click.option("--tolerance", default=0.005, show_default=True, help="How far a weight may be from the expected one.")
-def verify_command(base: str, merged: str, adapters: tuple[str, ...], expect: str | None, tolerance: float) -> None:
-    """Find the weights that a merge really used. Exits 1 if they, or the form of the sum, are not as expected."""
+@click.option("--asked-only", is_flag=True, help="Accept effective weights that rounding took from the asked ones.")
+def verify_command(
+    base: str, merged: str, adapters: tuple[str, ...], expect: str | None, tolerance: float, asked_only: bool
+) -> None:
+    """Find the weights that a merge was asked for, and those that take effect in the rounded model.
+
+    Exits 1 if either, or the form of the sum, is not as expected; effective weights are compared with the asked ones
+    where nothing is expected.
+    """
     expected = _parse_weights(expect) if expect else None
     names = [text.partition("=")[0] for text in adapters]
     if expected is not None and set(expected) != set(names):
         raise MedbenchError(f"--expect names {', '.join(sorted(expected))}; the adapters are {', '.join(names)}.")
     found, changed = recover(base, merged, adapters, expected)
-    lines, failed = describe(found, changed, expected, tolerance)
+    lines, failed = describe(found, changed, expected, tolerance, asked_only=asked_only)
     click.echo("\n".join(lines))
     if failed:
         raise SystemExit(1)
 
 
 def describe(
-    found: Any, changed: Sequence[str], expected: dict[str, float] | None, tolerance: float
+    found: Any,
+    changed: Sequence[str],
+    expected: dict[str, float] | None,
+    tolerance: float,
+    *,
+    asked_only: bool = False,
 ) -> tuple[list[str], bool]:
     """The lines that verify-merge prints, and whether it fails."""
-    lines = [f"{name}  {weight:.4f}  (+- {found.errors[name]:.1g})" for name, weight in found.weights.items()]
+    lines = [
+        f"{name}  {weight:.4f}  (+- {found.errors[name]:.1g})  effective {found.effective[name]:.4f}"
+        for name, weight in found.weights.items()
+    ]
+    off = "more than a step from the sum" if found.rounding == "stochastic" else "not the correctly rounded sum"
     lines.append(
-        f"residual {found.residual:.2e} of the change, {found.ulps:.2f} units in the last place; "
-        f"{found.unequal:.4%} of {found.values:,} values are not the correctly rounded sum"
+        f"rounded {_how(found)}: residual {found.residual:.2e} of the change, {found.ulps:.2f} units in the last "
+        f"place; {found.unequal:.4%} of {found.values:,} values are {off}"
     )
     failed = False
     if not found.has_form:
@@ -358,6 +419,13 @@ def describe(
             lines.append(f"MISMATCH: {pairs}")
             if all(abs(weight - expected[name] ** 2) < tolerance for name, weight in found.weights.items()):
                 lines.append("  these are the squares of the expected weights: both A and B were scaled by them.")
+    lost = _lost(found, tolerance)
+    if lost and found.has_form:
+        failed = failed or not asked_only
+        lines.append(f"{'attenuated' if asked_only else 'ATTENUATED'} by rounding: {lost}")
+        lines.append(
+            "  merge with --rounding stochastic, into a float32 base, or with --format adapter; or pass --asked-only"
+        )
     if changed:
         failed = True
         lines.append(f"CHANGED outside the adapters: {len(changed)} tensors, e.g. {changed[0]}")
@@ -374,6 +442,21 @@ def describe(
     if not failed:
         lines.append("ok")
     return lines, failed
+
+
+def _how(found: Any) -> str:
+    if found.rounding == "stochastic":
+        return "stochastically"
+    return "to nearest" if found.unequal < 0.001 else "more than once, or stochastically"
+
+
+def _lost(found: Any, tolerance: float) -> str:
+    """The weights that do not take effect as they were asked for."""
+    return ", ".join(
+        f"{name} takes effect as {weight:.4f} instead of {found.weights[name]:.4g}"
+        for name, weight in found.effective.items()
+        if abs(weight - found.weights[name]) > max(tolerance, 5 * found.errors[name])
+    )
 
 
 def _unexplained(found: Any) -> str:

@@ -1,10 +1,13 @@
 """Equation (1) without a wrong last bit: base + sum of c_i * left_i @ right_i, rounded once to the base's dtype.
 
-A float32 sum that is then rounded to bfloat16 is wrong wherever the float32 error straddles a rounding boundary (about
-one element in ten thousand here). So each sum carries a bound on its own error: both ends of the interval are rounded,
-and where they agree the result is proven. The few elements where they differ are summed again in float64, and what even
-that leaves open (exact ties) in rational arithmetic. For weights stored in 16 bits the first sum is one of float32: it
-leaves hardly more elements open (bfloat16's spacing is 2^16 times as wide) and costs half the memory traffic.
+Rounded to nearest, every element is proven. A float32 sum that is then rounded to bfloat16 is wrong wherever the
+float32 error straddles a rounding boundary (about one element in ten thousand here). So each sum carries a bound on its
+own error: where no boundary lies within it the result is proven. The few elements that stay open are summed again in
+float64, and what even that leaves open (exact ties) in rational arithmetic. For weights stored in 16 bits the first sum
+is one of float32: it leaves hardly more elements open (bfloat16's spacing is 2^16 times as wide) and costs half the
+memory traffic.
+
+Rounded stochastically there is nothing to prove: the float32 sum errs by 2^-16 of a spacing, far below the noise.
 """
 
 from __future__ import annotations
@@ -17,10 +20,14 @@ import numpy as np
 import torch
 
 from medbench.errors import MedbenchError
+from medbench.merging.rounding import Block, measured, stochastic
 
 STORED = {torch.float32, torch.bfloat16, torch.float16}
 # Elements of one tensor that are refined at a time: bounds the float64 copies of their factors to some 10 MB.
 _REFINE_AT_ONCE = 16_384
+
+
+_NOT_FINITE = "the base or the merged weight holds NaN or Inf, or leaves the range of {}."
 
 
 class NotFinite(MedbenchError):
@@ -51,12 +58,19 @@ class ExactSum:
         terms: low-rank terms, whose factors are exact in float32.
         replacements: whole weights, [rows, columns], in any of the stored dtypes.
 
+        key: of the random numbers that round the sum (`rounding.Rounding.key`); None rounds to nearest.
+
     The exact sum is the one of the given float64 coefficients and the given factors, in real numbers.
     """
 
-    def __init__(self, terms: Sequence[Term], replacements: Sequence[Replacement] = ()) -> None:
+    def __init__(
+        self, terms: Sequence[Term], replacements: Sequence[Replacement] = (), *, key: int | None = None
+    ) -> None:
+        self._key = key
         self._terms = [term for term in terms if term.coefficient != 0]
-        self._replacements = [item for item in replacements if item.coefficient != 0]
+        self._replacements = [
+            Replacement(item.coefficient, _matrix(item.value)) for item in replacements if item.coefficient != 0
+        ]
         if self._terms:
             self._left = torch.cat([term.left.double() * term.coefficient for term in self._terms], dim=1)
             self._right = torch.cat([term.right.double() for term in self._terms])
@@ -73,41 +87,104 @@ class ExactSum:
             self._bound_single = ((rank + 5) * 2.0**-24 * 1.001 * sizes).float() + tiny
 
     def rows(self, base: torch.Tensor, first: int = 0) -> torch.Tensor:
-        """The merged rows `first` ... of the weight, given the base's rows [n, columns]; same dtype as `base`.
+        """The merged rows `first` ... of the weight, given the base's rows [n, ...]; same dtype as `base`.
 
         Raises:
             NotFinite: a value is NaN or Inf, or leaves the range of the dtype.
             MedbenchError: the base is stored in a dtype other than float32, bfloat16 or float16.
         """
+        return self.block(base, first).rows
+
+    def block(self, base: torch.Tensor, first: int = 0) -> Block:
+        """The merged rows, and what became of the update in them; see `rows`."""
         if base.dtype not in STORED:
             raise MedbenchError(
                 f"weights stored as {str(base.dtype).removeprefix('torch.')} cannot be merged into: "
                 "use the unquantized base (float32, bfloat16 or float16)."
             )
+        start = _matrix(base).contiguous()
         if not self._terms and not self._replacements:
-            return base.clone()
+            nothing = torch.zeros(start.shape, device=base.device)
+            return Block(base.clone(), nothing, 0.0, 0.0, base.numel())
+        in_float32 = not self._replacements and _multiplies_in_float32(base.device)
+        if base.dtype == torch.bfloat16 and in_float32:
+            block = self._bfloat16(start, first)
+        elif self._key is not None and base.dtype != torch.float32:
+            value, _ = self._sum(start, first)
+            block = measured(
+                stochastic(_in_range(value.float(), base.dtype), self._key, first, base.dtype), start, value - start
+            )
+        else:
+            block = self._nearest(start, first, in_float32)
+        return block._replace(rows=block.rows.reshape(base.shape))
+
+    def _bfloat16(self, base: torch.Tensor, first: int) -> Block:
+        """bfloat16 on a CPU: one compiled pass over the float32 product of the factors."""
+        from medbench.merging import kernels
+
+        here = slice(first, first + len(base))
+        change = torch.mm(self._left_single[here], self._right_single)
+        rows = torch.empty_like(base)
+        patterns, update, out = base.view(torch.uint16).numpy(), change.numpy(), rows.view(torch.uint16).numpy()
+        if self._key is not None:
+            wrong, same, square, product = kernels.stochastic_bfloat16(
+                patterns, update, np.uint64(self._key), first, out
+            )
+            open_ = np.empty(0, np.int64)
+        else:
+            bound, room = self._bound_single[here, 0].numpy(), np.empty(max(base.numel() // 64, 64), np.int64)
+            relative = np.float32(2 * torch.finfo(torch.float32).eps)
+            found, wrong, same, square, product = kernels.nearest_bfloat16(patterns, update, bound, relative, out, room)
+            if found > len(room):  # factors so large that float32 proves little
+                return self._nearest(base, first, True)
+            open_ = room[:found]
+        same_before, square_before = _counts(change, open_)
+        self._settle(open_, base, first, rows, change)
+        same_after, square_after = _counts(change, open_)
+        # An open value's update is the tie between both of its changes: a (b - c) with a = (b + c) / 2.
+        same, product = same + same_after - same_before, product + (square_after - square_before) / 2
+        if wrong:
+            raise NotFinite(_NOT_FINITE.format(base.dtype))
+        return Block(rows, change, square, product, same)
+
+    def _nearest(self, base: torch.Tensor, first: int, in_float32: bool) -> Block:
+        """Any dtype and device: both ends of the interval are rounded, and compared."""
         if base.dtype == torch.float32:
             value, bound = self._sum(base, first)
-        elif self._replacements or not _multiplies_in_float32(base.device):
+            asked = value - base
+        elif not in_float32:
             # torch rounds correctly to 16 bits from float32 only; the interval takes in the step from float64 to there.
-            value, bound = (part.float() for part in self._sum(base, first))
+            exact, wide = self._sum(base, first)
+            asked, value, bound = exact - base, exact.float(), wide.float()
         else:
             here = slice(first, first + len(base))
-            value = torch.mm(self._left_single[here], self._right_single).add_(base)
-            bound = self._bound_single[here]
+            asked = torch.mm(self._left_single[here], self._right_single)
+            value, bound = asked + base, self._bound_single[here]
         # Four units: the addition of the base, the step to float32, and forming both ends of the interval.
         # The clamp: below the smallest normal number the spacing no longer shrinks with the value.
         info = torch.finfo(value.dtype)
         bound = value.abs().clamp_min_(info.smallest_normal).mul_(2 * info.eps).add_(bound)
         low, high = (value - bound).to(base.dtype), value.add_(bound).to(base.dtype)
-        open_ = _differing(low, high)
+        self._settle(_differing(low, high), base, first, high)
+        if not high.sum(dtype=torch.float64).isfinite():
+            raise NotFinite(_NOT_FINITE.format(base.dtype))
+        return measured(high, base, asked)
+
+    def _settle(
+        self,
+        open_: np.ndarray,
+        base: torch.Tensor,
+        first: int,
+        rows: torch.Tensor,
+        change: torch.Tensor | None = None,
+    ) -> None:
+        """Put the correctly rounded sum at the flat positions `open_` into `rows`, and its change into `change`."""
         for at in range(0, len(open_), _REFINE_AT_ONCE):
             row, column = np.divmod(open_[at : at + _REFINE_AT_ONCE], base.shape[1])
             i, j = torch.from_numpy(row).to(base.device), torch.from_numpy(column).to(base.device)
-            high[i, j] = self._refine(base[i, j], i + first, j)
-        if not high.sum(dtype=torch.float64).isfinite():
-            raise NotFinite(f"the base or the merged weight holds NaN or Inf, or leaves the range of {base.dtype}.")
-        return high
+            rows[i, j] = self._refine(base[i, j], i + first, j)
+            if change is not None:
+                change[i, j] = rows[i, j].float() - base[i, j].float()
 
     def _sum(self, base: torch.Tensor, first: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum in float64, and a bound on each element's distance from the exact sum but for the last addition."""
@@ -155,6 +232,28 @@ class ExactSum:
         _, exponent = np.frexp(float(total))
         quantum = Fraction(2) ** int(_quantum(exponent, dtype))
         return float(round(total / quantum) * quantum)
+
+
+def _counts(change: torch.Tensor, positions: np.ndarray) -> tuple[int, float]:
+    """Of the values at flat positions: how many are zero, and the sum of their squares."""
+    values = change.numpy().ravel()[positions].astype(np.float64)
+    return int((values == 0).sum()), float(values @ values)
+
+
+def _matrix(values: torch.Tensor) -> torch.Tensor:
+    """A weight as [rows, columns]: norms and biases have one dimension."""
+    return values if values.ndim == 2 else values.reshape(len(values), -1)
+
+
+def _in_range(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """float32 values that can be rounded to `dtype`.
+
+    Raises:
+        NotFinite: a value is NaN or Inf, or beyond the largest number of `dtype`.
+    """
+    if not bool((values.abs() <= torch.finfo(dtype).max).all()):
+        raise NotFinite(_NOT_FINITE.format(dtype))
+    return values
 
 
 def _multiplies_in_float32(device: torch.device) -> bool:

@@ -15,6 +15,7 @@ from medbench.errors import MedbenchError
 from medbench.merging.adapters import Adapter
 from medbench.merging.exact import ExactSum, NotFinite, Replacement, Term
 from medbench.merging.methods import Method, Weights, generator_for, low_rank_terms, matches, method
+from medbench.merging.rounding import Block, Rounding, measured, stochastic
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,28 +27,40 @@ class Merged(Protocol):
     def rows(self, base: torch.Tensor, first: int = 0) -> torch.Tensor:
         """The merged rows, given the base's rows from `first` on."""
 
+    def block(self, base: torch.Tensor, first: int = 0) -> Block:
+        """The same, with what became of the update in them."""
+
 
 @dataclass(frozen=True)
 class DenseSum:
-    """base + a dense update, added in float32 and rounded once."""
+    """base + a dense update, added in float32 and rounded once: to nearest, or stochastically with `key`."""
 
     update: torch.Tensor
+    key: int | None = None
 
     def rows(self, base: torch.Tensor, first: int = 0) -> torch.Tensor:
-        """The merged rows.
+        """The merged rows; see `block`."""
+        return self.block(base, first).rows
+
+    def block(self, base: torch.Tensor, first: int = 0) -> Block:
+        """The merged rows and what became of the update.
 
         Raises:
             NotFinite: the result holds NaN or Inf.
         """
-        merged = (base.float() + self.update[first : first + len(base)]).to(base.dtype)
+        asked = self.update[first : first + len(base)]
+        total = base.float() + asked
+        merged = total.to(base.dtype)
         if not merged.sum(dtype=torch.float64).isfinite():
             raise NotFinite("the base or the merged weight holds NaN or Inf.")
-        return merged
+        if self.key is not None:
+            merged = stochastic(total, self.key, first, base.dtype)
+        return measured(merged, base, asked)
 
 
 @dataclass
 class Recipe:
-    """Adapters, weights, a merge method and its settings: everything that decides a candidate but its base.
+    """Adapters, weights, a merge method, its settings, and rounding: everything that decides a candidate but its base.
 
     `dropped` and `total` collect the squared norms that a truncating method dropped and had.
     """
@@ -56,6 +69,7 @@ class Recipe:
     weights: Weights
     method: Method
     settings: dict[str, Any]
+    rounding: Rounding = field(default_factory=Rounding)
     dropped: float = field(default=0.0, init=False)
     total: float = field(default=0.0, init=False)
 
@@ -80,13 +94,15 @@ class Recipe:
 
     def merged(self, tensor: str) -> Merged:
         """What one weight becomes."""
+        key = self.rounding.key(tensor)
         if self.method.kind != "dense":
-            return ExactSum(self.terms(tensor), self.replacements(tensor))
+            return ExactSum(self.terms(tensor), self.replacements(tensor), key=key)
         weights = self.weights.at(tensor)
         present = [adapter for adapter in self.adapters if tensor in adapter.low_rank]
         updates = [adapter.low_rank[tensor].delta() for adapter in present]
         generator = generator_for(self.settings.get("seed", 0), tensor)
-        return DenseSum(self.method.function(updates, [weights[a.name] for a in present], generator, **self.settings))
+        combined = self.method.function(updates, [weights[a.name] for a in present], generator, **self.settings)
+        return DenseSum(combined, key)
 
     @property
     def error(self) -> float | None:
@@ -103,6 +119,7 @@ def make_recipe(
     name: str = "linear",
     settings: Mapping[str, Any] | None = None,
     overrides: Sequence[tuple[str, dict[str, float]]] = (),
+    rounding: Rounding | None = None,
 ) -> Recipe:
     """Check that adapters, weights and method fit together.
 
@@ -140,7 +157,11 @@ def make_recipe(
         _check_one_run(adapters)
     combined = Weights(dict(weights), tuple(overrides))
     return Recipe(
-        adapters, combined.normalised() if chosen.normalise else combined, chosen, chosen.settings(settings or {})
+        adapters,
+        combined.normalised() if chosen.normalise else combined,
+        chosen,
+        chosen.settings(settings or {}),
+        rounding or Rounding(),
     )
 
 

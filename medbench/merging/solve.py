@@ -3,9 +3,11 @@
 The columns of the problem are the updates dW_i, its right side merged - base. Inner products of low-rank updates come
 from their factors, and those with the right side need one pass over the weights, so nothing of full size is kept.
 
-Storing the sum in 16 bits drops whatever is small beside the base, which pulls the plain solution towards zero. So the
-solution is corrected by what it fails to explain: w <- w + G^-1 X' (merged - round(base + X w)), repeated until it
-stands. At the weights really used the bracket is exactly zero.
+There are two answers. The plain solution says how much of each update is in the merged model: the *effective* weights.
+Rounding to nearest drops whatever is small beside the base, which pulls them towards zero. The weights that were
+*asked* for are the plain solution corrected by what it fails to explain: w <- w + G^-1 X' (merged - round(base + X w)),
+repeated until it stands. At the weights really used the bracket is exactly zero. Stochastic rounding leaves no such
+bias: where small updates are there in full, the plain solution is both answers.
 """
 
 from __future__ import annotations
@@ -28,6 +30,10 @@ _ROUNDS, _SETTLED = 8, 1e-5
 # computed in bfloat16 throughout leave up to 2% of the change.
 _ULPS, _SHARE = 1.0, 0.02
 _CROSS = 0.02
+# An update below an eighth of a step never survives rounding to nearest, even where three fifths of it are lost and it
+# really was a third of a step; rounded stochastically it is there on average. At a thousand values the two are 6
+# standard errors apart (the variance of one is |u| times the step).
+_SMALL, _FEWEST, _SAMPLE = 0.125, 1000, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,9 @@ class Recovered:
     """What a merged model was made of.
 
     Attributes:
-        weights: adapter -> weight in Equation (1).
+        weights: adapter -> weight in Equation (1) that was asked for.
+        effective: adapter -> weight by plain least squares: how much of its update is in the merged model.
+        rounding: ``nearest``, or ``stochastic`` where small updates are there in full.
         errors: adapter -> standard error of that weight, from what the solution leaves unexplained.
         groups: layer -> adapter -> the weight solved on that layer alone; where that leaves more than rounding of some
             weight of the layer, each of them has an entry of its own, under its name.
@@ -65,11 +73,14 @@ class Recovered:
         ulps: root mean square of that residual in units in the last place of the stored dtype.
         unexplained: name of a weight -> share of its change that its group's own weights leave, where that is more than
             rounding.
-        unequal: share of values that are not the correctly rounded sum for `weights`.
+        unequal: share of values that are not the correctly rounded sum for `weights`; under stochastic rounding, that
+            are further from the sum than a step.
         values: how many values were compared.
     """
 
     weights: dict[str, float]
+    effective: dict[str, float]
+    rounding: str
     errors: dict[str, float]
     groups: dict[str, dict[str, float]]
     group_errors: dict[str, dict[str, float]]
@@ -160,11 +171,13 @@ def recover_weights(
     """
     names = list(names)
     pairs = [(i, j) for i in names for j in names if i != j and _crossable(weights, i, j)]
-    if start is None:
-        plain = _total([_equations(weight, names, pairs, None) for weight in weights])
-        solution = _solve(plain, len(names), names)
-    else:
-        solution = torch.tensor([start[name] for name in names], dtype=torch.float64)
+    plain = _solve(_total([_equations(weight, names, pairs, None) for weight in weights]), len(names), names)
+    effective = dict(zip(names, plain.tolist(), strict=True))
+    if _keeps_small_updates(weights, effective):
+        members = [_equations(weight, names, pairs, effective, stochastic=True) for weight in weights]
+        found = {w.name: (w.group, e) for w, e in zip(weights, members, strict=True)}
+        return _describe(names, pairs, plain, effective, "stochastic", found, _total(members))
+    solution = plain if start is None else torch.tensor([start[name] for name in names], dtype=torch.float64)
     tried: set[tuple[float, ...]] = set()
     for _ in range(_ROUNDS):
         # People type few decimals: if the rounded weights explain every value, they are the ones that were used.
@@ -179,9 +192,37 @@ def recover_weights(
         solution = trial + step
         if float(step.abs().max()) < _SETTLED:
             break
-    return _describe(
-        names, pairs, trial, {w.name: (w.group, e) for w, e in zip(weights, equations, strict=True)}, total
-    )
+    found = {w.name: (w.group, e) for w, e in zip(weights, equations, strict=True)}
+    return _describe(names, pairs, trial, effective, "nearest", found, total)
+
+
+def _keeps_small_updates(weights: Sequence[Weight], at: Mapping[str, float]) -> bool:
+    """Whether updates far below half a step are in the merged weights, as only unbiased rounding leaves them there."""
+    kept = asked = 0.0
+    small_values = values = 0
+    for weight in weights:
+        if weight.whole or values > _SAMPLE:
+            continue
+        for first, last in weight.merged.blocks(BLOCK):
+            base, merged = weight.base.read(first, last), weight.merged.read(first, last)
+            if base.dtype == torch.float32:
+                continue
+            update = _unrounded(weight, at, first, last)
+            small = update.abs() < _SMALL * spacing(base)
+            update = update[small]
+            kept += float((update * (merged.double() - base.double())[small]).sum())
+            asked += float(update.square().sum())
+            small_values, values = small_values + update.numel(), values + base.numel()
+    return small_values >= _FEWEST and kept > 0.5 * asked > 0
+
+
+def _unrounded(weight: Weight, at: Mapping[str, float], first: int, last: int) -> torch.Tensor:
+    """The update of a weight's rows in float64."""
+    parts = [
+        at[name] * update.scale * (update.left[first:last].double() @ update.right.double())
+        for name, update in weight.updates.items()
+    ]
+    return torch.stack(parts).sum(dim=0)
 
 
 def _crossable(weights: Sequence[Weight], i: str, j: str) -> bool:
@@ -198,22 +239,34 @@ def _total(equations: Sequence[_Equations]) -> _Equations:
 
 
 def _equations(
-    weight: Weight, names: list[str], pairs: list[tuple[str, str]], at: dict[str, float] | None
+    weight: Weight,
+    names: list[str],
+    pairs: list[tuple[str, str]],
+    at: dict[str, float] | None,
+    *,
+    stochastic: bool = False,
 ) -> _Equations:
-    """Normal equations of one weight for the right side merged - base (`at` None), or merged - round(base + X at)."""
+    """Normal equations of one weight for the right side merged - base (`at` None), or merged - round(base + X at).
+
+    With `stochastic` the sum on the right is not rounded.
+    """
     columns = _columns(weight, names, pairs)
     size = len(names) + len(pairs)
     result = _Equations(torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64))
-    exact = _exact(weight, at) if at is not None else None
+    exact = _exact(weight, at) if at is not None and not stochastic else None
     projected = {index: torch.zeros_like(right) for index, (_, _, right) in columns.items()}
     for first, last in weight.merged.blocks(BLOCK):
         base, merged = weight.base.read(first, last), weight.merged.read(first, last)
         explained = exact.rows(base, first) if exact else base
+        if stochastic and at is not None:
+            explained = base.double() + _asked(weight, at, base, first, last)
         if at is not None and torch.equal(explained, merged):
             difference = None
         else:
             difference = merged.double() - explained.double()
-            result.unequal += int(torch.count_nonzero(difference))
+            # Beside a power of two the steps on its two sides differ.
+            step = torch.maximum(spacing(merged), spacing(base)) * (1 + 1e-6) if stochastic else 0.0
+            result.unequal += int(torch.count_nonzero(difference.abs() > step))
             result.square += float(difference.square().sum())
             for index, (scale, left, _) in columns.items():
                 projected[index].addmm_(left[first:last].T, difference, alpha=scale)
@@ -229,6 +282,16 @@ def _equations(
             if not weight.whole:
                 result.gram[i, j] += scale * other * ((left.T @ other_left) * (right @ other_right.T)).sum()
     return result
+
+
+def _asked(weight: Weight, at: Mapping[str, float], base: torch.Tensor, first: int, last: int) -> torch.Tensor:
+    """`_unrounded`, and what whole modules add."""
+    total = torch.zeros(base.shape, dtype=torch.float64)
+    if weight.updates:
+        total += _unrounded(weight, at, first, last)
+    for name, value in weight.whole.items():
+        total += at[name] * (value[first:last].double() - base.double())
+    return total
 
 
 def _columns(
@@ -300,6 +363,8 @@ def _describe(
     names: list[str],
     pairs: list[tuple[str, str]],
     solution: torch.Tensor,
+    effective: dict[str, float],
+    rounding: str,
     weights: Mapping[str, tuple[str, _Equations]],
     total: _Equations,
 ) -> Recovered:
@@ -332,6 +397,8 @@ def _describe(
                 unexplained[name] = share
     return Recovered(
         weights=dict(zip(names, solution.tolist(), strict=True)),
+        effective=effective,
+        rounding=rounding,
         errors=dict(zip(names, _errors(total, count).tolist(), strict=True)),
         groups=own,
         group_errors=own_errors,

@@ -55,7 +55,7 @@ def sequential(lab: Any, pair: tuple[Path, Path], weights: tuple[float, float], 
 
 
 def test_own_merge_is_recovered_to_the_last_bit(lab: Any, pair: tuple[Path, Path], tmp_path: Path) -> None:
-    room.merge(lab.base, [f"pt={pair[0]}:0.3", f"sft={pair[1]}:0.7"], tmp_path / "out")
+    room.merge(lab.base, [f"pt={pair[0]}:0.3", f"sft={pair[1]}:0.7"], tmp_path / "out", rounding="nearest")
     for extra in ([], ["--expect", "pt=0.3,sft=0.7"]):
         result = verify(lab, tmp_path / "out", pair, *extra)
         assert result.exit_code == 0, result.output
@@ -63,6 +63,40 @@ def test_own_merge_is_recovered_to_the_last_bit(lab: Any, pair: tuple[Path, Path
         assert "sft  0.7000" in result.output
         assert "0.0000% of" in result.output
         assert result.output.endswith("ok\n")
+
+
+@pytest.fixture(scope="module")
+def faint(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two adapters whose updates are mostly below half a step of their bfloat16 base, as after a short training."""
+    root = tmp_path_factory.mktemp("faint")
+    return tuple(make_adapter(lab.base, root / str(s), seed=s, std=0.004) for s in (11, 12))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("extra", [[], ["--expect", "pt=0.3,sft=0.7"]])
+def test_what_rounding_to_nearest_lost_fails_unless_told_otherwise(
+    lab: Any, faint: tuple[Path, Path], tmp_path: Path, extra: list[str]
+) -> None:
+    facts = room.merge(lab.base, [f"pt={faint[0]}:0.3", f"sft={faint[1]}:0.7"], tmp_path / "out", rounding="nearest")
+    result = verify(lab, tmp_path / "out", faint, *extra)
+    assert result.exit_code == 1
+    assert "pt  0.3000" in result.output
+    assert f"effective {facts['effective_weights']['pt']:.4f}" in result.output
+    assert facts["effective_weights"]["pt"] < 0.27
+    assert "ATTENUATED by rounding: pt takes effect" in result.output
+    told = verify(lab, tmp_path / "out", faint, *extra, "--asked-only")
+    assert told.exit_code == 0, told.output
+
+
+def test_stochastic_rounding_is_told_from_nearest(lab: Any, faint: tuple[Path, Path], tmp_path: Path) -> None:
+    room.merge(lab.base, [f"pt={faint[0]}:0.3", f"sft={faint[1]}:0.7"], tmp_path / "out", rounding="stochastic")
+    result = verify(lab, tmp_path / "out", faint, "--expect", "pt=0.3,sft=0.7", "--tolerance", "0.02")
+    assert result.exit_code == 0, result.output
+    assert "rounded stochastically" in result.output
+    # The weights are found to three digits: of values near zero a few seem further than a step from the sum.
+    assert float(re.search(r"place; (\S+)% of", result.output)[1]) < 0.1  # type: ignore[index]
+    squares = verify(lab, tmp_path / "out", faint, "--expect", "pt=0.09,sft=0.49", "--tolerance", "0.02")
+    assert squares.exit_code == 1
+    assert "MISMATCH" in squares.output
 
 
 def test_scaling_both_factors_gives_the_squares(lab: Any, pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -109,7 +143,11 @@ def test_another_model_is_not_of_that_form(lab: Any, pair: tuple[Path, Path], tm
 
 def test_layer_wise_weights_are_seen(lab: Any, pair: tuple[Path, Path], tmp_path: Path) -> None:
     room.merge(
-        lab.base, [f"pt={pair[0]}:0.3", f"sft={pair[1]}:0.7"], tmp_path / "out", overrides=[("layers:1", {"pt": 0.45})]
+        lab.base,
+        [f"pt={pair[0]}:0.3", f"sft={pair[1]}:0.7"],
+        tmp_path / "out",
+        overrides=[("layers:1", {"pt": 0.45})],
+        rounding="nearest",
     )
     result = verify(lab, tmp_path / "out", pair, "--expect", "pt=0.3,sft=0.7")
     assert result.exit_code == 1

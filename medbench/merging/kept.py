@@ -1,0 +1,151 @@
+"""What a merge kept of what it was asked for: the update that is really in the rounded weights.
+
+An element whose update is smaller than half a step of the stored dtype stays as it was when it is rounded to nearest.
+So a merge counts, over all adapted weights: the share of the asked update U that its change D holds, <D, U> / <U, U>;
+the effective weight of each adapter, by plain least squares of D on the dW_i; and the share of values that did not
+change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from medbench.merging.adapters import Adapter
+from medbench.merging.coefficients import inner_products
+from medbench.merging.rounding import Block
+
+# Below this share of the update a merge is worth a warning. Chosen: what a reader of a sweep's x axis would see.
+ENOUGH = 0.95
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of an update.
+
+    Attributes:
+        share: of the asked update that the change holds; 1 where nothing was asked for.
+        effective: adapter -> the weight with which its update is in the merged model, by plain least squares; empty
+            where two updates are proportional, so that their weights cannot be told apart.
+        unchanged: share of the adapted values that are as the base's.
+        values: how many values the adapters cover.
+    """
+
+    share: float
+    effective: dict[str, float]
+    unchanged: float
+    values: int
+
+    def facts(self) -> dict[str, Any]:
+        """For a manifest."""
+        return {
+            "update_kept": self.share,
+            "effective_weights": self.effective,
+            "values_unchanged": self.unchanged,
+            "adapted_values": self.values,
+        }
+
+
+class Products:
+    """The sums behind `Kept`: inner products of the change with the adapters' updates, and of these with each other.
+
+    Args:
+        adapters: whose updates are asked about.
+
+    One is filled per block and added up in the order of the blocks, so that threads do not change the last bit.
+    """
+
+    def __init__(self, adapters: Sequence[Adapter]) -> None:
+        self._adapters = adapters
+        count = len(adapters)
+        self._gram = torch.zeros(count, count, dtype=torch.float64)
+        self._right = np.zeros(count)
+        self._sums = np.zeros(4)  # |U|^2, <U, D>, unchanged, values
+
+    def add_weight(self, tensor: str) -> None:
+        """Inner products of the updates of one weight, from their factors; of whole modules see `add_block`."""
+        if any(tensor in adapter.whole for adapter in self._adapters):
+            return
+        here = [at for at, adapter in enumerate(self._adapters) if tensor in adapter.low_rank]
+        if here:
+            self._gram[np.ix_(here, here)] += inner_products([self._adapters[at].low_rank[tensor] for at in here])
+
+    def add_block(self, tensor: str, block: Block, base: torch.Tensor, first: int) -> Products:
+        """Count one block of a weight; returns itself."""
+        self._sums += (block.square, block.product, block.unchanged, block.change.numel())
+        here = slice(first, first + len(block.change))
+        if any(tensor in adapter.whole for adapter in self._adapters):
+            self._add_dense(tensor, block.change.double(), base, here)
+            return self
+        members = [(at, a.low_rank[tensor]) for at, a in enumerate(self._adapters) if tensor in a.low_rank]
+        if members:
+            # <D, L R> = sum of (D R') * L: one product with a thin matrix instead of a dense update an adapter.
+            projected = block.change @ torch.cat([update.right for _, update in members]).T
+            lefts = torch.cat([update.left[here] for _, update in members], dim=1)
+            columns = (projected * lefts).sum(dim=0, dtype=torch.float64).tolist()
+            for at, update in members:
+                own, columns = columns[: update.rank], columns[update.rank :]
+                self._right[at] += update.scale * sum(own)
+        return self
+
+    def _add_dense(self, tensor: str, change: torch.Tensor, base: torch.Tensor, here: slice) -> None:
+        """A weight that an adapter replaces whole."""
+        start, dense = base.double().reshape(change.shape), {}
+        for at, adapter in enumerate(self._adapters):
+            if tensor in adapter.whole:
+                dense[at] = adapter.whole[tensor][here].double().reshape(change.shape) - start
+            elif tensor in adapter.low_rank:
+                update = adapter.low_rank[tensor]
+                dense[at] = update.scale * (update.left[here].double() @ update.right.double())
+        for i, one in dense.items():
+            self._right[i] += float((one * change).sum())
+            for j, other in dense.items():
+                self._gram[i, j] += float((one * other).sum())
+
+    def add(self, other: Products) -> None:
+        """Add what another one counted."""
+        self._gram += other._gram
+        self._right += other._right
+        self._sums += other._sums
+
+    def kept(self) -> Kept:
+        """The result."""
+        square, product, unchanged, values = self._sums.tolist()
+        return Kept(
+            share=product / square if square > 0 else 1.0,
+            effective=self._effective(),
+            unchanged=unchanged / values if values else 0.0,
+            values=int(values),
+        )
+
+    def _effective(self) -> dict[str, float]:
+        norms = self._gram.diagonal().clamp_min(0).sqrt()
+        used = [at for at in range(len(norms)) if norms[at] > 0]
+        scaled = (self._gram / torch.outer(norms, norms))[used][:, used]
+        if used and float(torch.linalg.cond(scaled)) > 1e10:
+            return {}
+        solved = torch.linalg.solve(scaled, torch.from_numpy(self._right)[used] / norms[used]) / norms[used]
+        found = dict(zip(used, solved.tolist(), strict=True))
+        return {adapter.name: found.get(at, 0.0) for at, adapter in enumerate(self._adapters)}
+
+
+def advice(kept: Kept, dtype: str, mode: str) -> str | None:
+    """The warning for a merge that lost more than a twentieth of its update, or None."""
+    if kept.share >= ENOUGH:
+        return None
+    text = f"rounding to {dtype} ({mode}) kept {kept.share:.2f} of the update"
+    if kept.effective:
+        text += f": {weights_text(kept.effective)} take effect"
+    return (
+        f"{text}. Use --rounding stochastic, which keeps all of it on average; or --format adapter or a float32 base, "
+        "which round nothing away."
+    )
+
+
+def weights_text(weights: Mapping[str, float]) -> str:
+    """Weights for people: ``pt 0.3000, sft 0.7000``."""
+    return ", ".join(f"{name} {weight:.4f}" for name, weight in weights.items())
