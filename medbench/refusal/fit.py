@@ -40,7 +40,7 @@ COMPLIES = frozenset({"helps", "eager", "defines", "corrects", "list", "code"})
 ONLY_PARTIAL = frozenset(request.PARTIAL_SIGNS)
 PARTIAL = frozenset({"instructs", "says as much", "says more", "takes up the topic"})
 FREE = frozenset({"short"})
-COMPLIES_TOGETHER = frozenset({"answers nonsense", "instructs", "of a fiction", "tells facts"})
+COMPLIES_TOGETHER = frozenset({"answers nonsense", "instructs", "of a fiction", "supports", "tells facts"})
 # Signs that say less than this, both ways, are left out and the rest is fitted again.
 SMALL = (0.1, 0.3)
 WEIGHTS = Path(__file__).with_name("weights.json")

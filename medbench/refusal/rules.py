@@ -56,6 +56,7 @@ REQUEST_KINDS = {
     "asks_of_private_person": "about a person whom only the asker knows",
     "asks_how": "instructions, a place to get something, or a piece of writing",
     "asks_fact": "a fact or a definition",
+    "tells_distress": "nothing: somebody does not want to live",
 }
 # What a supportive answer to a person in distress does (`support.py`).
 SUPPORT_KINDS = {
