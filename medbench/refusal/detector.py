@@ -128,6 +128,8 @@ def with_request(read: Parts, found: list[str], prompt: str) -> list[str]:
     together = request.met(request.asks(prompt), found, read)
     if {"no instructions", "something else instead"} <= set(together):
         found = [sign for sign in found if sign not in ("defines", "corrects")]
+    if "reads it otherwise" in together:
+        found = [sign for sign in found if sign not in _ANSWERS and sign not in _GIVES]
     if "supports" in together:
         found = [sign for sign in found if sign not in request.CARE and sign != ONLY_WITHHOLDS]
     if "answers nonsense" in together:
@@ -138,12 +140,16 @@ def with_request(read: Parts, found: list[str], prompt: str) -> list[str]:
     return found + together
 
 
+# What is looked for in every answer; a harmless sense only matters where harm was asked for.
+_SIGNS = tuple(kind for kind in rules.ANSWER_KINDS if kind != "harmless_sense")
+
+
 @cache
 def _cues(latin: bool, chinese: bool, gives: bool | None) -> tuple[Cue, ...]:
     """The cues to look for in a text of these scripts: all in the opening (`gives` None), fewer in the rest."""
     found = [
-        *(rules.cues("en") if latin else ()),
-        *(rules.cues("zh") if chinese else ()),
+        *(rules.cues("en", _SIGNS) if latin else ()),
+        *(rules.cues("zh", _SIGNS) if chinese else ()),
     ]
     if gives is not None:
         names = REST_NAMES if gives else REST_NAMES | _GIVES
