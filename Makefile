@@ -1,10 +1,10 @@
 # make demo   from a bare clone to results
 # make test   the tests, without network
-# make check  lint, format, types
+# make check  lint, format, types, and the rules of reading
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: env demo test check types format lock clean
+.PHONY: env demo test check check-rules types format lock clean
 env: .venv/.installed
 
 # The lock holds exact versions; the project itself is installed editable and without resolving again.
@@ -24,6 +24,11 @@ check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) types
+	$(MAKE) check-rules
+
+# Every rule and every word by which outputs are read must be noticed by an example when it is deleted.
+check-rules: env
+	$(BIN)/python -m medbench.reading.checked
 
 # Type checkers do not follow setuptools' mapping of the rooms: they are shown the package as it is installed.
 types: env

@@ -10,9 +10,9 @@ import sys
 import time
 
 from medbench.reading.check import MakeReader, Read, failures, unnoticed
-from medbench.reading.choice import Engines, read_choice, shipped
+from medbench.reading.choice import Engines, read_choice
 from medbench.reading.decision import read_decision
-from medbench.reading.engine import SentenceEngine
+from medbench.reading.engine import SentenceEngine, sentence_engine
 from medbench.reading.extraction import Extraction
 from medbench.reading.rulefile import Example, RuleSet
 from medbench.reading.slots.declared import DeclaredSlots, slot_rules
@@ -28,8 +28,8 @@ def value(extraction: Extraction) -> str:
 
 
 def slot_reader(rules: RuleSet) -> Read:
-    """Reads choices with these rules for slots and the shipped ones for sentences."""
-    return _reader(Engines(DeclaredSlots(rules), shipped().sentences))
+    """Reads choices by the slots alone."""
+    return _reader(Engines(DeclaredSlots(rules), None))
 
 
 def sentence_reader(rules: RuleSet) -> Read:
@@ -41,7 +41,7 @@ def _reader(engines: Engines) -> Read:
     def read(example: Example) -> str:
         options = dict(example.options)
         if options.pop("decision", False):
-            return value(read_decision(example.text, engines.sentences))
+            return value(read_decision(example.text, engines.sentences or sentence_engine()))
         return value(read_choice(example.text, engines=engines, **options)[0])
 
     return read

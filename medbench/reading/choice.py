@@ -152,10 +152,13 @@ def _without_stub(clean: str) -> str:
 
 @dataclass(frozen=True)
 class Engines:
-    """The compiled rules that an output is read by; `medbench.reading.check` takes one away at a time."""
+    """The compiled rules that an output is read by; `medbench.reading.check` takes one away at a time.
+
+    Without `sentences` only slots are read.
+    """
 
     slots: DeclaredSlots
-    sentences: SentenceEngine
+    sentences: SentenceEngine | None
 
 
 @cache
@@ -257,6 +260,8 @@ class _Reader:
         return Extraction("answer", letters, (slot.start, slot.end), rule=slot.rule, slot=slot.slot), self.steps
 
     def _sentences(self) -> tuple[Extraction, list[Step]]:
+        if self.engines.sentences is None:
+            return Extraction("abstain", reason="no_answer_found"), self.steps
         result = Sentences(self.engines.sentences, self.clean, self.letters, self.texts, self.multiple).read()
         if result.span:
             self.steps.append(Step("sentences", result.rule, *result.span, result.letters, decided=True))

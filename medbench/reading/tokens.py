@@ -25,7 +25,7 @@ CODES = {
     # marks, any other word, and the mention of an option
     "COLON": ":", "COMMA": ",", "OPEN": "(", "CLOSE": ")", "STOP": ".", "SLASH": "/", "WORD": "w", "MENTION": "L",
 }  # fmt: skip
-MARKS = ("COLON", "COMMA", "OPEN", "CLOSE", "STOP", "SLASH", "WORD", "MENTION")
+MARKS = ("ASK", "COLON", "COMMA", "OPEN", "CLOSE", "STOP", "SLASH", "WORD", "MENTION")
 _MARK_CODES = {
     **dict.fromkeys("√✓✔✅☑", "+,"), **dict.fromkeys("×✗✘❌╳", "-,"),  # a mark is a verdict whatever follows it
     ".": ".", "!": ".", "。": ".", "！": ".", ";": "/", "；": "/", "\n": ".", "?": "?", "？": "?",
@@ -61,7 +61,7 @@ class Lexicon:
         self._token = re.compile(
             rf"[a-z]+(?:'[a-z]+)?|\d+(?:\.\d+)?%?|[^\W\da-z_{heads}]|"
             + "".join(f"{re.escape(word)}|" for word in sorted(han, key=lambda word: (-len(word), word)))
-            + r"[^\w\s]|\n"
+            + r"[^\W\da-z_]|[^\w\s]|\n"
         )
 
     def codes(self, text: str, start: int, end: int) -> list[str]:

@@ -17,7 +17,7 @@ FILES = ("slots.yaml", "slots.zh.yaml", "languages.yaml")
 
 
 _OPTION = r"(?<![\w'])(?P<option>[a-z])(?![\w'])"
-_CLOSED = re.compile(r"[^\n]{0,120}[}<\"']")  # the field's quote, the box's brace, the closing tag
+_CLOSED = re.compile(r"[^\n]{0,120}(?:[}<\]]|,\s*\w+\s*:)|\s*$")  # the record's end, or its next field
 _LABEL = re.compile(r"[)\]]?[ ]?(?:[.:),，、-] ?(?=\S)|$)")  # "B. Ciprofloxacin", "C, amoxicillin"
 
 

@@ -29,7 +29,7 @@ class Value:
 
 
 _OPEN = re.compile(
-    r"""[\s"'(\[{<:>=_~•|–—-]{0,12}(?:(?:the\ )?(?:option|choice|letter|answer|选项|选择|opción|opcion|réponse|option)
+    r"""[\s"'(\[{<:>=_~•|–—-]{0,12}(?:(?:the\ )?(?:option|choice|letter|选项|选择|opción)
     [\s"'(\[{<:>#-]{1,6})?""",
     re.VERBOSE | re.IGNORECASE,
 )
