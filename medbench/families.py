@@ -43,7 +43,7 @@ def choice_task(
         examples: few-shot examples.
     """
     loaded = loaded.keeping([shuffled(item, shuffle_options) for item in loaded.items])
-    scorers = [option_accuracy(multiple=multiple, by_type=multiple), trace_statistics()]
+    scorers = [option_accuracy(multiple=multiple, by_type=multiple, form="line_last"), trace_statistics()]
     prompt = prompts.choice_multiple if multiple else prompts.choice
     headline = "option_accuracy.accuracy/answer"
     if mode == "logprob":
@@ -76,7 +76,7 @@ def decision_task(
         name=name,
         version=version,
         settings=settings,
-        scorers=[decision_accuracy(), trace_statistics()],
+        scorers=[decision_accuracy(form="line_last"), trace_statistics()],
         headline="decision_accuracy.accuracy/answer",
     )
 
@@ -129,7 +129,11 @@ def explain_task(loaded: Loaded, settings: Settings, *, name: str, version: int,
         to_sample(item, prompt, target(item), settings, floor_reference=other)
         for item, other in zip(explained, others, strict=True)
     ]
-    judge = decision_accuracy() if decision else option_accuracy(multiple=True, by_type=True)
+    judge = (
+        decision_accuracy(form="line_first")
+        if decision
+        else option_accuracy(multiple=True, by_type=True, form="line_first")
+    )
     return benchmark_task(
         loaded,
         samples,

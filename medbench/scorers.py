@@ -19,6 +19,7 @@ from inspect_ai.solver import TaskState
 from medbench import stats, thinking
 from medbench.answers import Extraction, extract_choice, extract_decision
 from medbench.items import Item
+from medbench.reading.choice import Form
 from medbench.transcript import raw_text
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def _extraction_score(extractions: Mapping[str, Extraction], gold: tuple[str, ..
     joint = "" if all(len(letter) == 1 for letter in (*head.letters, *gold)) else ", "
     said = joint.join(head.letters)
     explanation = f"answer view: {said or 'no answer'} (key {joint.join(gold)})"
+    if head.rule:
+        explanation = f"{explanation}, read by rule {head.rule} ({head.slot})"
     return Score(
         value=value,
         answer=said or None,
@@ -82,6 +85,8 @@ def _extraction_record(extraction: Extraction) -> dict[str, Any]:
         "letters": list(extraction.letters),
         "span": list(extraction.span) if extraction.span else None,
         "reason": extraction.reason,
+        "rule": extraction.rule,
+        "slot": extraction.slot,
     }
 
 
@@ -159,7 +164,7 @@ _ACCURACY = {
 
 
 @scorer(metrics=[_ACCURACY, abstention_bounds()])
-def option_accuracy(multiple: bool = False, by_type: bool = False) -> Scorer:
+def option_accuracy(multiple: bool = False, by_type: bool = False, form: Form | None = None) -> Scorer:
     """Whether the stated option letters equal the key, under every view.
 
     Keys: ``accuracy/<view>`` (an abstention counts as wrong: the headline) and ``answered/<view>``. From both, the log
@@ -168,13 +173,21 @@ def option_accuracy(multiple: bool = False, by_type: bool = False) -> Scorer:
     Args:
         multiple: any number of options may be stated; sets are compared whole.
         by_type: also ``accuracy_single/answer`` and ``accuracy_multiple/answer``, for items with one and several keys.
+        form: the form that the task's prompt asked for (`medbench.reading.choice.FORMS`), or None.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
         item = judged_item(state)
+        truncated = state.output.stop_reason in ("max_tokens", "model_length")
         judge = _once_per_text(
             lambda text: extract_choice(
-                text, item.letters, choices=item.options, multiple=multiple, question=item.question
+                text,
+                item.letters,
+                choices=item.options,
+                multiple=multiple,
+                question=item.question,
+                form=form,
+                truncated=truncated,
             )
         )
         return _extraction_score({view: judge(text) for view, text in _ordered(state)}, item.answer, by_type)
@@ -183,11 +196,15 @@ def option_accuracy(multiple: bool = False, by_type: bool = False) -> Scorer:
 
 
 @scorer(metrics=[_ACCURACY, abstention_bounds(), macro_f1()])
-def decision_accuracy() -> Scorer:
-    """Whether the stated yes, no or maybe equals the key; keys as in `option_accuracy`, and macro-F1 over the log."""
+def decision_accuracy(form: Form | None = None) -> Scorer:
+    """Whether the stated yes, no or maybe equals the key; keys as in `option_accuracy`, and macro-F1 over the log.
+
+    Args:
+        form: the form that the task's prompt asked for (`medbench.reading.choice.FORMS`), or None.
+    """
 
     async def score(state: TaskState, target: Target) -> Score:
-        judge = _once_per_text(extract_decision)
+        judge = _once_per_text(lambda text: extract_decision(text, form=form))
         item = judged_item(state)
         return _extraction_score({view: judge(text) for view, text in _ordered(state)}, item.answer, False)
 

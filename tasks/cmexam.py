@@ -83,7 +83,7 @@ def cmexam(
         loaded,
         settings,
         name="cmexam",
-        version=1,
+        version=2,
         multiple=True,
         mode=mode,
         shuffle_options=shuffle_options,

@@ -50,4 +50,4 @@ def cmexam_explain(
         prefilled=prefilled,
         prompt_language=prompt_language,
     )
-    return explain_task(load(HUB, record_to_item, settings), settings, name="cmexam_explain", version=1)
+    return explain_task(load(HUB, record_to_item, settings), settings, name="cmexam_explain", version=2)

@@ -73,7 +73,7 @@ def medmcqa(
     loaded = load(HUB, record_to_item, settings, read=read_counted_from_zero)
     examples = fewshot_items(HUB, record_to_item, settings, loaded.items, read=read_counted_from_zero)
     return choice_task(
-        loaded, settings, name="medmcqa", version=1, mode=mode, shuffle_options=shuffle_options, examples=examples
+        loaded, settings, name="medmcqa", version=2, mode=mode, shuffle_options=shuffle_options, examples=examples
     )
 
 

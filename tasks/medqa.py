@@ -69,7 +69,7 @@ def medqa(
     loaded = load(HUB, record_to_item, settings)
     examples = fewshot_items(HUB, record_to_item, settings, loaded.items)
     return choice_task(
-        loaded, settings, name="medqa", version=1, mode=mode, shuffle_options=shuffle_options, examples=examples
+        loaded, settings, name="medqa", version=2, mode=mode, shuffle_options=shuffle_options, examples=examples
     )
 
 

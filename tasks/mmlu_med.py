@@ -93,7 +93,7 @@ def mmlu_med(
     loaded = load(HUB, to_item, settings, read=read_publisher)
     examples = fewshot_items(HUB, to_item, settings, loaded.items, read=read_publisher)
     return choice_task(
-        loaded, settings, name="mmlu_med", version=1, mode=mode, shuffle_options=shuffle_options, examples=examples
+        loaded, settings, name="mmlu_med", version=2, mode=mode, shuffle_options=shuffle_options, examples=examples
     )
 
 

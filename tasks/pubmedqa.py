@@ -68,7 +68,7 @@ def pubmedqa(
     )
     loaded = only(load(HUB, record_to_item, settings), ids)
     examples = fewshot_items(HUB, record_to_item, settings, loaded.items)
-    return decision_task(loaded, settings, name="pubmedqa", version=1, examples=examples)
+    return decision_task(loaded, settings, name="pubmedqa", version=2, examples=examples)
 
 
 def record_to_item(record: Record) -> Item:

@@ -51,4 +51,4 @@ def pubmedqa_long(
         prompt_language=prompt_language,
     )
     loaded = only(load(HUB, record_to_item, settings), ids)
-    return explain_task(loaded, settings, name="pubmedqa_long", version=1, decision=True)
+    return explain_task(loaded, settings, name="pubmedqa_long", version=2, decision=True)

@@ -215,8 +215,8 @@ class _Reader:
         records = [slot for slot in slots if slot.slot == "record"]
         if self.form in ("line_first", "letter") and (leading or slots):
             firsts = sorted([*slots, *([leading] if leading else [])], key=lambda slot: slot.start)
-            if not self.clean[: firsts[0].start].strip("\n #>*•-") or self._line_start(firsts[0]):
-                return firsts[0]
+            if self._line_start(firsts[0]):
+                return None if self.multiple and self._adds_up(firsts[:1]) else firsts[0]
         finals = [slot for slot in slots if slot.slot == "final"]
         # a record's other fields may say "the answer is" as well; what follows the record is said after it
         if records and not any(self._after(records[-1], slot) for slot in finals):

@@ -64,14 +64,27 @@ _LEFT_OPEN = re.compile(
 )
 
 
-def extract_decision(text: str) -> Extraction:
+def extract_decision(text: str, *, form: str | None = None) -> Extraction:
     """Whether `text` answers yes, no or maybe, in English or Chinese.
 
     A decision is stated ("the answer is no"), stands alone or leads its sentence ("Yes, because ..."); "no" before a
     noun ("no significant difference") is none. "Not necessarily", "cannot be determined" and the like are ``maybe``,
     also in the middle of a sentence when nothing stronger is said; "I don't know" is ``abstain``.
+
+    Args:
+        text: the output, or one view of it.
+        form: the form that the prompt asked for; with ``line_first`` a decision in the first line stands.
     """
-    return read_decision(text, sentence_engine())
+    engine = sentence_engine()
+    if form == "line_first":
+        first = _FIRST_LINE.match(clean_text(text))
+        found = read_decision(text[: first.end()], engine) if first else None
+        if found is not None and found.status == "answer":
+            return found
+    return read_decision(text, engine)
+
+
+_FIRST_LINE = re.compile(r"\s*\S[^\n]*(?:(?<=[:：])\s*\n[^\n]*)?")  # with the line after a bare "Answer:"
 
 
 def read_decision(text: str, engine: SentenceEngine) -> Extraction:

@@ -257,6 +257,34 @@ def test_answer_and_explanation_of_one_generation(tmp_path: Path) -> None:
     assert values[1]["surface_overlap"]["bleu4_floor/answer"] == pytest.approx(100)  # type: ignore[index]
 
 
+def test_answer_first_scores_what_it_states(tmp_path: Path) -> None:
+    """What the explanation says of the other options changes nothing, in the form that the prompt asks for."""
+    options = "A 渗透性\\nB 炎症性\\nC 分泌性\\nD 感染性"
+    rows = [
+        {"Question": f"题{n}", "Options": options, "Answer": "C", "Explanation": "毒素使肠道分泌增加。"}
+        for n in range(3)
+    ]
+    outputs = [
+        "答案：C\n解析：虽然病因是感染性，但毒素使分泌增加，D项不选。",
+        "答案：C\n解析：A项错误。B项错误。D项看似正确，答案是D的说法也常见。",
+        "答案：A\n解析：C正确与否取决于毒素。",
+    ]
+    log = run(cmexam_explain(source=written(tmp_path, rows)), outputs, tmp_path)
+    scores = [(sample.scores or {})["option_accuracy"] for sample in in_order(log)]
+    assert [score.answer for score in scores] == ["C", "C", "A"]
+    assert [score.value["accuracy/answer"] for score in scores] == [1.0, 1.0, 0.0]  # type: ignore[index]
+    assert "read by rule zh_answer (final)" in (scores[0].explanation or "")
+    assert (scores[0].metadata or {})["extraction"]["answer"]["rule"] == "zh_answer"
+
+
+def test_a_letter_on_which_a_cut_off_output_ends_is_none(tmp_path: Path) -> None:
+    cut = ModelOutput.from_content("mockllm/model", "The most likely diagnosis is B", stop_reason="max_tokens")
+    whole = ModelOutput.from_content("mockllm/model", "The most likely diagnosis is B")
+    log = run(medqa(source=medqa_file(tmp_path, 2)), [cut, whole], tmp_path)
+    scores = [(sample.scores or {})["option_accuracy"] for sample in in_order(log)]
+    assert [score.answer for score in scores] == [None, "B"]
+
+
 def first_token(pairs: dict[str, float]) -> ModelOutput:
     top = [TopLogprob(token=token, logprob=math.log(p)) for token, p in pairs.items()]
     logprobs = Logprobs(content=[Logprob(token=top[0].token, logprob=top[0].logprob, top_logprobs=top)])

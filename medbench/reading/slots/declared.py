@@ -44,10 +44,10 @@ class DeclaredSlots:
         found: dict[int, Slot] = {}
         for rule, pattern in self._rules:
             for match in pattern.finditer(lower):
-                if rule.kind != "record" and not _stands_free(lower, match.start()):
-                    continue
                 value = self._value(clean, match, letters, texts)
                 if value is None or value.start in found:
+                    continue
+                if rule.kind != "record" and not _stands_free(lower, match.start()):
                     continue
                 if rule.kind == "record" and not _CLOSED.match(clean, value.end):
                     continue
