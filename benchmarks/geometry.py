@@ -9,6 +9,7 @@ which is less than a straight computation would do.
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -48,15 +49,17 @@ SCRIPTS = {
 
 
 def run(script: str, work: Path) -> dict[str, Any]:
-    """Wall time in seconds, peak memory in GB, and what one process printed."""
+    """Wall and processor time in seconds, peak memory in GB, and what one process printed."""
     names = {"BASE": work / "base", "PT": work / "pt", "SFT": work / "sft"}
     header = "".join(f"{key} = {str(value)!r}\n" for key, value in names.items())
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), os.times()
     done = subprocess.run(
         [sys.executable, "-c", header + _REPORT + textwrap.dedent(script)], capture_output=True, text=True, check=True
     )
+    wall, after = time.perf_counter() - begin, os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
     printed, _, peak = done.stdout.rpartition("PEAK_KB ")
-    return {"wall": time.perf_counter() - begin, "memory": int(peak) * 1024 / 1e9, "printed": printed}
+    return {"wall": wall, "cpu": cpu, "memory": int(peak) * 1024 / 1e9, "printed": printed}
 
 
 @click.command()
@@ -73,8 +76,8 @@ def main(work: Path, rounds: int, shape: str) -> None:
             runs[name].append(run(script, work))
     click.echo(runs["medbench geometry"][0]["printed"] + runs["dense updates"][0]["printed"])
     for name, results in runs.items():
-        wall, memory = (statistics.median(result[key] for result in results) for key in ("wall", "memory"))
-        click.echo(f"{name:20} {wall:7.2f} s {memory:7.2f} GB")
+        wall, cpu, memory = (statistics.median(r[key] for r in results) for key in ("wall", "cpu", "memory"))
+        click.echo(f"{name:20} {wall:7.2f} s {cpu:7.2f} s of processor time {memory:7.2f} GB")
 
 
 if __name__ == "__main__":

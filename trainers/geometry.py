@@ -56,12 +56,15 @@ def compare(
     from medbench.merging.checkpoints import open_checkpoint
     from medbench.merging.fitting import fit_adapters
     from medbench.merging.geometry import SAMPLE, geometry
+    from medbench.merging.recipe import one_thread_each
 
     checkpoint = open_checkpoint(base)
     parsed = [parse_adapter(text) for text in adapters]
-    loaded = fit_adapters(checkpoint, [read_adapter(name, path) for name, path, _ in parsed], any_base=any_base)
     weights = {name: 1.0 if weight is None else weight for name, _, weight in parsed}
-    found = geometry(checkpoint.tensors, loaded, weights, sample=sample or SAMPLE)
+    # The matrices are small: threads would wait for each other more than they worked.
+    with one_thread_each():
+        loaded = fit_adapters(checkpoint, [read_adapter(name, path) for name, path, _ in parsed], any_base=any_base)
+        found = geometry(checkpoint.tensors, loaded, weights, sample=sample or SAMPLE)
     inputs = {a.name: {"path": str(a.path.resolve()), "sha256": sha256_file(a.path / WEIGHTS)} for a in loaded}
     return found, {"base": str(checkpoint.path.resolve()), **inputs}
 

@@ -35,6 +35,7 @@ def merge(
     rounding: str | None = None,
     seed: int = 0,
     any_base: bool = False,
+    task_vectors: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Merge adapters into a base and write the result to `out`.
 
@@ -49,6 +50,7 @@ def merge(
         rounding: ``nearest`` or ``stochastic``, of a checkpoint in 16 bits; None for the default.
         seed: of stochastic rounding: the same seed gives the same bytes.
         any_base: accept adapters that record another base's name or cover some layers only.
+        task_vectors: ``NAME=DIR:WEIGHT`` each, full checkpoints that were fine-tuned from the base.
 
     Returns the facts that the manifest keeps: values merged, what rounding kept of the update, the error of a
     truncating method.
@@ -62,22 +64,25 @@ def merge(
     from medbench.merging.methods import method as registered
     from medbench.merging.recipe import make_recipe, one_thread_each
     from medbench.merging.rounding import DEFAULT, Rounding
+    from medbench.merging.task_vectors import read_task_vector
 
     checkpoint = open_checkpoint(base)
-    parsed = [parse_adapter(text) for text in adapters]
+    parsed = [parse_adapter(text) for text in (*adapters, *task_vectors)]
     unweighted = [name for name, _, weight in parsed if weight is None]
     if unweighted and registered(method).needs_weights:
         raise MedbenchError(
             f"adapter {unweighted[0]} has no weight: give NAME=DIR:WEIGHT, e.g. {unweighted[0]}=DIR:0.3."
         )
     with one_thread_each():
-        loaded = [read_adapter(name, path) for name, path, _ in parsed]
+        loaded = [read_adapter(name, path) for name, path, _ in parsed[: len(adapters)]]
     weights = {name: 1.0 if weight is None else weight for name, _, weight in parsed}
     loaded = fit_adapters(checkpoint, loaded, any_base=any_base)
+    loaded += [read_task_vector(name, path, checkpoint) for name, path, _ in parsed[len(adapters) :]]
     chosen = Rounding(rounding or DEFAULT, seed)  # type: ignore[arg-type]  # which checks it
     recipe = make_recipe(loaded, weights, name=method, settings=settings, overrides=overrides, rounding=chosen)
-    if format == "adapter" and recipe.method.kind == "dense":
-        raise MedbenchError(f"method {method} has no low-rank result: use --format checkpoint.")
+    if format == "adapter" and (recipe.method.kind == "dense" or task_vectors):
+        what = "a full checkpoint" if task_vectors else f"method {method}"
+        raise MedbenchError(f"{what} has no low-rank result: use --format checkpoint.")
     size = checkpoint.bytes if format == "checkpoint" else sum((a.path / WEIGHTS).stat().st_size * 2 for a in loaded)
     with new_directory(out, size + (1 << 20)) as staging:
         facts = (
@@ -97,11 +102,17 @@ def merge(
             },
             inputs={
                 "base": str(checkpoint.path.resolve()),
-                **{a.name: {"path": str(a.path.resolve()), "sha256": sha256_file(a.path / WEIGHTS)} for a in loaded},
+                **{a.name: {"path": str(a.path.resolve()), "sha256": _hashes(a)} for a in loaded},
             },
             **facts,
         )
     return facts
+
+
+def _hashes(adapter: Any) -> str | dict[str, str]:
+    """The hash of an adapter's weights; of a full checkpoint, that of each of its shards."""
+    hashes = {file.name: sha256_file(file) for file in adapter.files}
+    return next(iter(hashes.values())) if len(hashes) == 1 else hashes
 
 
 def write_checkpoint(checkpoint: Any, recipe: Any, staging: Path) -> dict[str, Any]:
@@ -183,7 +194,7 @@ def write_adapter(checkpoint: Any, recipe: Any, staging: Path) -> dict[str, Any]
     for key in recipe.targets:
         name = next(a.modules[key] for a in recipe.adapters if key in a.modules)
         module = name.removesuffix(".weight")
-        terms, replacements = recipe.terms(key), recipe.replacements(key)
+        terms, replacements = recipe.parts(key)
         if replacements:
             whole.add(module.rsplit(".", 1)[-1])
             tensors[PREFIX + name] = ExactSum(terms, replacements).rows(checkpoint.tensors[key].read())
@@ -257,7 +268,8 @@ def _parse_setting(text: str) -> tuple[str, str]:
 
 @click.command()
 @click.option("--base", required=True, help="Model directory or Hugging Face id that the adapters were trained on.")
-@click.option("--adapter", "adapters", multiple=True, required=True, help="NAME=DIR:WEIGHT, as often as needed.")
+@click.option("--adapter", "adapters", multiple=True, help="NAME=DIR:WEIGHT, as often as needed.")
+@click.option("--task-vector", "task_vectors", multiple=True, help="NAME=DIR:WEIGHT of a full fine-tuned checkpoint.")
 @click.option("--method", default="linear", show_default=True, help="How the updates are combined.")
 @click.option("--set", "settings", multiple=True, help="A setting of the method, e.g. density=0.5, rank=16, seed=1.")
 @click.option("--at", "overrides", multiple=True, help="Other weights for some modules: 'layers:0-11 pt=0.5,sft=0.5'.")
@@ -269,6 +281,7 @@ def _parse_setting(text: str) -> tuple[str, str]:
 def merge_command(
     base: str,
     adapters: tuple[str, ...],
+    task_vectors: tuple[str, ...],
     method: str,
     settings: tuple[str, ...],
     overrides: tuple[str, ...],
@@ -290,6 +303,7 @@ def merge_command(
         rounding=rounding,
         seed=seed,
         any_base=any_base,
+        task_vectors=task_vectors,
     )
     if facts["relative_error"] is not None:
         click.echo(f"truncated: relative Frobenius error {facts['relative_error']:.4f}")
@@ -311,7 +325,12 @@ def _kept(facts: dict[str, Any]) -> str:
 
 
 def recover(
-    base: str | Path, merged: str | Path, adapters: Sequence[str], expect: dict[str, float] | None = None
+    base: str | Path,
+    merged: str | Path,
+    adapters: Sequence[str],
+    expect: dict[str, float] | None = None,
+    *,
+    task_vectors: Sequence[str] = (),
 ) -> Any:
     """Solve for the weights of a merged checkpoint.
 
@@ -324,10 +343,12 @@ def recover(
     from medbench.merging.checkpoints import open_checkpoint
     from medbench.merging.fitting import fit_adapters
     from medbench.merging.solve import Weight, recover_weights
+    from medbench.merging.task_vectors import read_task_vector
 
     before, after = open_checkpoint(base), open_checkpoint(merged)
     loaded = [read_adapter(name, path) for name, path, _ in map(parse_adapter, adapters)]
     loaded = fit_adapters(before, loaded, any_base=True)
+    loaded += [read_task_vector(name, path, before) for name, path, _ in map(parse_adapter, task_vectors)]
     if before.tensors.keys() != after.tensors.keys():
         odd = min(before.tensors.keys() ^ after.tensors.keys())
         raise MedbenchError(f"{before.path} and {after.path} do not hold the same tensors: {odd} is in one only.")
@@ -365,12 +386,19 @@ def _layer(name: str) -> str:
 @click.command()
 @click.option("--base", required=True, help="Model directory or Hugging Face id.")
 @click.option("--merged", required=True, help="The merged model's directory.")
-@click.option("--adapter", "adapters", multiple=True, required=True, help="NAME=DIR, as often as needed.")
+@click.option("--adapter", "adapters", multiple=True, help="NAME=DIR, as often as needed.")
+@click.option("--task-vector", "task_vectors", multiple=True, help="NAME=DIR of a full fine-tuned checkpoint.")
 @click.option("--expect", default=None, help="The weights that should have been used: pt=0.3,sft=0.7.")
 @click.option("--tolerance", default=0.005, show_default=True, help="How far a weight may be from the expected one.")
 @click.option("--asked-only", is_flag=True, help="Accept effective weights that rounding took from the asked ones.")
 def verify_command(
-    base: str, merged: str, adapters: tuple[str, ...], expect: str | None, tolerance: float, asked_only: bool
+    base: str,
+    merged: str,
+    adapters: tuple[str, ...],
+    task_vectors: tuple[str, ...],
+    expect: str | None,
+    tolerance: float,
+    asked_only: bool,
 ) -> None:
     """Find the weights that a merge was asked for, and those that take effect in the rounded model.
 
@@ -378,10 +406,12 @@ def verify_command(
     where nothing is expected.
     """
     expected = _parse_weights(expect) if expect else None
-    names = [text.partition("=")[0] for text in adapters]
+    names = [text.partition("=")[0] for text in (*adapters, *task_vectors)]
+    if not names:
+        raise MedbenchError("nothing to look for: give at least one --adapter or --task-vector, NAME=DIR.")
     if expected is not None and set(expected) != set(names):
         raise MedbenchError(f"--expect names {', '.join(sorted(expected))}; the adapters are {', '.join(names)}.")
-    found, changed = recover(base, merged, adapters, expected)
+    found, changed = recover(base, merged, adapters, expected, task_vectors=task_vectors)
     lines, failed = describe(found, changed, expected, tolerance, asked_only=asked_only)
     click.echo("\n".join(lines))
     if failed:

@@ -75,6 +75,29 @@ class LowRank:
         """dW as one dense matrix."""
         return self.scale * (self.left.to(dtype) @ self.right.to(dtype))
 
+    def rows(self, first: int, last: int) -> torch.Tensor:
+        """Rows `first` to `last` of dW, in float64."""
+        return self.scale * (self.left[first:last].double() @ self.right.double())
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The update of a weight that was trained whole: dW = value - start; both of the weight's shape, as stored."""
+
+    value: torch.Tensor
+    start: torch.Tensor
+
+    def delta(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """dW as one dense tensor."""
+        return self.value.to(dtype) - self.start.to(dtype)
+
+    def rows(self, first: int, last: int) -> torch.Tensor:
+        """Rows `first` to `last` of dW, in float64."""
+        return self.value[first:last].double() - self.start[first:last].double()
+
+
+Update = LowRank | Whole
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -87,6 +110,8 @@ class Adapter:
         low_rank: tensor name -> update.
         whole: tensor name -> weight that was trained whole (modules_to_save), as stored.
         modules: tensor name -> the name that PEFT gives it, once `fitting` has put the base's names in its place.
+        start: tensor name -> the base's own weight, for those in `whole`, once fitted.
+        files: the files that hold the weights.
 
     As read, the names are PEFT's, and every update of a linear layer is B A, [out, in].
     """
@@ -97,6 +122,8 @@ class Adapter:
     low_rank: dict[str, LowRank]
     whole: dict[str, torch.Tensor]
     modules: dict[str, str] = field(default_factory=dict)
+    start: dict[str, torch.Tensor] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
 
     def to(self, device: torch.device) -> Adapter:
         """The same adapter with its tensors on a device."""
@@ -104,7 +131,14 @@ class Adapter:
             key: replace(update, left=update.left.to(device), right=update.right.to(device))
             for key, update in self.low_rank.items()
         }
-        return replace(self, low_rank=low_rank, whole={key: value.to(device) for key, value in self.whole.items()})
+        whole, start = ({key: value.to(device) for key, value in kept.items()} for kept in (self.whole, self.start))
+        return replace(self, low_rank=low_rank, whole=whole, start=start)
+
+    def update(self, tensor: str) -> Update | None:
+        """Its update of one of the base's tensors, None where it leaves that alone."""
+        if tensor in self.whole:
+            return Whole(self.whole[tensor], self.start[tensor])
+        return self.low_rank.get(tensor)
 
     @property
     def targets(self) -> set[str]:
@@ -171,7 +205,7 @@ def read_adapter(name: str, path: str | Path) -> Adapter:
         raise MedbenchError(f"adapter {name}: {path / WEIGHTS} holds no weights.")
     low_rank = {f"{module}.weight": _low_rank(name, module, found, patterns) for module, found in factors.items()}
     _check_targets(name, config, [*factors])
-    return Adapter(name, path, config, low_rank, whole)
+    return Adapter(name, path, config, low_rank, whole, files=(path / WEIGHTS,))
 
 
 def _refuse_other_kinds(name: str, config: Mapping[str, Any]) -> None:

@@ -8,11 +8,12 @@ kill or a full disk leaves nothing that loads.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import re
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,6 +153,23 @@ def read_header(file: Path) -> dict[str, Stored]:
         begin, end = (8 + length + offset for offset in entry["data_offsets"])
         tensors.append(Stored(name, file, DTYPES[entry["dtype"]], tuple(entry["shape"]), begin, end))
     return {tensor.name: tensor for tensor in sorted(tensors, key=lambda tensor: tensor.begin)}
+
+
+def map_tensors(stored: Mapping[str, Stored]) -> dict[str, torch.Tensor]:
+    """Tensors that lie in their files and are read page by page; what is written to one stays in memory."""
+    maps: dict[Path, mmap.mmap] = {}
+    tensors = {}
+    for name, tensor in stored.items():
+        if tensor.file not in maps:
+            with open(tensor.file, "rb") as handle:
+                maps[tensor.file] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
+        count = (tensor.end - tensor.begin) // tensor.dtype.itemsize
+        if count == 0:
+            tensors[name] = torch.empty(tensor.shape, dtype=tensor.dtype)
+            continue
+        flat = torch.frombuffer(maps[tensor.file], dtype=tensor.dtype, count=count, offset=tensor.begin)
+        tensors[name] = flat.reshape(tensor.shape)
+    return tensors
 
 
 def find_model(name: str | Path, revision: str | None = None) -> Path:

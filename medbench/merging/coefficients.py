@@ -11,18 +11,20 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from medbench.errors import MedbenchError, unknown
-from medbench.merging.adapters import LowRank
+from medbench.merging.adapters import LowRank, Update
 from medbench.merging.registry import register
+
+_BLOCK = 1 << 20  # values of whole weights whose products are summed at a time
 
 
 @register("linear", "coefficients", "Ilharco et al. 2023, Editing models with task arithmetic, arXiv:2212.04089")
-def linear(weights: Mapping[str, float], updates: Mapping[str, LowRank]) -> dict[str, float]:
+def linear(weights: Mapping[str, float], updates: Mapping[str, Update]) -> dict[str, float]:
     """Equation (1): sum of w_i dW_i."""
     return {name: weights[name] for name in updates}
 
 
 @register("soup", "coefficients", "Wortsman et al. 2022, Model soups, arXiv:2203.05482", normalise=True)
-def soup(weights: Mapping[str, float], updates: Mapping[str, LowRank]) -> dict[str, float]:
+def soup(weights: Mapping[str, float], updates: Mapping[str, Update]) -> dict[str, float]:
     """Average of checkpoints of one run (Wortsman et al., 2022): weights are scaled to sum to 1 by the caller.
 
     The average is of the merged models, that is of dW; averaging A and B apart would mix the products.
@@ -31,7 +33,7 @@ def soup(weights: Mapping[str, float], updates: Mapping[str, LowRank]) -> dict[s
 
 
 @register("norm_preserving", "coefficients", "medbench, docs/merging.md")
-def norm_preserving(weights: Mapping[str, float], updates: Mapping[str, LowRank]) -> dict[str, float]:
+def norm_preserving(weights: Mapping[str, float], updates: Mapping[str, Update]) -> dict[str, float]:
     """The linear sum, scaled per weight to the Frobenius norm sum |w_i| |dW_i|.
 
     Updates that are nearly orthogonal shorten each other in a linear sum (0.3 and 0.7 of equal ones to 0.76): this
@@ -47,7 +49,7 @@ def norm_preserving(weights: Mapping[str, float], updates: Mapping[str, LowRank]
 
 
 @register("project_out", "coefficients", "medbench, docs/merging.md")
-def project_out(weights: Mapping[str, float], updates: Mapping[str, LowRank], *, remove: str) -> dict[str, float]:
+def project_out(weights: Mapping[str, float], updates: Mapping[str, Update], *, remove: str) -> dict[str, float]:
     """The linear sum of the others, less its component along the update of `remove` (its own weight is not used).
 
     What is left is orthogonal to that update in every weight, by the Frobenius inner product.
@@ -64,7 +66,7 @@ def project_out(weights: Mapping[str, float], updates: Mapping[str, LowRank], *,
 
 
 @register("slerp", "coefficients", "Shoemake 1985, doi:10.1145/325334.325242")
-def slerp(weights: Mapping[str, float], updates: Mapping[str, LowRank]) -> dict[str, float]:
+def slerp(weights: Mapping[str, float], updates: Mapping[str, Update]) -> dict[str, float]:
     """Spherical interpolation of two updates, at t = the second weight's share; the sum of the weights multiplies it.
 
     dW = (w_1 + w_2) (sin((1 - t) a) dW_1 + sin(t a) dW_2) / sin(a), a being the angle between the updates. mergekit
@@ -91,7 +93,7 @@ def slerp(weights: Mapping[str, float], updates: Mapping[str, LowRank]) -> dict[
 
 
 @register("model_stock", "coefficients", "Jang et al. 2024, Model Stock, arXiv:2403.19522", weighted=False)
-def model_stock(weights: Mapping[str, float], updates: Mapping[str, LowRank]) -> dict[str, float]:
+def model_stock(weights: Mapping[str, float], updates: Mapping[str, Update]) -> dict[str, float]:
     """t times the mean update, t = k cos / (1 + (k - 1) cos) by weight; cos averages over the pairs of k updates.
 
     The coefficients come from the angles, so no weights are taken. At the pole of t the base is kept, as in mergekit.
@@ -106,7 +108,7 @@ def model_stock(weights: Mapping[str, float], updates: Mapping[str, LowRank]) ->
     return dict.fromkeys(updates, t / count)
 
 
-def _cosines(updates: Mapping[str, LowRank]) -> list[float]:
+def _cosines(updates: Mapping[str, Update]) -> list[float]:
     """The cosine of each pair of updates, 0 where one of them is zero."""
     gram = inner_products(list(updates.values()))
     norms = gram.diagonal().sqrt()
@@ -117,13 +119,22 @@ def _cosines(updates: Mapping[str, LowRank]) -> list[float]:
     ]
 
 
-def inner_products(updates: Sequence[LowRank]) -> torch.Tensor:
-    """Frobenius inner products <dW_i, dW_j> in float64, [n, n], from the factors alone."""
+def inner_products(updates: Sequence[Update]) -> torch.Tensor:
+    """Frobenius inner products <dW_i, dW_j> in float64, [n, n]: from the factors, or by blocks where one is whole."""
     count = len(updates)
     gram = torch.zeros(count, count, dtype=torch.float64)
     for i, one in enumerate(updates):
         for j, other in enumerate(updates[: i + 1]):
-            lefts = one.left.double().T @ other.left.double()
-            rights = one.right.double() @ other.right.double().T
-            gram[i, j] = gram[j, i] = one.scale * other.scale * float((lefts * rights).sum())
+            gram[i, j] = gram[j, i] = _inner(one, other)
     return gram
+
+
+def _inner(one: Update, other: Update) -> float:
+    if isinstance(one, LowRank) and isinstance(other, LowRank):
+        lefts = one.left.double().T @ other.left.double()
+        rights = one.right.double() @ other.right.double().T
+        return one.scale * other.scale * float((lefts * rights).sum())
+    value = next(update.value for update in (one, other) if not isinstance(update, LowRank))
+    step = max(1, _BLOCK // max(1, value[:1].numel()))
+    blocks = ((at, min(at + step, len(value))) for at in range(0, len(value), step))
+    return sum(float((one.rows(*rows) * other.rows(*rows)).sum()) for rows in blocks)

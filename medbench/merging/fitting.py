@@ -12,7 +12,7 @@ import torch
 from medbench.errors import MedbenchError, unknown
 from medbench.merging.adapters import Adapter, LowRank
 from medbench.merging.architecture import Architecture
-from medbench.merging.checkpoints import Checkpoint, Stored
+from medbench.merging.checkpoints import Checkpoint, Stored, map_tensors
 from medbench.merging.exact import STORED
 
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|lm_head|word_embeddings|embed_in|embed_out|shared)\.weight$")
@@ -76,7 +76,8 @@ def _fit(base: Checkpoint, architecture: Architecture, adapter: Adapter) -> Adap
             _refuse_tied(base, architecture, adapter, key)
             whole[stored.name] = value
         modules[stored.name] = key
-    return replace(adapter, low_rank=low_rank, whole=whole, modules=modules)
+    start = map_tensors({name: base.tensors[name] for name in whole})
+    return replace(adapter, low_rank=low_rank, whole=whole, modules=modules, start=start)
 
 
 def _find(base: Checkpoint, architecture: Architecture, adapter: Adapter, key: str) -> Stored:

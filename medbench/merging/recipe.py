@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from medbench.errors import MedbenchError
-from medbench.merging.adapters import Adapter
+from medbench.merging.adapters import Adapter, LowRank, Update, Whole
 from medbench.merging.exact import ExactSum, NotFinite, Replacement, Term
 from medbench.merging.methods import Method, Weights, generator_for, low_rank_terms, matches, method
 from medbench.merging.rounding import Block, Rounding, measured, stochastic
@@ -78,30 +78,38 @@ class Recipe:
         """The tensors that it changes, sorted."""
         return sorted(set().union(*(adapter.targets for adapter in self.adapters)))
 
-    def terms(self, tensor: str) -> list[Term]:
-        """The low-rank terms of one weight, for methods that keep them."""
-        weights = self.weights.at(tensor)
-        updates = {a.name: a.low_rank[tensor] for a in self.adapters if tensor in a.low_rank}
-        terms, dropped, total = low_rank_terms(self.method, self.settings, weights, updates, tensor)
+    def _updates(self, tensor: str) -> dict[str, Update]:
+        found = {adapter.name: adapter.update(tensor) for adapter in self.adapters}
+        return {name: update for name, update in found.items() if update is not None}
+
+    def parts(self, tensor: str) -> tuple[list[Term], list[Replacement]]:
+        """What is added to one weight, for methods that keep updates apart: low-rank terms, and whole weights."""
+        weights, updates = self.weights.at(tensor), self._updates(tensor)
+        if self.method.kind == "coefficients":
+            if updates:
+                weights = self.method.function(weights, updates, **self.settings)
+            terms = [
+                Term(weights[name] * update.scale, update.left, update.right)
+                for name, update in updates.items()
+                if isinstance(update, LowRank)
+            ]
+            wholes = {name: update.value for name, update in updates.items() if isinstance(update, Whole)}
+            return terms, [Replacement(weights[name], value) for name, value in wholes.items()]
+        low_rank = {name: update for name, update in updates.items() if isinstance(update, LowRank)}
+        terms, dropped, total = low_rank_terms(self.method, self.settings, weights, low_rank, tensor)
         self.dropped += dropped
         self.total += total
-        return terms
-
-    def replacements(self, tensor: str) -> list[Replacement]:
-        """The whole weights (modules_to_save) that take part in one weight."""
-        weights = self.weights.at(tensor)
-        return [Replacement(weights[a.name], a.whole[tensor]) for a in self.adapters if tensor in a.whole]
+        return terms, []
 
     def merged(self, tensor: str) -> Merged:
         """What one weight becomes."""
         key = self.rounding.key(tensor)
         if self.method.kind != "dense":
-            return ExactSum(self.terms(tensor), self.replacements(tensor), key=key)
-        weights = self.weights.at(tensor)
-        present = [adapter for adapter in self.adapters if tensor in adapter.low_rank]
-        updates = [adapter.low_rank[tensor].delta() for adapter in present]
+            return ExactSum(*self.parts(tensor), key=key)
+        weights, updates = self.weights.at(tensor), self._updates(tensor)
         generator = generator_for(self.settings.get("seed", 0), tensor)
-        combined = self.method.function(updates, [weights[a.name] for a in present], generator, **self.settings)
+        deltas = [update.delta() for update in updates.values()]
+        combined = self.method.function(deltas, [weights[name] for name in updates], generator, **self.settings)
         return DenseSum(combined, key)
 
     @property
@@ -125,12 +133,12 @@ def make_recipe(
 
     Raises:
         MedbenchError: unknown method or setting, an override for an unknown adapter or for no weight, a soup of
-            different runs, whole modules under a method that only knows low-rank updates.
+            different runs, weights that were trained whole under a method that works on low-rank factors.
     """
     chosen = method(name)
     names = [adapter.name for adapter in adapters]
     if not names:
-        raise MedbenchError("no adapters to merge: give at least one --adapter NAME=DIR:WEIGHT.")
+        raise MedbenchError("nothing to merge: give at least one --adapter or --task-vector, NAME=DIR:WEIGHT.")
     if len(set(names)) < len(names):
         raise MedbenchError(f"two adapters share a name ({', '.join(names)}): name them apart, NAME=DIR:WEIGHT.")
     targets = set().union(*(adapter.targets for adapter in adapters))
@@ -148,10 +156,10 @@ def make_recipe(
             f"method {name} finds its own coefficients: leave the weights out (they are {dict(weights)})."
         )
     whole = next((adapter for adapter in adapters if adapter.whole), None)
-    if whole is not None and name not in ("linear", "soup"):
+    if whole is not None and chosen.kind == "factors":
         raise MedbenchError(
-            f"adapter {whole.name} trained whole modules ({min(whole.whole)}), which method {name} does not cover: "
-            "use linear."
+            f"{whole.name} trained weights whole ({min(whole.whole)}), and method {name} works on low-rank updates: "
+            "use linear, or a method such as ties."
         )
     if name == "soup":
         _check_one_run(adapters)

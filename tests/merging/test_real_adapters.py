@@ -190,6 +190,21 @@ def test_a_copy_of_the_base_s_own_embedding_changes_nothing(tmp_path: Path) -> N
 # ---- what PEFT saves beside A and B ----
 
 
+def test_modules_to_save_with_norms_and_biases(tmp_path: Path) -> None:
+    base = gpt2(tmp_path / "base")
+    adapter = make_adapter(
+        base, tmp_path / "pt", seed=1, std=0.2, target_modules=["c_attn"], modules_to_save=["ln_f", "mlp"]
+    )
+    check(base, adapter, tmp_path / "out")
+
+
+def test_copies_of_the_original_module_are_skipped(tmp_path: Path) -> None:
+    base = gpt2(tmp_path / "base")
+    adapter = make_adapter(base, tmp_path / "pt", seed=1, std=0.2, target_modules=["c_attn"], modules_to_save=["ln_f"])
+    extra = {"base_model.model.transformer.ln_f.original_module.weight": torch.ones(32)}
+    check(base, edited(adapter, tmp_path / "more", weights=lambda w: w | extra), tmp_path / "out")
+
+
 def test_fully_qualified_targets_of_one_layer(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", dtype=torch.float32)
     name = "model.layers.0.self_attn.q_proj"
