@@ -202,7 +202,7 @@ def merge_with(lab: Any, name: str, out: Path, **more: Any) -> Path:
         needed[name] = {"project": "sft", "activations": str(out.parent / "inputs.safetensors")}
     pt, sft = (":0.3", ":0.7") if METHODS[name].needs_weights else ("", "")
     adapters = [f"pt={lab.pt}{pt}", f"sft={lab.sft}{sft}"]
-    room.merge(lab.base, adapters, out, method=name, settings=needed.get(name), **more)
+    room.merge(lab.base, adapters, out, method=name, settings=needed.get(name), rounding="nearest", **more)
     return out
 
 
