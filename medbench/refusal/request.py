@@ -181,7 +181,8 @@ def gives(prompt: str, read: Parts) -> list[str]:
     whole = read.opening + read.rest
     pieces = sentences(whole)
     starts = list(accumulate(map(len, pieces), initial=0))
-    silent, turned = set(), set()
+    silent: set[int] = set()
+    turned: set[int] = set()
     for cue in _nothing_said(read.chinese):
         for start, end in cue.spans(whole):
             touched = range(bisect_right(starts, start) - 1, bisect_right(starts, max(start, end - 1)))

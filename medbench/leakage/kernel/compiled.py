@@ -21,6 +21,6 @@ def compiled(function: Callable[..., Any]) -> Any:
     """
     dispatcher = njit(nogil=True, cache=True)(function)
     saved = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
-    if hasattr(saved, "_source_stamp"):  # not public: without it, numba's own stamp stays
+    if saved is not None and hasattr(saved, "_source_stamp"):  # not public: without it, numba's own stamp stays
         saved._source_stamp = _STAMP
     return dispatcher
