@@ -70,17 +70,16 @@ def render(log: EvalLog, console: Console) -> None:
     values = score_values(log)
     table = Table(title=f"{log.eval.task}, {len(log.samples or [])} predictions", title_justify="left")
     for column in ("score", "view", "mean", "95% interval", "floor"):
-        table.add_column(column, justify="left" if column in ("score", "view") else "right")
-    for key, found in values.items():
-        metric, _, view = key.partition("/")
-        if metric.endswith("_floor"):
-            continue
+        table.add_column(column, justify="left" if column in ("score", "view") else "right", overflow="fold")
+    traced = any(status != "absent" for status in trace_statuses(log))
+    for metric, views in distinct_views(values, traced):
+        found = values[f"{metric}/{views[0]}"]
         interval = interval_of(metric, found)
-        floor = values.get(f"{metric}_floor/{view}")
+        floor = values.get(f"{metric}_floor/{views[0]}")
         decimals = 3 if max(found, default=0.0) <= 1 else 2
         table.add_row(
             metric,
-            view,
+            ", ".join(views),
             f"{interval.estimate:.{decimals}f}",
             "-" if math.isnan(interval.low) else f"{interval.low:.{decimals}f} to {interval.high:.{decimals}f}",
             f"{sum(floor) / len(floor):.{decimals}f}" if floor else "",
@@ -106,6 +105,27 @@ def render(log: EvalLog, console: Console) -> None:
     if len(left_out) > 5:
         console.print(f"and {len(left_out) - 5} more, listed in the log's metadata")
     console.print(f"log: {log.location}", markup=False, soft_wrap=True, highlight=False)
+
+
+def distinct_views(values: dict[str, list[float]], traced: bool) -> list[tuple[str, list[str]]]:
+    """(metric, views) in the order to be read: a metric's answer view first, views of equal values in one entry.
+
+    Args:
+        values: ``<metric>/<view>`` -> values, floors among them, which are left out.
+        traced: whether any output has a trace; without one its view is empty, and says nothing.
+    """
+    grouped: dict[str, list[list[str]]] = {}
+    for key in sorted(values, key=lambda key: not key.endswith("/answer")):
+        metric, _, view = key.partition("/")
+        if metric.endswith("_floor") or (view == "trace" and not traced):
+            continue
+        known = grouped.setdefault(metric, [])
+        same = next((views for views in known if values[f"{metric}/{views[0]}"] == values[key]), None)
+        if same is None:
+            known.append([view])
+        else:
+            same.append(view)
+    return [(metric, views) for metric, several in grouped.items() for views in several]
 
 
 def score_values(log: EvalLog) -> dict[str, list[float]]:
