@@ -109,8 +109,49 @@ def wilson() -> Metric:
 
 
 @metric
+def other_views(but: Sequence[str] = ()) -> Metric:
+    """Means under the views whose values are not those of the answer view: what is equal everywhere is shown once.
+
+    Args:
+        but: metrics that are left to another function.
+    """
+
+    def compute(scores: list[SampleScore]) -> dict[str, float]:
+        values = [score.score.as_dict() for score in scores]
+        found: dict[str, float] = {}
+        for key in values[0] if values else ():
+            name, _, view = key.partition("/")
+            if view in ("", "answer") or name in but or name.endswith("_floor"):
+                continue
+            if _differs(values, name, view):
+                known = [x for x in (_float(value[key]) for value in values) if not math.isnan(x)]
+                found[key] = sum(known) / len(known) if known else _NAN
+        return found
+
+    return compute
+
+
+def _differs(values: list[dict[str, Any]], name: str, view: str) -> bool:
+    """Whether any sample has another value under a view than under the answer view; an empty trace tells nothing."""
+    key, head = f"{name}/{view}", f"{name}/answer"
+    if head not in values[0] or key not in values[0]:
+        return False
+    mine = np.array([_float(value[key]) for value in values])
+    if view == "trace" and not np.nan_to_num(mine).any():
+        return False
+    return not np.array_equal(mine, [_float(value[head]) for value in values], equal_nan=True)
+
+
+def _float(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else _NAN
+
+
+@metric
 def abstention_bounds() -> Metric:
-    """Accuracy the two other ways, under each view (0-1): among answered items, and with every abstention right."""
+    """Accuracy (0-1), then the two other ways: among answered items, and with every abstention right.
+
+    Under the answer view, and under those views whose accuracy differs from it.
+    """
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -118,7 +159,12 @@ def abstention_bounds() -> Metric:
         for key in values[0] if values else ():
             if key.startswith("accuracy/"):
                 view = key.removeprefix("accuracy/")
+                if view != "answer" and not (_differs(values, "accuracy", view) or _differs(values, "answered", view)):
+                    continue
                 right = [float(value[key] or 0) for value in values]
+                # Inspect prints this block first, so it begins with the headline.
+                if view == "answer":
+                    found = {key: sum(right) / len(right)} | found
                 answered = [float(value[f"answered/{view}"] or 0) for value in values]
                 found[f"accuracy_answered/{view}"] = sum(right) / sum(answered) if any(answered) else _NAN
                 found[f"accuracy_best/{view}"] = (sum(right) + len(answered) - sum(answered)) / len(answered)
@@ -157,13 +203,12 @@ def _f1(gold: list[str], said: list[str], name: str) -> float:
 # Keys named in full come first: they are the headlines, and Inspect looks for them before any sample is scored.
 _ACCURACY = {
     "accuracy/answer": [mean(), stderr(), wilson()],
-    "accuracy/*": [mean(), stderr(), wilson()],
-    "accuracy_*/*": [mean(), stderr(), wilson()],
-    "answered/*": [mean()],
+    "answered/answer": [mean()],
+    "accuracy_*/answer": [mean(), stderr(), wilson()],
 }
 
 
-@scorer(metrics=[_ACCURACY, abstention_bounds()])
+@scorer(metrics=[_ACCURACY, abstention_bounds(), other_views()])
 def option_accuracy(multiple: bool = False, by_type: bool = False, form: Form | None = None) -> Scorer:
     """Whether the stated option letters equal the key, under every view.
 
@@ -195,7 +240,7 @@ def option_accuracy(multiple: bool = False, by_type: bool = False, form: Form | 
     return score
 
 
-@scorer(metrics=[_ACCURACY, abstention_bounds(), macro_f1()])
+@scorer(metrics=[_ACCURACY, abstention_bounds(), other_views(), macro_f1()])
 def decision_accuracy(form: Form | None = None) -> Scorer:
     """Whether the stated yes, no or maybe equals the key; keys as in `option_accuracy`, and macro-F1 over the log.
 
@@ -211,7 +256,7 @@ def decision_accuracy(form: Form | None = None) -> Scorer:
     return score
 
 
-@scorer(metrics=[_ACCURACY, abstention_bounds()])
+@scorer(metrics=[_ACCURACY, abstention_bounds(), other_views()])
 def named_accuracy(names: Mapping[str, Sequence[str]]) -> Scorer:
     """Whether a free-text answer names what its reference names, out of a closed list, and nothing else of it.
 
@@ -291,7 +336,7 @@ def trace_statistics() -> Scorer:
 
 @metric
 def corpus_overlap() -> Metric:
-    """Corpus BLEU-4 (standard profile, 0-100) of each view with its 95% bootstrap interval, and all floors.
+    """Corpus BLEU-4 (standard profile, 0-100) of each distinct view with its 95% bootstrap interval, and its floors.
 
     `bleu4` and `bleu4_floor` are computed from the sufficient statistics kept with each sample's score, so nothing is
     tokenized again; the floors of the other metrics are means over items.
@@ -302,7 +347,9 @@ def corpus_overlap() -> Metric:
 
         found: dict[str, float] = {}
         rows = [score.score.metadata for score in scores if score.score.metadata]
-        for view in SURFACE_VIEWS if rows else ():
+        values = [score.score.as_dict() for score in scores]
+        shown = ["answer", *[v for v in SURFACE_VIEWS if v != "answer" and values and _differs(values, "bleu4", v)]]
+        for view in shown if rows else ():
             for name in ("bleu4", "bleu4_floor"):
                 kept = [row["statistics"][name][view] for row in rows if row["statistics"].get(name)]
                 if not kept:
@@ -313,9 +360,8 @@ def corpus_overlap() -> Metric:
                     resampled = surface.bootstrap_bleu(statistics, 1000, np.random.default_rng(0))
                     low, high = np.quantile(resampled, [0.025, 0.975]).tolist()
                     found |= {f"bleu4_lower/{view}": low, f"bleu4_upper/{view}": high}
-        values = [score.score.as_dict() for score in scores]
         for key in values[0] if values else ():
-            if "_floor/" in key and key not in found:
+            if "_floor/" in key and key not in found and key.partition("/")[2] in shown:
                 known = [float(value[key] or 0) for value in values if not math.isnan(float(value[key] or 0))]
                 found[key] = sum(known) / len(known) if known else _NAN
         return found
@@ -324,11 +370,11 @@ def corpus_overlap() -> Metric:
 
 
 _OVERLAP = {"bleu4/answer": [mean(), stderr()]} | {
-    f"{name}{profile}/*": [mean(), stderr()] for name in SURFACE_METRICS for profile in ("", "_llamafactory")
+    f"{name}{profile}/answer": [mean(), stderr()] for name in SURFACE_METRICS for profile in ("", "_llamafactory")
 }
 
 
-@scorer(metrics=[_OVERLAP, corpus_overlap()])
+@scorer(metrics=[_OVERLAP, corpus_overlap(), other_views(but=("bleu4",))])
 def surface_overlap(part: str = "whole") -> Scorer:
     """BLEU-4 and ROUGE against the item's reference text, in both profiles, each beside its floor (0-100).
 

@@ -122,11 +122,17 @@ def _prompt(sample: Any) -> dict[str, str]:
 def _output(candidate: str, run: Run, sample: Any) -> dict[str, Any]:
     told = (sample.output.metadata or {}).get("prefilled_think")
     prefilled = bool(sample.metadata.get("prefilled", False) if told is None else told)
+    read_by = ""
     thought = thinking.split(raw_text(sample.output), prefilled=prefilled)
     values: dict[str, float] = {}
     for name, score in (sample.scores or {}).items():
         values |= score_values(name, score, values)
+        how = ((score.metadata or {}).get("extraction") or {}).get("answer") or {}
+        if how.get("rule"):
+            read_by = f"{how['rule']} ({how.get('slot') or 'no slot'})"
     shown = {_called(key): _shown(key, values[key]) for key in _SHOWN_SCORES if np.isfinite(values.get(key, np.nan))}
+    if read_by:
+        shown["read by"] = clean(read_by)
     return {
         "candidate": clean(candidate),
         "trace": clean(thought.trace),
