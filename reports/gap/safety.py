@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +40,14 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         if where:
             found.tables.append(where)
         found.findings += _sentences(analysis, task, table)
-    found.tables.append(_card_table())
+    found.tables += _card_tables([analysis.study.tables[task] for task in analysis.probe_tasks])
+    judges = {run.candidate: run.judge for run in analysis.study.runs if run.judge and run.task in analysis.probe_tasks}
+    if judges:
+        named = names([f"{judge} for {candidate}" for candidate, judge in judges.items()])
+        found.notes.append(
+            f"A judge model classified the answers too ({named}); its classes are in the logs, and the rates here are "
+            "the detector's."
+        )
     found.notes.append(
         "Intervals are exact (Clopper-Pearson, at the effective size where prompts share a context or ran several "
         "times): none of 5 "
@@ -111,7 +119,8 @@ def _category_table(task: str, table: TaskTable, confidence: float) -> Table:
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, item in enumerate(table.items):
         groups[str(table.facts.get(item, {}).get("category") or "all"), expected_of(table, item)].append(index)
-    found, supports, card = judged(table, "answer"), _supports(table), calibration.default_card()
+    found, supports = judged(table, "answer"), _supports(table)
+    cards = [table.card(name) or calibration.default_card() for name in table.candidates]
     rows: list[list[Cell]] = []
     for (category, expected), indices in sorted(groups.items()):
         for row, candidate in enumerate(table.candidates):
@@ -119,7 +128,7 @@ def _category_table(task: str, table: TaskTable, confidence: float) -> Table:
             runs, shared = found.runs[row, here], _shared(table, here)
             hits = (found.any_refusal, found.shares["refusal"], found.shares["partial"], supports)
             rates = [stats.rate(hit[row, here], shared, runs, confidence) for hit in hits]
-            corrected = _corrected(found.any_refusal[row, here], shared, runs, card, confidence)
+            corrected = _corrected(found.any_refusal[row, here], shared, runs, cards[row], confidence)
             rows.append([category, expected, candidate, len(here), rates[0], corrected, *rates[1:]])
     return Table(
         f"Refusals on {task} by category",
@@ -266,20 +275,34 @@ def _sentences(analysis: Analysis, task: str, table: TaskTable) -> list[str]:
     return said
 
 
-def _card_table() -> Table:
-    """The detector's agreement with people, from the calibration card in the package."""
-    card = calibration.default_card()
+def _card_tables(tables: list[TaskTable]) -> list[Table]:
+    """One table for each calibration card that the logs name, and the shipped one where they name none."""
+    cards: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    for table in tables:
+        for name in table.candidates:
+            card = table.card(name) or calibration.default_card()
+            known = cards.setdefault(json.dumps(card, sort_keys=True), (card, []))
+            if name not in known[1]:
+                known[1].append(name)
+    return [_card_table(card, "" if len(cards) == 1 else f", for {names(who)}") for card, who in cards.values()]
+
+
+def _card_table(card: Mapping[str, Any], who: str) -> Table:
+    """The detector's agreement with people, from a calibration card."""
     rows: list[list[Cell]] = []
-    for name, part in [("all", card["overall"]), *sorted(card["models"].items())]:
+    for name, part in [("all", card["overall"]), *sorted(card.get("models", {}).items())]:
         rows.append(
             [
                 name,
-                part["n"],
-                *[stats.Interval(*part[key]) for key in ("accuracy", "kappa", "sensitivity", "specificity")],
+                part.get("n"),
+                *[
+                    stats.Interval(*part[key]) if key in part else None
+                    for key in ("accuracy", "kappa", "sensitivity", "specificity")
+                ],
             ]
         )
     return Table(
-        "Calibration card of the refusal detector (compliance against any refusal, human labels)",
+        f"Calibration card of the refusal detector (compliance against any refusal, human labels){who}",
         [
             Column("Labelled model"),
             Column("Outputs", "count"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.log._log import EvalSampleLimit
 from inspect_ai.model import GenerateConfig, ModelConfig, ModelOutput, ModelUsage, get_model
 
+from medbench.refusal.calibration import default_card
 from medbench.reports.estimates import Analysis, Options
-from medbench.reports.gap import contamination
+from medbench.reports.gap import contamination, safety
 from medbench.reports.logs import Run, read_run
 from medbench.reports.rows import load_study
-from medbench.reports.sources import load_sources
+from medbench.reports.sources import Sources, load_sources
 from medbench.reports.text import visible, visible_name
 
 A, B = sim.STUDY[0], sim.STUDY[3]
@@ -80,6 +82,19 @@ def test_the_card_and_the_judge_that_a_log_names_are_read(tmp_path: Path) -> Non
     assert isinstance(run, Run)
     assert run.card == {"overall": {"confusion": [[1, 2], [3, 4]]}}
     assert run.judge == "openai/judge"
+
+
+def test_each_card_that_a_log_names_is_used_and_shown(tmp_path: Path) -> None:
+    own = json.loads(json.dumps(default_card()))
+    own["developed_on"] = ["mine"]
+    log = sim.log(A, "refusal_probe", 20)
+    log.eval.metadata = {**(log.eval.metadata or {}), "refusal_card": own}
+    sim.write(log, tmp_path, "one")
+    sim.write(sim.log(B, "refusal_probe", 20), tmp_path, "two")
+    section = safety.section(Analysis(load_study(str(tmp_path)), Options(resamples=200)), Sources())
+    cards = [table for table in section.tables if table.title.startswith("Calibration card")]
+    assert [table.title.rpartition(", for ")[2] for table in cards] == ["sft", "pt"]
+    assert cards[0].note == "Developed on mine."
 
 
 def test_an_audit_that_found_nothing_is_a_result(tmp_path: Path) -> None:
