@@ -82,13 +82,18 @@ def observe_rates(world: World, rng: np.random.Generator) -> dict[str, bool]:
     means = right.mean(axis=2)
     pair = stats.paired_rates(means[0], means[1], labels)
     choice = stats.regret(means, 0, labels)
+    # A candidate that is right wherever the first is, and on three in ten of its other outputs.
+    better, gain = np.maximum(right[0], rng.random(right[0].shape) < 0.3).mean(axis=1), 0.3 * (1 - world.rate)
+    real = np.stack([means[0], better])
     half = np.arange(world.items) < max(1, world.items // 3)
     sides = None if labels is None else (labels[~half], labels[half])
     apart = stats.rate_difference(means[0, ~half], means[0, half], clusters=sides, runs=(world.runs, world.runs))
     return {
         "rate": known.covers(stats.rate(means[0], labels, world.runs), world.rate),
         "paired difference": known.covers(pair, 0.0),
+        "paired difference, not 0": known.covers(stats.paired_rates(*real, labels), gain),
         "regret": known.covers(choice.loss, 0.0),
+        "regret, not 0": known.covers(stats.regret(real, 0, labels).loss, gain),
         "unpaired difference": known.covers(apart, 0.0),
         "alarm: a difference is shown": pair.p < 0.05,
         "alarm: the loss is real": choice.real,

@@ -218,15 +218,16 @@ def unit_sums(gap: np.ndarray, clusters: ArrayLike | None) -> tuple[np.ndarray, 
 def padded_interval(
     sums: np.ndarray, weight: np.ndarray, reach: float, confidence: float, *, normal: bool
 ) -> tuple[float, float]:
-    """Wald's interval of sum over weight after adding two units of weight one: `reach` and minus `reach`.
+    """Wald's interval of sum over weight after adding two typical units: one all `reach`, one all minus `reach`.
 
     Args:
         reach: the largest value that one item can have.
         normal: the normal quantile instead of t's with as many degrees of freedom as there were units.
     """
-    size, units_ = float(weight.sum()) + 2, len(sums) + 2
+    typical = float(weight.mean())
+    size, units_ = float(weight.sum()) + 2 * typical, len(sums) + 2
     centre = float(sums.sum()) / size
-    square = float(np.sum((sums - centre * weight) ** 2)) + 2 * reach**2 + 2 * centre**2
+    square = float(np.sum((sums - centre * weight) ** 2)) + 2 * typical**2 * (reach**2 + centre**2)
     if not normal:
         square *= units_ / (units_ - 1)
     quantile = normal_quantile(confidence) if normal else float(scipy.special.stdtrit(units_ - 1, (1 + confidence) / 2))
