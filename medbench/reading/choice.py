@@ -262,7 +262,9 @@ class _Reader:
     def _sentences(self) -> tuple[Extraction, list[Step]]:
         if self.engines.sentences is None:
             return Extraction("abstain", reason="no_answer_found"), self.steps
-        result = Sentences(self.engines.sentences, self.clean, self.letters, self.texts, self.multiple).read()
+        result = Sentences(self.engines.sentences, self.clean, self.letters, self.texts, self.multiple).read(
+            odd=asks_for_the_odd_one(self.question)
+        )
         if result.span:
             self.steps.append(Step("sentences", result.rule, *result.span, result.letters, decided=True))
         return result, self.steps

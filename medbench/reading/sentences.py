@@ -12,7 +12,7 @@ from medbench.reading.engine import SentenceEngine
 from medbench.reading.extraction import Extraction
 from medbench.reading.judge import Judge
 from medbench.reading.mentions import Mention, option_mentions
-from medbench.reading.statements import STATED, Group, Statement, announced, group_mentions, split_sentences
+from medbench.reading.statements import JUDGED, STATED, Group, Statement, announced, group_mentions, split_sentences
 from medbench.reading.tokens import compile_pattern
 
 # "Is it A?", "Would A do?", "Why would anyone choose B?"
@@ -29,9 +29,13 @@ class Sentences:
         self.engine, self.judge = engine, Judge(engine)
         self.clean, self.letters, self.texts, self.multiple = clean, letters, texts, multiple
 
-    def read(self) -> Extraction:
-        """The option or options that they state."""
+    def read(self, *, odd: bool = False) -> Extraction:
+        """The option or options that they state; with `odd` the stem asks which option is not so."""
         statements = self.statements()
+        if odd and not self.multiple:
+            found = _the_odd_one(statements)
+            if found is not None:
+                return found
         if self.texts and not statements:
             statements = near_texts(self.clean, self.texts)
         return decide(self.clean, statements, self.letters, self.multiple)
@@ -93,6 +97,17 @@ def near_texts(clean: str, texts: dict[str, str]) -> list[Statement]:
         if ratios and ratios[-1][0] > 0.85 and (len(ratios) == 1 or ratios[-1][0] - ratios[-2][0] > 0.1):
             return [Statement(start, end, (ratios[-1][1],), STATED, rule="near_text")]
     return []
+
+
+def _the_odd_one(statements: list[Statement]) -> Extraction | None:
+    """The one option judged wrong where two or more are judged right and none is named as the answer."""
+    judged = [one for one in statements if one.strength == JUDGED and not one.undecided]
+    wrong = {letter for one in judged if one.rejects for letter in one.letters}
+    right = {letter for one in judged if not one.rejects for letter in one.letters}
+    if len(wrong) != 1 or len(right - wrong) < 2 or any(one.strength > JUDGED for one in statements):
+        return None
+    last = [one for one in judged if one.rejects][-1]
+    return Extraction("answer", tuple(wrong), (last.start, last.end), rule="one_judged_wrong", slot="sentence")
 
 
 _EXCEPTS = re.compile(r"除|其余|其他|except|excluding|but|rest|other", re.IGNORECASE)  # what the patterns below need

@@ -32,7 +32,7 @@ def test_the_shared_cases(shared_data: Path) -> None:
 
 
 def test_real_outputs_state_what_their_structure_says(shared_data: Path) -> None:
-    """Outputs of 18 models; nine of the labels are wrong (docs/reading.md lists them)."""
+    """Outputs of 18 models; eight of the labels are wrong (docs/reading.md lists them)."""
     equal = wrong = n = 0
     for row in map(json.loads, (shared_data / "outputs" / "outputs.jsonl").read_text("utf-8").splitlines()):
         found = extract_choice(row["text"], row["letters"], choices=row["choices"], question=row["question"])
@@ -79,6 +79,10 @@ def test_the_form_asked_for_comes_first() -> None:
 def test_a_negated_stem_asks_for_the_odd_one() -> None:
     said = "A is right, B is right, C is right, E is right; the wrong one is D."
     assert read(said, question="Which statement is NOT true?") == "D"
+    judged = "A is correct. B is correct. C is incorrect because of the dose. E is correct."
+    assert read(judged, question="All of the following are true EXCEPT:") == "C"
+    assert read("A项正确。B项正确。C项错误。D项正确。", question="下列不正确的是") == "C"
+    assert read(judged, question="Which is true?") == "ambiguous"
     assert read("错误的是D，其余均正确", multiple=True, question="下列说法错误的是") == "D"
     assert read("错误的是D，其余均正确", multiple=True) == "ABCE"
 

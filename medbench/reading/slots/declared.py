@@ -72,7 +72,7 @@ class DeclaredSlots:
 # What takes back, supposes or only reports what its sentence says.
 _BOUND = re.compile(
     r"\b(?:if|had|were|unless|whether|suppose|supposing|assuming|thought|initially|students|tempt\w*|might|may|could"
-    r"|cannot|can't|not|isn't|never|previous|earlier|incorrect|wrong|other|which|before|first|instead|example|format)\b"
+    r"|cannot|can't|not|isn't|never|previous|earlier|incorrect|wrong|other|before|first|instead|example|format)\b"
     r"|如果|假如|假设|倘若|若|起初|最初|以为|错误|不是|不正确|误选|之前|除"
 )
 _SENTENCE_START = re.compile(r"[.!?。！？\n;；:：]")
