@@ -21,6 +21,7 @@ class Sources:
     Attributes:
         findings: sample id -> the audit's findings for it; None where no audit was given.
         seen: per `medbench contamination` directory its summary, and sample id -> the item's scores.
+        geometry: what `medbench geometry` wrote, found beside its manifest.
         manifests: path -> content of manifests found beside the logs or named.
         hashes: path -> SHA-256 of every file read here.
     """
@@ -28,6 +29,7 @@ class Sources:
     findings: dict[str, list[dict[str, Any]]] | None = None
     audit_summary: dict[str, Any] = field(default_factory=dict)
     seen: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = field(default_factory=list)
+    geometry: list[dict[str, Any]] = field(default_factory=list)
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
 
@@ -65,9 +67,19 @@ def load_sources(
                     continue
                 sources.manifests[str(path)] = manifest
                 sources.hashes[str(path)] = sha256_file(path)
+                if manifest.get("kind") == "geometry":
+                    _load_geometry(path.with_name("geometry.json"), sources)
             except (ValueError, AttributeError, OSError) as error:
-                notices.append(Notice("manifest", f"{path} cannot be read ({error}); its training is not shown."))
+                notices.append(Notice("manifest", f"{path} cannot be read ({error}); what it describes is not shown."))
     return sources
+
+
+def _load_geometry(file: Path, sources: Sources) -> None:
+    document = json.loads(file.read_text("utf-8"))
+    if not {"adapters", "weights", "all", "by_kind", "by_weight"} <= document.keys():
+        raise ValueError("not what medbench geometry writes")
+    sources.geometry.append(document)
+    sources.hashes[str(file)] = sha256_file(file)
 
 
 def _load_seen(directory: Path, sources: Sources) -> None:
