@@ -37,7 +37,8 @@ from medbench.items import Item
 from medbench.leakage.against import load
 from medbench.leakage.corpus import shards
 from medbench.leakage.engine import run
-from medbench.leakage.index import Thresholds, build, targets_of
+from medbench.leakage.index import Thresholds, build
+from medbench.leakage.targets import targets_of
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 BYTES_PER_DOCUMENT = 1_070

@@ -7,7 +7,6 @@ file and row; `BadRows` decides whether it ends the reading or is counted and li
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import re
@@ -17,12 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
+from medbench.compressed import DAMAGED, open_binary
 from medbench.errors import BadRow, LeftOut, MedbenchError
 
 OnBadRow = Literal["error", "skip"]
 T = TypeVar("T")
 
 _COMPRESSION = (".gz", ".zst")
+MAX_LINE = 64 << 20  # characters of a line of JSON; a longer one is refused by its number, so that memory stays bounded
 _FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -154,7 +155,7 @@ def read_records(
                 yield record
         except UnicodeDecodeError as error:
             raise _encoding_error(path, encoding, error) from None
-        except _damage(path) as error:
+        except DAMAGED as error:
             raise MedbenchError(f"{source}: the compressed file is damaged or cut short ({error}).") from None
         if not found and not bad_rows.rows:
             raise MedbenchError(f"{source} holds no rows.")
@@ -186,29 +187,12 @@ def hub_records(
         yield Record(where, f"record {index}", dict(row))
 
 
-def _damage(path: Path) -> tuple[type[Exception], ...]:
-    """What reading a damaged compressed file raises."""
-    if path.suffix.lower() != ".zst":
-        return (EOFError, gzip.BadGzipFile)
-    import zstandard
-
-    return (zstandard.ZstdError,)
-
-
 def _open_text(path: Path, encoding: str) -> IO[str]:
     # utf-8-sig also reads files without a byte order mark
     codec = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
     if codec == "utf-8-sig" and path.suffix.lower() not in _COMPRESSION:
         _refuse_zero_bytes(path, encoding)
-    raw: IO[bytes]
-    if path.suffix.lower() == ".gz":
-        raw = gzip.open(path, "rb")  # type: ignore[assignment]  # noqa: SIM115
-    elif path.suffix.lower() == ".zst":
-        import zstandard
-
-        raw = zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), closefd=True)  # noqa: SIM115
-    else:
-        raw = open(path, "rb")  # noqa: SIM115
+    raw = open_binary(path)
     try:
         return io.TextIOWrapper(raw, encoding=codec, newline="")
     except LookupError:
@@ -253,10 +237,13 @@ def _encoding_error(path: Path, encoding: str, error: UnicodeDecodeError) -> Med
 
 
 def _read_jsonl(handle: IO[str], name: str, bad_rows: BadRows, maybe_array: bool = True) -> Iterator[Record]:
-    for number, line in enumerate(handle, 1):
+    for number, line in enumerate(_bounded(handle), 1):
+        row = f"line {number}"
+        if line is None:
+            bad_rows.add(BadRow(name, row, None, f"longer than {MAX_LINE >> 20} MiB; split it into rows"))
+            continue
         if not line.strip():
             continue
-        row = f"line {number}"
         if number == 1 and maybe_array and line.lstrip().startswith("["):  # an array under the other name
             handle = io.StringIO(line + handle.read())
             try:
@@ -278,6 +265,17 @@ def _read_jsonl(handle: IO[str], name: str, bad_rows: BadRows, maybe_array: bool
             bad_rows.add(BadRow(name, row, None, _HALF))
             continue
         yield Record(name, row, data)
+
+
+def _bounded(handle: IO[str]) -> Iterator[str | None]:
+    """The lines of a file; None stands for one of more than `MAX_LINE` characters, which is passed over."""
+    while line := handle.readline(MAX_LINE + 1):
+        if len(line) <= MAX_LINE:
+            yield line
+            continue
+        while line and not line.endswith("\n"):
+            line = handle.readline(1 << 20)
+        yield None
 
 
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")

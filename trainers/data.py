@@ -75,7 +75,7 @@ def open_source(name: str, *, max_samples: int | None = None, bad_rows: BadRows 
 
 def _documents(name: str) -> Iterator[Record]:
     """The non-blank lines of a text file, as the audit reads them."""
-    from medbench.leakage.corpus import open_binary
+    from medbench.compressed import open_binary
 
     with io.TextIOWrapper(open_binary(name), encoding="utf-8-sig", newline="\n") as lines:
         try:

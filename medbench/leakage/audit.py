@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from medbench import hub
+from medbench.directories import replace_directory, workplace
 from medbench.errors import BadRow, MedbenchError
 from medbench.items import Item
 from medbench.leakage import clean
@@ -51,6 +52,7 @@ def audit(
     span: int = 50,
     contained_units: int = 10,
     near: int = 200,
+    edited: float = 0.7,
     simplify: bool = False,
     method: str = "exact",
     engine: str = "local",
@@ -69,7 +71,7 @@ def audit(
         against: task names, logs, files, ``task=FILE``, or items (see `against.load`); one string may list several,
             separated by commas.
         threshold: Jaccard similarity above which a text is a near-duplicate of an item, 0-1.
-        containment, span, contained_units, near: see `index.Thresholds`.
+        containment, span, contained_units, near, edited: see `index.Thresholds`.
         simplify: treat traditional Chinese characters as their simplified ones.
         method: ``exact``; ``minhash`` also runs MinHash LSH and reports what it misses.
         engine: ``local`` or ``ray``; both give the same bytes.
@@ -85,11 +87,11 @@ def audit(
         MedbenchError: bad settings, an unknown source, an unreadable or empty corpus.
     """
     thresholds = Thresholds(
-        jaccard=threshold, containment=containment, span=span, contained_units=contained_units, near=near
+        jaccard=threshold, containment=containment, span=span, contained_units=contained_units, near=near, edited=edited
     )
     bad_items = BadRows(on_bad_row)
     keep = tempfile.TemporaryDirectory(prefix="medbench-audit-") if out is None else None
-    directory = Path(keep.name if keep else out)  # type: ignore[arg-type]
+    directory = Path(keep.name) / "findings" if keep else Path(out)  # type: ignore[arg-type]
     names = [str(corpus)] if isinstance(corpus, str | Path) else _named(corpus, directory)
     files, ignored = corpora.expand(names)
     if write_clean is not None:  # before the scan, which may take hours
@@ -100,43 +102,54 @@ def audit(
     sources = load(against, bad_items)
     index = indexes.build(sources, thresholds, simplify=simplify)
 
-    directory.mkdir(parents=True, exist_ok=True)
-    state = _state(directory, index, shards, method)
-    todo = [(number, shard) for number, shard in enumerate(shards) if not (state / f"{number}.jsonl").exists()]
-    for number, content in engines.run(index, todo, method=method, engine=engine, jobs=jobs, address=address):
-        if on_bad_row == "error":
-            _raise_first_unreadable(shards[number], content)
-        write_atomic(state / f"{number}.jsonl", content)
+    settings = {
+        **dataclasses.asdict(thresholds), "simplify": simplify, "shingle": SHINGLE, "on_bad_row": on_bad_row
+    }  # fmt: skip
+    with workplace(directory) as work:
+        state = _state(work, index, shards, method)
+        todo = [(number, shard) for number, shard in enumerate(shards) if not (state / f"{number}.jsonl").exists()]
+        for number, content in engines.run(index, todo, method=method, engine=engine, jobs=jobs, address=address):
+            if on_bad_row == "error":
+                _raise_first_unreadable(shards[number], content)
+            write_atomic(state / f"{number}.jsonl", content)
+        new = work / "new"  # complete before anything earlier is replaced
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        summary = _merge(new, state, shards, index, bad_items, method)
+        summary["ignored_files"] = ignored
+        summary["shared_sources"] = shared_sources(files, sources)
+        repeated: set[tuple[str, int]] = set()
+        if within:
+            repeated = _duplicates(new, files, threshold, simplify)
+            summary["duplicates"] = len(repeated)
+        if write_clean is not None:
+            flagged = flagged_records(read_findings(new)) | repeated
+            copied = clean.write_clean(files, flagged, write_clean)
+            summary["clean"] = {"directory": str(write_clean), "files": copied}
+        _finish(new, summary, settings, files, sources)
+        replace_directory(new, directory, (FINDINGS, UNCHECKED, DUPLICATES, SUMMARY, NAME, _STATE))
+        shutil.rmtree(work)
+    return Findings(directory, summary, keep)
 
-    new = state / "new"  # complete before an earlier file is replaced: a full disk leaves all of them as they were
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    summary = _merge(new, state, shards, index, bad_items, method)
-    summary["ignored_files"] = ignored
-    summary["shared_sources"] = shared_sources(files, sources)
-    repeated: set[tuple[str, int]] = set()
-    if within:
-        repeated = _duplicates(new, files, threshold, simplify)
-        summary["duplicates"] = len(repeated)
-    if write_clean is not None:
-        flagged = flagged_records(read_findings(new)) | repeated
-        summary["clean"] = {"directory": str(write_clean), "files": clean.write_clean(files, flagged, write_clean)}
+
+def _finish(
+    new: Path,
+    summary: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    files: Sequence[str],
+    sources: Sequence[tuple[str, Sequence[Item]]],
+) -> None:
     write_atomic(new / SUMMARY, json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
     write_manifest(
         new,
         "findings",
-        settings={**dataclasses.asdict(thresholds), "simplify": simplify, "shingle": SHINGLE, "on_bad_row": on_bad_row},
+        settings=settings,
         inputs={
             **{file: sha256_file(file) for file in files if Path(file).is_file()},
             **{f"items of {name}": _hash_ids(item.id for item in items) for name, items in sources},
         },
         counts={key: summary[key] for key in ("findings", "items", "records", "leaking")},
     )
-    for name in (FINDINGS, UNCHECKED, DUPLICATES, SUMMARY, NAME):
-        if (new / name).exists():
-            os.replace(new / name, directory / name)
-    shutil.rmtree(state)
-    return Findings(directory, summary, keep)
 
 
 def _named(corpus: Iterable[str | Path | Mapping[str, Any]], directory: Path) -> list[str]:

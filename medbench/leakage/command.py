@@ -26,6 +26,12 @@ from medbench.leakage.table import data_table, read_data_sets, to_markdown
 @click.option(
     "--near", default=200, show_default=True, help="Units around a field within which options and answer count."
 )
+@click.option(
+    "--edited",
+    default=0.7,
+    show_default=True,
+    help="Share of a field, weighted by rarity, from which an edited copy is reported; 0 looks for none.",
+)
 @click.option("--simplify", is_flag=True, help="Treat traditional Chinese characters as their simplified ones.")
 @click.option(
     "--method",
@@ -52,6 +58,7 @@ def audit(
     span: int,
     contained_units: int,
     near: int,
+    edited: float,
     simplify: bool,
     method: str,
     engine: str,
@@ -81,6 +88,7 @@ def audit(
             span=span,
             contained_units=contained_units,
             near=near,
+            edited=edited,
             simplify=simplify,
             method=method,
             engine=engine,

@@ -11,11 +11,9 @@ import bisect
 import csv
 import dataclasses
 import glob
-import gzip
 import io
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import IO, Any
 import orjson
 
 from medbench import hub
+from medbench.compressed import DAMAGED, open_binary
 from medbench.errors import MedbenchError
 
 SHARD = 32 << 20  # most bytes of an uncompressed line file that one worker takes at a time, and a killed run repeats
@@ -34,7 +33,6 @@ MAX_RECORD = 64 << 20  # bytes; a longer record is refused by name, so that memo
 _LINES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text", ".text": "text", ".md": "text"}
 _WHOLE = {".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 _COMPRESSION = (".gz", ".zst")
-DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)  # what reading a compressed file that is cut short raises
 
 
 @dataclass(frozen=True)
@@ -283,55 +281,6 @@ def _grouped(values: Iterable[Any]) -> Iterator[list[Any]]:
         raise
     if group:
         yield group
-
-
-def open_binary(file: str) -> IO[bytes]:
-    """The bytes of a file, decompressed by its ending."""
-    suffix = Path(file).suffix.lower()
-    if suffix == ".gz":
-        return gzip.open(file, "rb")  # type: ignore[return-value]
-    if suffix == ".zst":
-        return io.BufferedReader(_Zstandard(file), BLOCK)  # type: ignore[return-value]
-    return open(file, "rb")
-
-
-class _Zstandard(io.RawIOBase):
-    """A .zst file that raises EOFError when it is cut short, as gzip does; zstandard's own reader just ends."""
-
-    def __init__(self, file: str) -> None:
-        import zstandard
-
-        self._new, self._error = zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
-        self._file = open(file, "rb")  # noqa: SIM115
-        self._frame: Any = None
-        self._ready = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: Any) -> int:
-        while not self._ready:
-            rest = self._frame.unused_data if self._frame is not None and self._frame.eof else b""
-            if rest or self._frame is None or self._frame.eof:
-                rest = rest or self._file.read(1 << 16)
-                if not rest:
-                    return 0
-                self._frame = self._new()
-            else:
-                rest = self._file.read(1 << 16)
-                if not rest:
-                    raise EOFError("the last frame has no end")
-            try:
-                self._ready = self._frame.decompress(rest)
-            except self._error as error:
-                raise EOFError(str(error)) from None
-        size = min(len(target), len(self._ready))
-        target[:size], self._ready = self._ready[:size], self._ready[size:]
-        return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 def lines(handle: IO[bytes], begin: int = 0, end: int = -1) -> Iterator[list[bytes | None]]:

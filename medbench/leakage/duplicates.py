@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from medbench.leakage import corpus
-from medbench.leakage.index import Tokeniser
 from medbench.leakage.kernel.text import sequence_hash, shingle_hashes
+from medbench.leakage.tokens import Tokeniser
 
 PERMUTATIONS = 128
 # The bands are tuned to miss little and propose more: proposals are verified.

@@ -12,16 +12,16 @@ import numpy as np
 from medbench.errors import MedbenchError
 from medbench.items import Item
 from medbench.leakage.kernel.compare import choose, shingle_sets
-from medbench.leakage.kernel.table import POSTING_BITS, fill_table
-from medbench.leakage.kernel.text import SHINGLE, STOP, all_shingles, sequence_hash, tokenise
-from medbench.leakage.units import WORD, character_table
-from medbench.leakage.written import Written, restore
+from medbench.leakage.kernel.text import SHINGLE, all_shingles, sequence_hash
+from medbench.leakage.severity import loose_options
+from medbench.leakage.short import Short, build_short
+from medbench.leakage.targets import Target, frequency_of, table_of, targets_of
+from medbench.leakage.tokens import Tokeniser
 
 # So many of a target's shingles must come up before a record is compared with it (all that count, where there are
 # fewer): with fewer, too many unrelated records are; with more, too many shingles must be looked for. Chosen by the
 # time of benchmarks/leakage.py.
 HITS = 6
-UNITS_PER_BYTE = 2  # at most: U+FDFA stands for a phrase, 4 words in 3 bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class Thresholds:
         span: units in one unbroken shared run from which a long common passage is reported.
         contained_units: fields of fewer units are not reported as embedded: they are common phrases.
         near: units around a found field within which its options and its answer are looked for.
+        edited: share of the field's units, weighted by rarity, that an edited copy keeps in order; 0: not looked for.
     """
 
     jaccard: float = 0.8
@@ -42,118 +43,21 @@ class Thresholds:
     span: int = 50
     contained_units: int = 10
     near: int = 200
+    edited: float = 0.7
 
     def __post_init__(self) -> None:
         for name in ("jaccard", "containment"):
             value = getattr(self, name)
             if not 0 < value <= 1:
                 raise MedbenchError(f"the {name} threshold must lie in (0, 1], not {value}; the default is 0.8.")
+        if self.edited != 0 and not 0.5 <= self.edited <= 1:
+            raise MedbenchError(
+                f"the edited threshold must lie in [0.5, 1], or be 0 to look for no edited leaks, not {self.edited}."
+            )
         for name, least in (("span", SHINGLE), ("contained_units", SHINGLE), ("near", 0)):
             value = getattr(self, name)
             if value < least:
                 raise MedbenchError(f"{name} is a number of units and must be at least {least}, not {value}.")
-
-
-@dataclass(frozen=True)
-class Target:
-    """One field of one item as it is searched for: one or more texts, the order of which does not matter."""
-
-    item: int
-    field: str
-    texts: tuple[str, ...]
-
-
-@dataclass
-class Tokens:
-    """Texts as units. Offsets are bytes within a text (of its restored form where `composed` has it)."""
-
-    texts: list[bytes]
-    unit_hash: np.ndarray
-    unit_begin: np.ndarray
-    unit_end: np.ndarray
-    unit_start: np.ndarray
-    composed: dict[int, Written]
-
-    def part(self, begin: int, end: int) -> Tokens:
-        """Texts `begin` up to `end`; the arrays are views."""
-        start = self.unit_start[begin : end + 1]
-        units = slice(int(start[0]), int(start[-1]))
-        arrays = (self.unit_hash[units], self.unit_begin[units], self.unit_end[units])
-        composed = {text - begin: offsets for text, offsets in self.composed.items() if begin <= text < end}
-        return Tokens(self.texts[begin:end], *arrays, start - start[0], composed)
-
-    def characters(self, text: int, begin: int, end: int) -> tuple[int, int]:
-        """Character offsets, in the original text, of the units from `begin` up to `end` of a text."""
-        base = int(self.unit_start[text])
-        first, last = int(self.unit_begin[base + begin]), int(self.unit_end[base + end - 1])
-        start = len(self.texts[text][:first].decode())
-        stop = start + len(self.texts[text][first:last].decode())
-        if text in self.composed:
-            written = self.composed[text]
-            return written.begin[start], written.end[stop - 1]
-        return start, stop
-
-
-class Tokeniser:
-    """Texts to units, reusing its arrays from call to call: a result is valid until the next call."""
-
-    def __init__(self, *, simplify: bool = False) -> None:
-        self.table, self.pool = character_table(simplify)
-        first = self.table[:128]
-        self.ascii_table = np.where(first & 3 == WORD, first >> 2, 0).astype(np.uint64)
-        self.restored_table = self.ascii_table.copy()
-        self.ascii_table[[*b"&<-"]] = STOP  # what `text.split` looks at
-        self.json_table = self.ascii_table.copy()
-        self.json_table[[*range(32), *b'"\\']] = STOP
-        self._room = 0
-        self._reserve(1 << 16)
-
-    def _reserve(self, size: int) -> None:
-        if size > self._room:
-            self._room = size
-            self._hash = np.empty(size, np.uint64)
-            self._begin, self._end = np.empty(size, np.int32), np.empty(size, np.int32)
-
-    def __call__(self, texts: Sequence[bytes]) -> Tokens:
-        """Tokenise UTF-8 texts."""
-        texts = list(texts)
-        start, marked = self._run(texts)
-        composed: dict[int, Written] = {}
-        if marked.any():
-            for index in np.flatnonzero(marked).tolist():
-                composed[index] = restore(texts[index].decode())
-                texts[index] = composed[index].text.encode()
-            start, _ = self._run(texts)
-        return Tokens(texts, self._hash, self._begin, self._end, start, composed)
-
-    def _run(self, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        buffer = np.frombuffer(b"".join(texts), np.uint8)
-        text_start = np.zeros(len(texts) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=text_start[1:])
-        self._reserve(buffer.size * UNITS_PER_BYTE + 16)
-        unit_start = np.empty(len(texts) + 1, np.int64)
-        marked = np.zeros(len(texts), np.bool_)
-        tokenise(
-            buffer, text_start, self.table, self.pool, self._hash, self._begin, self._end, unit_start, marked
-        )  # fmt: skip
-        return unit_start, marked
-
-
-def targets_of(item: Item, number: int) -> list[Target]:
-    """What of an item is searched for. A field of two parts ("question+options") follows the two.
-
-    A question with options is the set of all their shingles, in any order of the options.
-    """
-    fields: list[tuple[str, tuple[str, ...]]] = [("question", (item.question,))]
-    if item.options:
-        fields += [("options", item.options), ("question+options", (item.question, *item.options))]
-    elif item.reference and not item.answer:
-        fields += [("answer", (item.reference,)), ("question+answer", (item.question, item.reference))]
-    if item.reference and (item.options or item.answer):
-        fields.append(("explanation", (item.reference,)))
-    if item.context:
-        fields.append(("context", (item.context,)))
-    return [Target(number, field, texts) for field, texts in fields]
 
 
 @dataclass
@@ -173,6 +77,8 @@ class Index:
         enough: how many of those in the table it holds then at least.
         whole: for each target the one of two parts that it is a part of, or -1.
         unchecked: (item id, field, units) of the fields with no shingle at all.
+        short: the fields whose edited copies are looked for.
+        loose: items whose options alone are no leak (`severity.loose_options`).
     """
 
     items: list[Item]
@@ -194,11 +100,21 @@ class Index:
     bloom: np.ndarray
     slots: np.ndarray
     posting: np.ndarray
+    reach: np.ndarray
+    first: np.ndarray
+    short: Short
+    loose: frozenset[int]
+
+    @functools.cached_property
+    def field_units(self) -> dict[tuple[int, str], int]:
+        """Number of units by item and field."""
+        return {(t.item, t.field): n for t, n in zip(self.targets, self.units.tolist(), strict=True)}
 
     @property
     def nbytes(self) -> int:
         """Size of the arrays in bytes."""
-        return sum(v.nbytes for v in vars(self).values() if isinstance(v, np.ndarray))
+        values = [*vars(self).values(), *vars(self.short).values()]
+        return sum(v.nbytes for v in values if isinstance(v, np.ndarray))
 
 
 def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds, *, simplify: bool = False) -> Index:
@@ -224,11 +140,11 @@ def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds,
         )
     owner = np.repeat(np.arange(len(targets), dtype=np.int32), sizes)
     order = np.argsort(target_hash)
-    frequency, distinct = _frequency(target_hash, order, pairs[owner])
+    frequency, distinct = frequency_of(target_hash, order, pairs[owner])
     least, held = _needs(sizes, units, pairs, thresholds)
     indexed, enough = _indexed(mark, frequency, sizes, units, pairs, least, held, thresholds)
     chosen = order[indexed[order]]
-    bloom, slots, posting = _table(target_hash[chosen], owner[chosen])
+    bloom, slots, posting = table_of(target_hash[chosen], owner[chosen])
     return Index(
         items=[item for _, item in items.values()],
         ids=ids,
@@ -249,6 +165,10 @@ def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds,
         bloom=bloom,
         slots=slots,
         posting=posting,
+        reach=np.zeros(len(targets), np.int32),
+        first=np.zeros(1, np.int64),
+        short=build_short([item for _, item in items.values()], thresholds.edited, len(targets), simplify=simplify),
+        loose=_loose([item for _, item in items.values()], targets, units),
     )
 
 
@@ -287,21 +207,19 @@ def _shingle_sets(
     return tokens.unit_start[beyond] - tokens.unit_start[first], sequence, target_hash, target_start, mark
 
 
+def _loose(items: list[Item], targets: Sequence[Target], units: np.ndarray) -> frozenset[int]:
+    size = [0] * len(items)
+    for k, target in enumerate(targets):
+        if target.field == "options":
+            size[target.item] = int(units[k])
+    return loose_options(items, size)
+
+
 def _wholes(pairs: np.ndarray) -> np.ndarray:
     whole = np.full(len(pairs), -1, np.int64)
     numbers = np.flatnonzero(pairs)
     whole[numbers - 1] = whole[numbers - 2] = numbers
     return whole
-
-
-def _frequency(target_hash: np.ndarray, order: np.ndarray, in_pairs: np.ndarray) -> tuple[np.ndarray, int]:
-    """Of each target's shingles, how many targets have it, fields of two parts not counted; how many differ."""
-    ordered = target_hash[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    counts = np.add.reduceat((~in_pairs[order]).astype(np.int32), starts)
-    frequency = np.empty(len(order), np.int32)
-    frequency[order] = np.repeat(counts, np.diff(np.append(starts, len(order))))
-    return frequency, len(starts)
 
 
 def _needs(
@@ -379,26 +297,6 @@ def _spacing(run: int) -> int:
         d for d in range(2, run + 1) if all(j - (((j + 1) * 2 * (d - 1) - run) // d) >= enough for j in range(enough))
     ]
     return max(fitting, default=1)
-
-
-def _table(hashes: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The bitmap filter, the hash table and the postings of (shingle, target) pairs, ordered by shingle."""
-    if len(hashes) >= 1 << POSTING_BITS:
-        raise MedbenchError(
-            f"the test items have {len(hashes):,} shingles to look for, and an audit holds at most "
-            f"{(1 << POSTING_BITS) - 1:,}; audit them in several runs."
-        )
-    keys = hashes >> np.uint64(POSTING_BITS)
-    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    keys, posting = keys[first], owner.copy()
-    last = np.append(first[1:], len(owner)) - 1
-    posting[last] = ~posting[last]
-    # Some 13 bits a shingle. A filter that lets fewer pass no longer fits the processor's second-level cache, and is
-    # slower.
-    bloom = np.zeros(1 << max(6, round(np.log2(len(keys) / 5))), np.uint64)
-    slots = np.zeros(1 << int(np.ceil(np.log2(len(keys) / 0.7 + 1))), np.uint64)  # at most 70 % full
-    fill_table(keys, first, hashes, bloom, slots)
-    return bloom, slots, posting
 
 
 def describe(index: Index) -> dict[str, object]:

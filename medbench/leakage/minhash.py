@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from medbench.leakage.corpus import Batch
-from medbench.leakage.index import Index, Tokeniser
+from medbench.leakage.index import Index
 from medbench.leakage.kernel.text import shingle_hashes
+from medbench.leakage.tokens import Tokeniser
 
 PERMUTATIONS = 128
 

@@ -12,11 +12,17 @@ import numpy as np
 from medbench.items import LETTERS, Item
 from medbench.leakage import corpus
 from medbench.leakage.corpus import Batch, Unreadable
-from medbench.leakage.index import UNITS_PER_BYTE, Index, Tokeniser, Tokens
+from medbench.leakage.edited import LISTED, Edited, Verifier
+from medbench.leakage.index import Index
 from medbench.leakage.kernel import compare, json_lines, table
 from medbench.leakage.kernel.text import SHINGLE, all_shingles
+from medbench.leakage.severity import severity, stands_alone
+from medbench.leakage.short import WHOLE
+from medbench.leakage.targets import Target
+from medbench.leakage.tokens import UNITS_PER_BYTE, Tokeniser, Tokens
 from medbench.leakage.written import changes, restore
 
+BESIDE = 60  # units around a short question within which one of its options counts
 GAP = 20  # units: shared shingles further apart than this are evidence from two different places
 SHOWN = 400  # characters of evidence kept on each side; the offsets are complete
 EPOCHS = 1 << 24  # records between two clearings of a tally
@@ -68,9 +74,16 @@ class Scanner:
         self.index = index
         self._tokenise = Tokeniser(simplify=index.simplify)
         self._tokenise_item = Tokeniser(simplify=index.simplify)
-        self._sought = table.Sought(**{name: getattr(index, name) for name in table.Sought._fields})
-        raw, every, passed, home = (np.empty(size, np.uint64) for size in (0, 0, 2 * table.PIECE, 2 * table.PIECE))
-        self._scratch = table.Scratch(raw, every, passed, home, tally=np.zeros(len(index.targets), np.uint32))
+        sought, short = (
+            table.Sought(**{name: getattr(one, name) for name in table.Sought._fields}) for one in (index, index.short)
+        )
+        raw, home = np.empty(0, np.uint64), np.empty(2 * table.PIECE, np.uint64)
+        scratch, short_scratch = (
+            table.Scratch(raw, raw, np.empty(2 * table.PIECE, np.uint64), home, np.zeros(len(one.targets), np.uint32))
+            for one in (index, index.short)
+        )
+        self._sieve = table.Sieve(sought, scratch, short, short_scratch)
+        self._verify = Verifier(index.short, index.thresholds.edited)
         self._epoch = 1
 
     def scan(self, batch: Batch) -> tuple[list[dict[str, Any]], list[int]]:
@@ -93,12 +106,12 @@ class Scanner:
         end = np.flatnonzero(buffer == ord("\n"))
         begin = np.concatenate([[0], end[:-1] + 1])
         kind, shingles, size = np.empty(len(end), np.uint8), np.zeros(len(end), np.int64), np.zeros(len(end), np.int64)
-        scratch, epoch = self._room(int((end - begin).max()), len(end))
+        sieve, epoch = self._room(int((end - begin).max()), len(end))
         found = json_lines.sift_lines(
             buffer, begin, end, self._tokenise.json_table, self._tokenise.table, self._tokenise.pool,
-            self._sought, scratch, epoch, kind, shingles, size,
+            sieve, epoch, kind, shingles, size,
         )  # fmt: skip
-        del buffer, scratch  # a long line's take much room
+        del buffer, sieve  # a long line's take much room
         number = first - 1 + np.cumsum(kind != json_lines.BLANK)
         unreadable: list[Unreadable] = []
 
@@ -128,9 +141,14 @@ class Scanner:
         tokens = self._tokenise(batch.texts)
         record_start = np.array(batch.record_start, np.int64)
         hits: dict[tuple[int, int], dict[str, Hit]] = {}
-        for hit in self._compare(tokens, record_start, candidates):
+        near = candidates[candidates[:, 1] >= len(index.targets)]
+        for hit in self._compare(tokens, record_start, candidates[candidates[:, 1] < len(index.targets)]):
             t = index.targets[hit.target]
             hits.setdefault((hit.record, t.item), {})[t.field] = hit
+        for (record, item), fields in hits.items():
+            if "question" in fields and not self._founded(batch, tokens, record, item, fields["question"]):
+                for name in [name for name in fields if name.startswith("question")]:
+                    del fields[name]
         telling = [(fields[name], signals) for fields in hits.values() for name, signals in _telling(fields).items()]
         told = list(dict.fromkeys(hit.target for hit, signals in telling if signals))
         chosen = list(dict.fromkeys(item for _, item in hits if index.items[item].options))
@@ -141,6 +159,7 @@ class Scanner:
         for hit, signals in telling:
             if signals:
                 findings += self._explain(batch, tokens, hit, signals, by_target[hit.target])
+        findings += self._edited(batch, tokens, hits, near)
         for (record, item), fields in hits.items():
             if item in options:
                 places = {name: hit.cluster for name, hit in fields.items()}
@@ -169,28 +188,33 @@ class Scanner:
         text_start = np.zeros(len(texts) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=text_start[1:])
         records = len(start) - 1
-        scratch, epoch = self._room(int(np.diff(text_start[start]).max(initial=0)), records)
+        sieve, epoch = self._room(int(np.diff(text_start[start]).max(initial=0)), records)
         shingles, marked = np.empty(records, np.int64), np.zeros(records, np.bool_)
         candidates = table.sift(
             np.frombuffer(b"".join([*texts, bytes(3)]), np.uint8), text_start, start,
             ascii_table, self._tokenise.table, self._tokenise.pool,
-            self._sought, scratch, epoch, shingles, marked,
+            sieve, epoch, shingles, marked,
         )  # fmt: skip
         return candidates, shingles, marked
 
-    def _room(self, longest: int, records: int) -> tuple[table.Scratch, int]:
+    def _room(self, longest: int, records: int) -> tuple[table.Sieve, int]:
         """Scratch space for records of up to `longest` bytes, and the epoch of the first of so many."""
         units = UNITS_PER_BYTE * longest + 16
-        scratch = self._scratch
-        if len(scratch.raw) < units:
-            scratch = scratch._replace(raw=np.empty(units, np.uint64), every=np.empty(units, np.uint64))
+        sieve = self._sieve
+        if len(sieve.scratch.raw) < units:
+            raw, every, short = (np.empty(units, np.uint64) for _ in range(3))
+            sieve = sieve._replace(
+                scratch=sieve.scratch._replace(raw=raw, every=every),
+                short_scratch=sieve.short_scratch._replace(raw=raw, every=short),
+            )
             if longest <= KEPT:
-                self._scratch = scratch
+                self._sieve = sieve
         if self._epoch + records >= EPOCHS:
-            scratch.tally[:] = 0
+            sieve.scratch.tally[:] = 0
+            sieve.short_scratch.tally[:] = 0
             self._epoch = 1
         self._epoch += records
-        return scratch, self._epoch - records
+        return sieve, self._epoch - records
 
     def _compare(self, tokens: Tokens, record_start: np.ndarray, candidates: np.ndarray) -> list[Hit]:
         """What the candidates hold of their targets, ordered by record and target.
@@ -214,6 +238,76 @@ class Scanner:
         pairs, rows, jaccard = (np.concatenate(both) for both in compared)
         hits = _hits(index, pairs, rows, jaccard)
         return sorted(hits, key=lambda hit: (hit.record, hit.target))
+
+    def _edited(
+        self, batch: Batch, tokens: Tokens, hits: dict[tuple[int, int], dict[str, Hit]], near: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """Findings of edited copies; their places are entered in `hits`, so that what stands beside them is looked at.
+
+        A field of which the record holds a copy by another signal than `span` is not looked at again.
+        """
+        short, findings = self.index.short, []
+        for record, number in near.tolist():
+            target = short.targets[number - len(self.index.targets)]
+            fields = hits.setdefault((record, target.item), {})
+            base = target.field.partition("+")[0]
+            if any(set(hit.signals) - {"span"} for name, hit in fields.items() if name in (base, target.field)):
+                continue
+            item = self.index.items[target.item]
+            side, options = self._together([target.texts, item.options])
+            texts = range(batch.record_start[record], batch.record_start[record + 1])
+            beside = options if target.field.startswith("question") and item.options else None
+            edited = self._verify(tokens, texts, number - len(self.index.targets), side, beside)
+            if edited is None:
+                continue
+            place = Place(edited.text, edited.begin, edited.end)
+            fields.setdefault(base, Hit(record, number, {}, place))
+            findings.append(self._edited_finding(batch, tokens, record, target, edited, place, side))
+        return findings
+
+    def _edited_finding(
+        self, batch: Batch, tokens: Tokens, record: int, target: Target, edited: Edited, place: Place, side: Tokens
+    ) -> dict[str, Any]:
+        begin, end = side.characters(edited.item_text, edited.item_begin, edited.item_end)
+        corpus_side = _corpus_evidence(batch, tokens, place)
+        item_text = target.texts[edited.item_text][begin : min(end, begin + SHOWN)]
+        written = changes(corpus_side["corpus_text"], item_text)
+        evidence = {
+            **corpus_side,
+            "item_span": [begin, end],
+            "item_text": item_text,
+            **({"written": written} if written else {}),
+            "edits": edited.edits[:LISTED],
+            "weight": round(edited.weight, 3),
+            "edits_in_all": len(edited.edits),
+            "other_numbers": edited.other_numbers,
+            **({} if edited.options is None else {"options_beside": edited.options}),
+        }
+        return self._finding(batch, record, target.item, target.field, "edited", edited.share, evidence)
+
+    def _founded(self, batch: Batch, tokens: Tokens, record: int, number: int, hit: Hit) -> bool:
+        """Whether a question that a record holds is more than common words: a long one; or one whose whole text stands
+        for itself there, or with an option beside it that is not the key, which a statement of the fact names too."""
+        index, item = self.index, self.index.items[number]
+        units = int(index.units[hit.target])
+        if units >= WHOLE or set(hit.signals) & {"exact", "jaccard"}:
+            return True
+        place = hit.cluster
+        if place.end - place.begin == units and stands_alone(batch.text(place.text), *tokens.characters(*place)):
+            return True
+        if not item.options:
+            return False
+        region = _region(batch, tokens, record, place, BESIDE)
+        (options,) = self._together([item.options])
+        base = int(tokens.unit_start[place.text])
+        for k, letter in enumerate(item.letters):
+            wanted = options.unit_hash[options.unit_start[k] : options.unit_start[k + 1]]
+            if letter in item.answer or not len(wanted):
+                continue
+            at = compare.occurrences(tokens.unit_hash[region.start : region.stop], wanted) + region.start - base
+            if ((at >= place.end) | (at + len(wanted) <= place.begin)).any():
+                return True
+        return False
 
     def _together(self, groups: list[tuple[str, ...]]) -> list[Tokens]:
         """Tokens of each group of texts of the test side, valid until the next call."""
@@ -250,7 +344,7 @@ class Scanner:
         """Option set and answer near the fields of a choice item that a record holds."""
         index, item = self.index, self.index.items[number]
         anchor = next((name for name in _ANCHORS if name in places), None)
-        if anchor is None:
+        if anchor is None or (anchor == "options" and number in index.loose):
             return []
         base = "question" if anchor.startswith("question") else anchor
         place = places[anchor]
@@ -351,7 +445,7 @@ class Scanner:
     def _finding(
         self, batch: Batch, record: int, number: int, field: str, signal: str, score: float, evidence: dict[str, Any]
     ) -> dict[str, Any]:
-        return {
+        row = {
             "corpus_file": batch.file,
             "record": batch.numbers[record],
             "item_id": self.index.ids[number],
@@ -361,6 +455,8 @@ class Scanner:
             "against": self.index.against[number],
             **evidence,
         }
+        row["severity"] = severity(row, self.index.field_units[number, field.partition("+")[0]])
+        return row
 
 
 def _order(finding: dict[str, Any]) -> tuple[Any, ...]:

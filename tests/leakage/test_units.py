@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medbench.leakage.index import Tokeniser
 from medbench.leakage.kernel.text import shingles
+from medbench.leakage.tokens import Tokeniser
 from medbench.leakage.units import LOOK_ALIKE
 from medbench.leakage.written import changes, restore, units
 

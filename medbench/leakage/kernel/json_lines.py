@@ -19,7 +19,7 @@ _0, _1, _2, _4, _6, _10, _1023 = (np.uint64(n) for n in (0, 1, 2, 4, 6, 10, 1023
 
 @compiled
 def sift_lines(
-    buffer, line_begin, line_end, json_table, table, pool, sought, scratch, epoch, kind, record_shingles, record_bytes
+    buffer, line_begin, line_end, json_table, table, pool, sieve, epoch, kind, record_shingles, record_bytes
 ):  # fmt: skip
     """`sift` over lines of JSON as they lie in a file, one record each, its texts being all strings that are no keys.
 
@@ -36,7 +36,8 @@ def sift_lines(
     Returns:
         int64 array of shape (candidates, 2): line, target; ordered by line.
     """
-    raw = scratch.raw
+    raw = sieve.scratch.raw
+    count = np.zeros(4, np.int64)
     found = np.empty((256, 2), np.int64)
     n_found = 0
     containers = np.empty(_DEEPEST, np.int64)
@@ -53,7 +54,8 @@ def sift_lines(
         i, end = np.uint64(line_begin[r]), np.uint64(line_end[r])
         now = np.uint32(epoch + r) << np.uint32(8)
         before = n_found
-        n = n_passed = depth = 0
+        count[:] = 0
+        depth = 0
         size = _0
         wanted = _VALUE
         while i < end:
@@ -66,8 +68,7 @@ def sift_lines(
                     if i == _0:
                         break
                     size += held
-                    n_raw = np.int64(units)
-                    n, n_passed, found, n_found = take(n_raw, r, now, sought, scratch, n, n_passed, found, n_found)
+                    found, n_found = take(np.int64(units), r, now, sieve, count, found, n_found)
                     wanted = _MORE_OR_END
                 elif wanted in (_KEY, _KEY_OR_END):
                     i, key = _json_key(buffer, i + _1, end, json_table, table, pool, raw)
@@ -120,9 +121,9 @@ def sift_lines(
             n_found = before
             continue
         kind[r] = PLAIN
-        record_shingles[r] = n
+        record_shingles[r] = count[0]
         record_bytes[r] = size
-        found, n_found = finish_record(n, n_passed, r, now, sought, scratch, found, before, n_found)
+        found, n_found = finish_record(r, now, sieve, count, found, before, n_found)
     return found[:n_found]
 
 

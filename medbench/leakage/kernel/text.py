@@ -13,12 +13,12 @@ from medbench.leakage.kernel.compiled import compiled
 from medbench.leakage.units import COMBINING, EXPANSION, SEPARATOR, SINGLE, SKIP, WORD
 
 SHINGLE = 5  # units per shingle, as the audit issue and the peers it is compared with have it
+SHORT = 3  # units per short shingle, of which some survive where a text was edited
 
 SEED = np.uint64(0x9E3779B97F4A7C15)
 CHARACTER = np.uint64(0xD6E8FEB86659FD93)  # odd, so that each step of a word's hash is invertible
 _MIX = np.uint64(0xC2B2AE3D27D4EB4F)
 ROLL = np.uint64(0x100000001B3 | 0xA5A5 << 44)
-_ROLL5 = np.uint64(pow(int(ROLL), SHINGLE, 1 << 64))
 STOP = 1 << 32  # in an ASCII table: characters at which reading stops
 _STOP = np.uint64(STOP)
 _HIGH = np.uint64(0x80)
@@ -160,35 +160,38 @@ def tokenise(buffer, text_start, table, pool, unit_hash, unit_begin, unit_end, u
 
 
 @compiled
-def shingles(unit_hash, unit_start, shingle_hash, shingle_start):
+def shingles(unit_hash, unit_start, shingle_hash, shingle_start, size=SHINGLE):
     """Hashes of all shingles of each text, none across texts; text s owns ``shingle_start[s]:shingle_start[s + 1]``."""
     n = 0
+    beyond = ROLL
+    for _ in range(size - 1):
+        beyond *= ROLL
     for s in range(unit_start.size - 1):
         shingle_start[s] = n
         h = np.uint64(0)
         for i in range(unit_start[s], unit_start[s + 1]):
             h = h * ROLL + unit_hash[i]
             k = i - unit_start[s]
-            if k >= SHINGLE:
-                h -= unit_hash[i - SHINGLE] * _ROLL5
-            if k >= SHINGLE - 1:
+            if k >= size:
+                h -= unit_hash[i - size] * beyond
+            if k >= size - 1:
                 shingle_hash[n] = h
                 n += 1
     shingle_start[unit_start.size - 1] = n
 
 
 @compiled
-def all_shingles(unit_hash, unit_start):
+def all_shingles(unit_hash, unit_start, size=SHINGLE):
     """`shingles` in arrays of its own: hashes of all texts, and where each text's start, with the end."""
     out, start = np.empty(unit_hash.size, np.uint64), np.empty_like(unit_start)
-    shingles(unit_hash, unit_start, out, start)
+    shingles(unit_hash, unit_start, out, start, size)
     return out[: start[-1]], start
 
 
 @compiled
-def shingle_hashes(unit_hash):
+def shingle_hashes(unit_hash, size=SHINGLE):
     """Hashes of the shingles of one text."""
-    return all_shingles(unit_hash, np.array([0, unit_hash.size]))[0]
+    return all_shingles(unit_hash, np.array([0, unit_hash.size]), size)[0]
 
 
 @compiled

@@ -1,0 +1,59 @@
+"""How far a finding can be trusted by itself, and which ones are none. docs/leakage.md has the rates on real text."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medbench.items import Item
+from medbench.leakage.short import WHOLE
+from medbench.leakage.units import fold
+
+CERTAIN, LIKELY, LOOK = "certain", "likely", "look at it"
+LONG_LIST = 25  # units of all options of an item; a shorter list is found in prose too ("protein, fat, vitamins ...")
+_WORD = re.compile(r"[^\W_]")
+
+
+def severity(row: Mapping[str, Any], units: int) -> str:
+    """How likely a finding is a copy of the item: ``certain``, ``likely`` or ``look at it``.
+
+    Args:
+        row: a finding with its evidence.
+        units: of the field.
+    """
+    field, signal, score = str(row["field"]), str(row["signal"]), float(row["score"])
+    if field.startswith("question"):
+        if signal in ("exact", "jaccard", "option_set", "answer_nearby"):
+            return CERTAIN if units >= WHOLE or signal != "exact" else LIKELY
+        if signal == "containment":
+            return CERTAIN if score >= 0.9 and units >= WHOLE else LIKELY
+        if signal == "edited":
+            if row.get("options_beside", 0.0) >= 0.75 or (score >= 0.85 and row["weight"] >= 5):
+                return CERTAIN
+            return LIKELY if score >= 0.75 or row["weight"] >= 10 else LOOK
+        return LIKELY if score >= 0.5 else LOOK
+    # answers and explanations share phrases with any text on their subject
+    if signal in ("exact", "jaccard"):
+        return CERTAIN if units >= 2 * WHOLE else LIKELY
+    if signal in ("containment", "edited") and score >= 0.85 and units >= 2 * WHOLE:
+        return LIKELY
+    return LOOK
+
+
+def loose_options(items: Sequence[Item], units: Sequence[int]) -> frozenset[int]:
+    """Items whose options are no leak by themselves: lists that several items share, and short ones.
+
+    Args:
+        units: of the options of each item.
+    """
+    lists = [frozenset(" ".join(fold(option).split()) for option in item.options) for item in items]
+    shared = Counter(lists)
+    return frozenset(k for k, one in enumerate(lists) if one and (shared[one] > 1 or units[k] < LONG_LIST))
+
+
+def stands_alone(text: str, begin: int, end: int) -> bool:
+    """Whether a stretch of a text is a sentence or a line of its own: no word goes on before or after it."""
+    before, after = text[:begin].rstrip(" \t"), text[end:].lstrip(" \t")
+    return not (before and _WORD.match(before[-1])) and not (after and _WORD.match(after[0]))
