@@ -23,7 +23,7 @@ from medbench.leakage.tokens import Tokeniser
 WHOLE = 15  # units: a shorter question is common words, and counts with its options beside it only
 LEAST = 10  # units of a short question with its options, below which nothing is looked for
 HITS = 3  # short shingles from the table that a record must hold before it is looked at closely
-SHARE = 0.3  # of a field's short shingles that must stand together before the field is laid over the place
+SHARE = 0.4  # of a field's short shingles that must stand together before the field is laid over the place
 COMMON = 5  # fields beyond the first that hold a phrase and halve its weight
 LIGHTEST = 0.15  # weight of a unit that every item holds; one that a single item holds weighs 1
 
@@ -79,8 +79,8 @@ def looked_up(wanted: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.n
 
 
 def edits_of(units: np.ndarray) -> np.ndarray:
-    """Edited units of a field of so many under which no copy is missed: one in ten, rounded up."""
-    return -(-units // 10)
+    """Edited units of a field of so many under which no copy is missed: one in ten, and one at least."""
+    return np.maximum(1, units // 10)
 
 
 def build_short(items: Sequence[Item], threshold: float, first: int, *, simplify: bool) -> Short:

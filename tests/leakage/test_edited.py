@@ -79,7 +79,7 @@ def test_no_copy_with_one_edit_in_ten_units_is_missed(language: str) -> None:
     texts = []
     for original in originals:
         copy = list(original)
-        for _ in range(-(-len(original) // 10)):
+        for _ in range(max(1, len(original) // 10)):
             place = rng.randrange(len(copy))
             rng.choice([
                 lambda copy=copy, place=place: copy.__setitem__(place, rng.choice(words)),
