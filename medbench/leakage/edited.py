@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medbench.leakage.kernel import edits as kernel
-from medbench.leakage.short import Short, reach_of
-from medbench.leakage.targets import Target
+from medbench.leakage.short import Short, looked_up
 from medbench.leakage.tokens import Tokens
 from medbench.leakage.units import fold
 
@@ -24,6 +23,7 @@ SENTENCE = 5  # units of a sentence that is looked for by itself
 KEPT = 0.8  # share of a sentence, or an option, from which it counts as kept
 LIGHT, ALMOST = 2.5, 0.9  # what weighs less is said by others too, unless nearly all of a field is there
 SENTENCES, HEAVY = 0.4, 5.0  # share and weight of the sentences kept from which a field with others dropped counts
+FLOOR = 0.3  # share of a field in order, by equal units alone, below which nothing else is looked at
 EQUAL = 0.35  # share of equal units from which the spelling of the others is looked at
 BESIDE = 0.75  # share of the options that makes up for a question of which only `REWORDED` is kept
 REWORDED = 0.5
@@ -75,6 +75,16 @@ class Verifier:
     def __init__(self, short: Short, threshold: float) -> None:
         self.short, self.threshold = short, threshold
 
+    def worth(self, tokens: Tokens, record_start: np.ndarray, near: np.ndarray) -> np.ndarray:
+        """Those of some pairs of record and field of which enough stands in order to look at the rest."""
+        short = self.short
+        shares = kernel.shares(
+            near, tokens.unit_hash, tokens.unit_start, record_start,
+            short.target_start, short.target_hash, short.least, short.reach,
+            short.query, short.query_start, short.weight, INSERTED, PLACES,
+        )  # fmt: skip
+        return near[shares >= FLOOR]
+
     def __call__(
         self, tokens: Tokens, texts: range, number: int, side: Tokens, options: Tokens | None
     ) -> Edited | None:
@@ -89,24 +99,22 @@ class Verifier:
         """
         first, last = int(tokens.unit_start[texts.start]), int(tokens.unit_start[texts.stop])
         record = tokens.unit_hash[first:last]
-        units = int(side.unit_start[-1])
-        reach = int(reach_of(np.array(units)))
+        reach = int(self.short.reach[number])
         found = kernel.regions(record, self.short.shingles(number), reach, int(self.short.least[number]), PLACES)
         best: Edited | None = None
         for begin, end in found.tolist():
-            wider = max(0, reach - (end - begin)) // 2 + 10
-            region = range(first + max(0, begin - wider), first + min(len(record), end + wider))
-            edited = self._laid(tokens, region, self.short.targets[number], side, options)
+            region = range(*(first + at for at in kernel.widened(begin, end, reach, len(record))))
+            edited = self._laid(tokens, region, number, side, options)
             if edited and (best is None or edited.share > best.share):
                 best = edited
         return best
 
-    def _laid(
-        self, tokens: Tokens, region: range, target: Target, side: Tokens, options: Tokens | None
-    ) -> Edited | None:
-        short = target.field == "question+options"  # a short question is nothing without its options
+    def _laid(self, tokens: Tokens, region: range, number: int, side: Tokens, options: Tokens | None) -> Edited | None:
+        short = (
+            self.short.targets[number].field == "question+options"
+        )  # a short question is nothing without its options
         question = range(int(side.unit_start[1 if short else -1]))
-        weight = self.short.weigh(side.unit_hash[: question.stop])
+        weight = self.short.weight[slice(*self.short.query_start[number : number + 2].tolist())]
         whole = lay(tokens, region, side, question, weight)
         share = whole.kept / weight.sum()
         beside = self._beside(tokens, region, options) if options is not None and (short or share >= REWORDED) else None
@@ -139,9 +147,10 @@ class Verifier:
     def _beside(self, tokens: Tokens, region: range, options: Tokens) -> float:
         """The share of the options that stand in a stretch; at least two must."""
         found, weights = [], []
+        weigh = looked_up(options.unit_hash, self.short.known, self.short.weights)
         for k in range(len(options.unit_start) - 1):
             wanted = range(int(options.unit_start[k]), int(options.unit_start[k + 1]))
-            weight = self.short.weigh(options.unit_hash[wanted.start : wanted.stop])
+            weight = weigh[wanted.start : wanted.stop]
             kept = lay(tokens, region, options, wanted, weight, spelling=False).kept if len(wanted) else 0.0
             weights.append(weight.sum())
             found.append(len(wanted) > 0 and kept / weight.sum() >= KEPT)

@@ -247,17 +247,19 @@ class Scanner:
         A field of which the record holds a copy by another signal than `span` is not looked at again.
         """
         short, findings = self.index.short, []
-        for record, number in near.tolist():
-            target = short.targets[number - len(self.index.targets)]
+        near = near - np.array([0, len(self.index.targets)])
+        silent = [
+            k for k, (record, number) in enumerate(near.tolist()) if not _told(hits, record, short.targets[number])
+        ]
+        for record, number in self._verify.worth(tokens, np.array(batch.record_start), near[silent]).tolist():
+            target = short.targets[number]
             fields = hits.setdefault((record, target.item), {})
             base = target.field.partition("+")[0]
-            if any(set(hit.signals) - {"span"} for name, hit in fields.items() if name in (base, target.field)):
-                continue
             item = self.index.items[target.item]
             side, options = self._together([target.texts, item.options])
             texts = range(batch.record_start[record], batch.record_start[record + 1])
             beside = options if target.field.startswith("question") and item.options else None
-            edited = self._verify(tokens, texts, number - len(self.index.targets), side, beside)
+            edited = self._verify(tokens, texts, number, side, beside)
             if edited is None:
                 continue
             place = Place(edited.text, edited.begin, edited.end)
@@ -457,6 +459,13 @@ class Scanner:
         }
         row["severity"] = severity(row, self.index.field_units[number, field.partition("+")[0]])
         return row
+
+
+def _told(hits: dict[tuple[int, int], dict[str, Hit]], record: int, target: Target) -> bool:
+    """Whether a signal other than `span` tells of a copy of a field already."""
+    names = (target.field.partition("+")[0], target.field)
+    fields = hits.get((record, target.item), {})
+    return any(set(fields[name].signals) - {"span"} for name in names if name in fields)
 
 
 def _order(finding: dict[str, Any]) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ the bound under which no edited copy is missed; most copies with many more edits
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ class Short:
     Attributes:
         targets: the fields.
         known, weights: sorted unit hashes of all fields, and what each weighs.
+        query, query_start, weight: the units of each field (of a question with options, the question's), where each
+            begins, and what each unit weighs.
         phrases, common: sorted short shingles that several fields have, and by how much they make their units lighter.
     """
 
@@ -43,6 +46,9 @@ class Short:
     weights: np.ndarray
     phrases: np.ndarray
     common: np.ndarray
+    query: np.ndarray
+    query_start: np.ndarray
+    weight: np.ndarray
     target_start: np.ndarray
     target_hash: np.ndarray
     least: np.ndarray
@@ -112,12 +118,16 @@ def build_short(items: Sequence[Item], threshold: float, first: int, *, simplify
             target_hash, target_start, frequency, np.where(sizes > 0, sizes - held + enough, 0),
             np.zeros(len(targets), np.int64), chosen,
         )  # fmt: skip
+    first_texts = [slice(*tokens.unit_start[text : text + 2].tolist()) for text in begin.tolist()]
     phrases, count = _shared(target_hash[order])
     entered = order[chosen[order]]
     empty = np.zeros(1, np.uint64), np.zeros(1, np.uint64), np.empty(0, np.int32)
     bloom, slots, posting = table_of(target_hash[entered], owner[entered]) if len(entered) else empty
     known, weights = _weights(tokens.unit_hash[: tokens.unit_start[-1]], tokens.unit_start, begin, beyond)
-    return Short(
+    short = Short(
+        query=np.concatenate([np.empty(0, np.uint64), *(tokens.unit_hash[unit] for unit in first_texts)]),
+        query_start=np.concatenate([[0], np.cumsum([unit.stop - unit.start for unit in first_texts], dtype=np.int64)]),
+        weight=np.empty(0),
         targets=targets,
         known=known,
         weights=weights,
@@ -133,6 +143,8 @@ def build_short(items: Sequence[Item], threshold: float, first: int, *, simplify
         slots=slots,
         posting=posting,
     )
+    weights_of = [short.weigh(tokens.unit_hash[unit]) for unit in first_texts]
+    return dataclasses.replace(short, weight=np.concatenate([short.weight, *weights_of]))
 
 
 def reach_of(units: np.ndarray) -> np.ndarray:

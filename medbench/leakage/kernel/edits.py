@@ -119,3 +119,42 @@ def distance(a, b):
                 best = min(best, rows[i - 2, j - 2] + 1)
             rows[i, j] = best
     return rows[n, m]
+
+
+@compiled
+def shares(
+    near, unit_hash, unit_start, record_start, target_start, target_hash, least, reach,
+    query, query_start, weight, inserted, most,
+):  # fmt: skip
+    """The share of each field that stands in its record in order, by equal units alone: what is worth a closer look.
+
+    Args:
+        near: int64 (candidates, 2): record and field.
+        unit_hash, unit_start, record_start: the batch.
+        target_start, target_hash, least, reach: as in `table.Sought`.
+        query, query_start, weight: the units of each field, and what each weighs.
+        inserted: as in `fit`, as a share of the mean weight.
+        most: as in `regions`.
+
+    Returns:
+        float64 (candidates,).
+    """
+    out = np.zeros(near.shape[0], np.float64)
+    for c in range(near.shape[0]):
+        r, t = near[c, 0], near[c, 1]
+        record = unit_hash[unit_start[record_start[r]] : unit_start[record_start[r + 1]]]
+        field = query[query_start[t] : query_start[t + 1]]
+        own = weight[query_start[t] : query_start[t + 1]]
+        found = regions(record, target_hash[target_start[t] : target_start[t + 1]], reach[t], least[t], most)
+        for k in range(found.shape[0]):
+            begin, end = widened(found[k, 0], found[k, 1], reach[t], record.size)
+            _, total = fit(field, own, record[begin:end], inserted * own.mean())
+            out[c] = max(out[c], total / own.sum())
+    return out
+
+
+@compiled
+def widened(begin, end, reach, size):
+    """A stretch with room on both sides for what of a field holds no short shingle of it."""
+    wider = max(0, reach - (end - begin)) // 2 + 10
+    return max(0, begin - wider), min(size, end + wider)
