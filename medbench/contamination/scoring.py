@@ -126,13 +126,14 @@ def _score_in_context(
         asked.append((index, what, number))
         wanted.append(("".join(texts[context].parts) + BETWEEN, *text.parts))
 
+    movable = in_random_order(items)
     for index, item in enumerate(items):
         rng = random.Random(f"{plan.seed}:context:{item.id}")
         others = [i for i in range(len(items)) if i != index and i != index - 1 and not together(item, items[i])]
         contexts = rng.sample(others, min(plan.contexts, len(others)))
         for number, context in enumerate(contexts):
             ask(index, "random", number, context, texts[index])
-        if not controls and index and not together(item, items[index - 1]):
+        if not controls and index in movable:
             ask(index, "next", 0, index - 1, texts[index])
         for number, form in enumerate(
             forms[index][: plan.context_variants] if contexts and found.variants[index] else []
@@ -179,6 +180,16 @@ def units(items: Sequence[Item]) -> list[list[int]]:
         else:
             found.append([index])
     return found
+
+
+def in_random_order(items: Sequence[Item]) -> set[int]:
+    """Items whose predecessor may be called a chance one: neither of the two is in a run of items of one group.
+
+    Where groups are laid out alike (a question in English, then in Chinese), what stands before a group's first item is
+    always of the same kind.
+    """
+    alone = {unit[0] for unit in units(items) if len(unit) == 1}
+    return {index for index in alone if index - 1 in alone}
 
 
 def _score_shards(

@@ -11,7 +11,7 @@ import numpy as np
 
 from medbench.contamination import measures, nulls
 from medbench.contamination.likelihood import Tokens, joined
-from medbench.contamination.scoring import Scores, together, units
+from medbench.contamination.scoring import Scores, in_random_order, units
 from medbench.contamination.texts import is_sorted
 from medbench.items import Item
 from medbench.stats import clopper_pearson, holm
@@ -270,11 +270,13 @@ def _number(value: float) -> float | None:
 
 
 def _why_no_order(items: Sequence[Item], rows: Rows) -> dict[str, int]:
+    movable = in_random_order(items)
+
     def reason(index: int) -> str:
         if index == 0:
             return "the first of the set"
-        if together(items[index], items[index - 1]):
-            return "of one group with the item before it"
+        if index not in movable:
+            return "in a group of neighbours, or after one"
         return "longer than the model's context, with the item before it"
 
     return _count(reason(index) for index in range(len(items)) if index not in rows)

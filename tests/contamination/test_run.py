@@ -19,7 +19,7 @@ from medbench.contamination import texts
 from medbench.contamination.command import command
 from medbench.contamination.likelihood import Tokens, split
 from medbench.contamination.run import contamination
-from medbench.contamination.scoring import BETWEEN, Plan, cut, score, units
+from medbench.contamination.scoring import BETWEEN, Plan, cut, in_random_order, score, units
 from medbench.contamination.tests import judge
 from medbench.errors import MedbenchError
 from medbench.items import Item
@@ -137,6 +137,7 @@ def test_grouped_neighbours_move_together() -> None:
         for n, group in enumerate(["a", "a", "b", "", "", "c", "c", "b"])
     ]
     assert units(items) == [[0, 1], [2], [3], [4], [5, 6], [7]]
+    assert in_random_order(items) == {3, 4}
     assert cut([[0, 1], [2], [3], [4]], [5, 5, 5, 0, 5], 100, 1) == [[[0, 1], [2], [4]]]  # 3 is too long
     assert cut([[n] for n in range(6)], [50] * 6, 100, 2) == [[[0], [1]], [[4], [5]]]  # the context allows pairs only
     assert cut([[n] for n in range(5)], [50] * 5, 60, 2) == []
