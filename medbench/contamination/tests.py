@@ -109,8 +109,9 @@ def judge(
         results.append(_against_forms(test, "variants", rows, _why_no_variants(items, mine, rows, reference), rng))
         scores = _scores(score_of, mine, reference)
         if controls is not None:
-            others = _scores(score_of, controls, control_reference)
-            results.append(_against_controls(test, scores, others, rng))
+            compared = _codec_first if test == "codec" else score_of
+            sides = _scores(compared, mine, reference), _scores(compared, controls, control_reference)
+            results.append(_against_controls(test, *sides, rng))
         _note(by_item, test, rows)
         for entry, value in zip(by_item, scores, strict=True):
             entry[test] = _number(value)
@@ -159,6 +160,11 @@ def _codec_rows(scores: Scores) -> Rows:
         for index, changes in enumerate(scores.changes)
         if len(changes) and len(scores.variant_changes[index])
     }
+
+
+def _codec_first(scores: Scores) -> list[float]:
+    """After the first context alone: see `scoring.balanced_contexts`."""
+    return [-float(changes[0]) if len(changes) else float("nan") for changes in scores.changes]
 
 
 def _codec_scores(scores: Scores) -> list[float]:
