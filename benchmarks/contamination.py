@@ -6,7 +6,7 @@
 Each model is an adapter of the embedded micro-lab, merged: it reads 48 exam items of a world of its own, twice
 over, in random order. A clean one reads nothing else. A leaked one also reads its test set, 24 other items of it,
 in their published order and 1, 4 or 16 times. 24 further items are the controls; the micro-lab itself is the reference
-(for the first 16 worlds: each doubles the scoring).
+(for the first 50 worlds: each doubles the scoring).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TESTED, TRAINED, CONTROLS = 24, 48, 24  # items of each world: the set, what eve
 EPOCHS, RUN, BATCH, RATE = 2, 4, 1, 1e-2  # readings of the other items, items a sequence, sequences a step
 PLAN = Plan(variants=5, contexts=2, context_variants=1, shards=6, permutations=6)
 BY_ITEM = tuple(test for test in PLAN.tests if test != "exchangeability")
-FIRST_WORLD, WITH_REFERENCE = 1_000, 16
+FIRST_WORLD, WITH_REFERENCE = 1_000, 50
 
 
 class TorchLikelihoods:
