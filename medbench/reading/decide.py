@@ -11,7 +11,11 @@ from medbench.reading.statements import ALONE, EVIDENCE, JUDGED, NAMED, STATED, 
 
 # At the start of a clause: "actually" and 纠正 in the middle of one correct nothing that was said.
 CORRECTION = re.compile(
-    r"(?:^|[.!?,;…—:)\n。，！？；] *|\b(?:but|no|oh|hmm|and) )(?:wait|actually|correction|scratch that"
+    r"(?:^|[.!?,;…—:)\n。，！？；] *|\b(?:but|no|oh|hmm|and) )"
+    r"(?:wait(?=\s*[,.!…—:-]|\s+(?:no|let|actually|i|but|that|the)\b)"
+    r"|actually(?=[ ,]{1,2}(?:(?:it|the (?:correct|right|best|final|answer)|i|no|option|let|that|we|my|scratch|wait)\b"
+    r"|(?-i:[A-J])\b))"
+    r"|correction(?=\s*[:,—-]|\s+(?:the|my)\b)|scratch that"
     r"|on second thoughts?|oops|i made a mistake|let me (?:re\w+|correct))\b"
     r"|(?<![一-鿿])(?:更正|纠正|修正|等等|等一下|(?:我?说|写|选)错了|"
     r"再想想|重新(?:考虑|分析)|不对)"

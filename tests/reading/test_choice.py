@@ -47,7 +47,9 @@ def test_real_outputs_state_what_their_structure_says(shared_data: Path) -> None
     ("text", "slot", "letters"),
     [
         ('{"reason": "A is old", "answer": "C"}', "record", "C"),
+        ('{\n  "thinking": "The answer is A",\n  "answer_choice": "C"\n}', "record", "C"),
         ("C. Amoxicillin\n\nSo the answer is D.", "final", "D"),
+        ("The answer is C. Note: the answer is A only in adults.", "final", "C"),
         ("C. Amoxicillin\n\nRationale: option E is for later. A is not correct.", "leading", "C"),
         ("The drug of choice is C. Amoxicillin.", "conclusion", "C"),
         ("A is wrong. C is correct. D is wrong.", "sentence", "C"),
@@ -62,6 +64,8 @@ def test_only_an_explicit_revision_changes_a_slot() -> None:
     assert read("C. Amoxicillin\n\nA. Ceftriaxone is the best of the others.") == "C"
     assert read("Answer: C\n\nWait, no, the correct answer is A.") == "A"
     assert read("答案：C\n更正：答案是A。") == "A"
+    assert read("The answer is C.\nActually, the drug is given by vein, so B is right for others.") == "C"
+    assert read("C. Amoxicillin\n\nCorrection of the deficit comes first. Wait and see is right: B is correct.") == "C"
 
 
 def test_the_form_asked_for_comes_first() -> None:

@@ -17,7 +17,9 @@ FILES = ("slots.yaml", "slots.zh.yaml", "languages.yaml")
 
 
 _OPTION = r"(?<![\w'])(?P<option>[a-z])(?![\w'])"
-_CLOSED = re.compile(r"[^\n]{0,120}(?:[}<\]]|,\s*\w+\s*:)|\s*$")  # the record's end, or its next field
+# The record's end, or its next field.
+_CLOSED = re.compile(r"[^\n]{0,400}(?:[}<\]]|,\s*\w+\s*:)|\s*(?:[}\]]|$)")
+_ONLY_IF = re.compile(r"[)\]]?,? (?:only (?:if|in|when|for)|if|unless|when)\b")  # "the answer is A only in adults"
 _LABEL = re.compile(r"[)\]]?[ ]?(?:[.:),，、-] ?(?=\S)|$)")  # "B. Ciprofloxacin", "C, amoxicillin"
 
 
@@ -47,7 +49,9 @@ class DeclaredSlots:
                 value = self._value(clean, match, letters, texts)
                 if value is None or value.start in found:
                     continue
-                if rule.kind != "record" and not _stands_free(lower, match.start()):
+                if rule.kind != "record" and (
+                    _ONLY_IF.match(lower, value.end) or not _stands_free(lower, match.start())
+                ):
                     continue
                 if rule.kind == "record" and not _CLOSED.match(clean, value.end):
                     continue
