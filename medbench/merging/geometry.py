@@ -211,7 +211,6 @@ def rows_of(found: Geometry) -> list[dict[str, Any]]:
     rows = []
     for name, counts in found.by_weight.items():
         layer = re.search(r"\.(\d+)\.", name)
-        rows.append(
-            {"weight": name, "kind": kind_of(name), "layer": int(layer[1]) if layer else None, **counts.figures()}
-        )
+        at = int(layer[1]) if layer else None
+        rows.append({"weight": name, "kind": kind_of(name), "layer": at, **counts.figures()})
     return rows
