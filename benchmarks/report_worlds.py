@@ -100,13 +100,19 @@ def observe_rates(world: World, rng: np.random.Generator) -> dict[str, bool]:
     }
 
 
-def grid(trials: int, seed: int) -> int:
+def grid(
+    trials: int,
+    seed: int,
+    sizes: tuple[int, ...] = SIZES,
+    rates: tuple[float, ...] = RATES,
+    agrees: tuple[float, ...] = AGREE,
+) -> int:
     """Print coverage per size; returns how many cells miss."""
     missed = 0
-    for items in SIZES:
+    for items in sizes:
         cells: dict[str, list[tuple[float, World]]] = defaultdict(list)
-        for runs, contexts, rate, agree in product(RUNS, (False, True), RATES, AGREE):
-            if runs == 1 and agree != AGREE[0]:
+        for runs, contexts, rate, agree in product(RUNS, (False, True), rates, agrees):
+            if runs == 1 and agree != agrees[0]:
                 continue
             world = World(items, runs, contexts, rate, agree)
             rng = np.random.default_rng([seed, items, runs, contexts, int(1000 * rate), int(10 * agree)])
@@ -247,11 +253,16 @@ def reports(trials: int, seed: int) -> int:
 @click.argument("part", type=click.Choice(["all", "grid", "reports"]), default="all")
 @click.option("--trials", default=1000, show_default=True)
 @click.option("--seed", default=1, show_default=True)
-def main(part: str, trials: int, seed: int) -> None:
+@click.option("--size", multiple=True, type=int, help="Only these sizes of the grid. Repeatable.")
+@click.option("--rate", multiple=True, type=float, help="Only these true rates of the grid. Repeatable.")
+@click.option("--agree", multiple=True, type=float, help="Only these correlations of runs. Repeatable.")
+def main(
+    part: str, trials: int, seed: int, size: tuple[int, ...], rate: tuple[float, ...], agree: tuple[float, ...]
+) -> None:
     """Print the tables, and exit 1 where a cell misses by more than Monte Carlo error (three standard errors)."""
     missed = 0
     if part in ("all", "grid"):
-        missed += grid(trials, seed)
+        missed += grid(trials, seed, size or SIZES, rate or RATES, agree or AGREE)
     if part in ("all", "reports"):
         missed += reports(trials, seed)
     sys.exit(1 if missed else 0)

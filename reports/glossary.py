@@ -35,6 +35,21 @@ TERMS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "Items that share a text, such as several questions about one case, are no independent evidence: intervals "
         "count them as one cluster.",
     ),
+    "brier": (
+        "Brier score",
+        ("Brier",),
+        "How far a model's confidence lies from being right (1) or wrong (0), squared and averaged. 0 is perfect.",
+    ),
+    "equivalent": (
+        "Equivalent",
+        ("equivalent",),
+        "Shown to differ by less than the margin that you named. Not shown to differ is less: it may be too few items.",
+    ),
+    "pass-at-k": (
+        "Pass@k",
+        ("pass@k",),
+        "The chance that at least one of k runs of an item is right.",
+    ),
     "floor": (
         "Floor",
         ("floor", "floors"),
