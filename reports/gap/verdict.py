@@ -186,7 +186,7 @@ def _table(task: str, accuracy: Estimate, surface_tasks: Sequence[str], rows: li
             Column("Its score", "score", "score of the chosen candidate, 0-100"),
             Column("Accuracy of that choice", "rate"),
             Column("Accuracy chooses"),
-            Column("Regret", "points", "accuracy lost, in percentage points, with simultaneous 95% bounds"),
+            Column("Regret", "points", "accuracy lost, in percentage points, with simultaneous 95% bounds", key=True),
             Column("p", "p", "paired test of the two, corrected for not knowing which candidate is best"),
             Column("Loss shown", help="whether the corrected paired test shows that the choice costs accuracy"),
         ],

@@ -141,6 +141,12 @@ def test_it_fits_the_screen(report: Path, width: int, dark: bool) -> None:
         page.open(report)
         page.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
         assert page.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        # The number that matters stands on the screen, whatever the table's width.
+        hidden = page.run(
+            "Array.from(document.querySelectorAll('td.key')).filter(c => c.getBoundingClientRect().left < 0 ||"
+            "c.getBoundingClientRect().right > innerWidth).map(c => c.textContent)"
+        )
+        assert width > 600 or hidden == []
         outside = page.run(
             "Array.from(document.querySelectorAll('svg.chart text')).filter(t => {"
             "const a = t.getBoundingClientRect(), b = t.closest('svg').getBoundingClientRect();"
