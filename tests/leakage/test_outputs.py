@@ -1,0 +1,132 @@
+"""What happens to an audit's directory: two at once, a kill at any point, and files that would not fit in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medbench import directories
+from medbench.directories import replace_directory, workplace
+from medbench.errors import BadRow, MedbenchError
+from medbench.leakage import audit
+from medbench.manifest import read_manifest
+from medbench.records import BadRows, read_records
+
+QUESTION = "Which vitamin deficiency causes scurvy in sailors on long voyages at sea?"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(
+        "".join(json.dumps({"text": f"document {k} {QUESTION if k == 3 else ''}"}) + "\n" for k in range(9))
+    )
+    return path
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> Path:
+    path = tmp_path / "items.jsonl"
+    path.write_text(json.dumps({"question": QUESTION, "answer": "Vitamin C"}))
+    return path
+
+
+def test_two_audits_to_one_directory_are_refused(corpus: Path, items: Path, tmp_path: Path) -> None:
+    with workplace(tmp_path / "out"), pytest.raises(MedbenchError, match="another process is writing"):
+        audit(corpus, items, out=tmp_path / "out")
+    audit(corpus, items, out=tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus.jsonl", "items.jsonl", "out"]
+
+
+def test_a_kill_at_any_step_leaves_the_old_or_the_new(
+    corpus: Path, items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends before the n-th change of a name, for every n: summary, findings and manifest always agree."""
+    out = tmp_path / "out"
+    audit(corpus, items, out=out)
+    (out / "note.txt").write_text("mine")
+    old = {path.name: path.read_bytes() for path in out.iterdir()}
+    outcomes = []
+    for step in range(40):
+        seen = [0]
+
+        def counted(call: Any, seen: list[int] = seen, step: int = step) -> Any:
+            def ending(*args: Any, **kwargs: Any) -> Any:
+                seen[0] += 1
+                if seen[0] > step:
+                    raise KeyboardInterrupt
+                return call(*args, **kwargs)
+
+            return ending
+
+        with monkeypatch.context() as patch:
+            for name in ("replace", "rename", "link", "unlink"):
+                patch.setattr(os, name, counted(getattr(os, name)))
+            patch.setattr(directories, "_exchange", counted(directories._exchange))
+            try:
+                audit(corpus, items, span=40, out=out)
+                outcomes.append("new")
+            except KeyboardInterrupt:
+                outcomes.append("old" if read_manifest(out)["settings"]["span"] == 50 else "new")
+        now = {path.name: path.read_bytes() for path in out.iterdir()}
+        if outcomes[-1] == "old":
+            assert now == old
+        else:
+            assert read_manifest(out)["settings"]["span"] == 40
+            assert set(now) == set(old)
+            assert json.loads(now["summary.json"])["against"]["thresholds"]["span"] == 40
+            break
+    assert outcomes[-1] == "new"
+    assert "old" in outcomes
+
+
+def test_a_directory_is_replaced_where_names_cannot_be_exchanged(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("medbench.directories._exchange", lambda a, b: False)
+    for name, content in (("out", "old"), ("new", "new")):
+        (tmp_path / name).mkdir()
+        for file in ("manifest.json", "summary.json"):
+            (tmp_path / name / file).write_text(content)
+    replace_directory(tmp_path / "new", tmp_path / "out")
+    assert {path.read_text() for path in (tmp_path / "out").iterdir()} == {"new"}
+    assert not (tmp_path / "new").exists()
+
+
+def huge(path: Path, megabytes: int) -> None:
+    """A file of one line that compresses to nearly nothing."""
+    import zstandard
+
+    piece = b"a" * (1 << 20)
+    with open(path, "wb") as sink, zstandard.ZstdCompressor().stream_writer(sink) as packed:
+        packed.write(b'{"text": "')
+        for _ in range(megabytes):
+            packed.write(piece)
+        packed.write(b'"}\n')
+
+
+def test_a_huge_line_is_refused_in_bounded_memory(tmp_path: Path, items: Path) -> None:
+    path = tmp_path / "corpus.jsonl.zst"
+    huge(path, 400)
+    script = (
+        "import resource, sys\n"
+        "from medbench.compressed import open_binary\n"
+        "from medbench.leakage.corpus import line_blocks\n"
+        "from medbench.records import BadRows, read_records\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "with open_binary(sys.argv[1]) as handle:\n"
+        "    assert list(line_blocks(handle)) == [None]\n"
+        "bad = BadRows('skip')\n"
+        "assert list(read_records(sys.argv[1], bad_rows=bad)) == [] and len(bad.rows) == 1\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 350  # MiB: the 64 that a line may have, a few times over
+    with pytest.raises(BadRow, match="longer than 64 MiB"):
+        audit(path, items)
+    with pytest.raises(BadRow, match="longer than 64 MiB"):
+        list(read_records(path, bad_rows=BadRows()))
