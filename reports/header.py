@@ -72,6 +72,12 @@ def weights_of(header: EvalLog) -> dict[str, float]:
     )
 
 
+def effective_of(header: EvalLog) -> dict[str, float]:
+    """Adapter -> weight that takes effect after rounding, where the sweep measured it."""
+    told = about(header).get("effective") or {}
+    return {key: float(value) for key, value in told.items()}
+
+
 def candidate_of(header: EvalLog, weights: dict[str, float]) -> str:
     """The sweep's name, else the model's; candidates that share a base differ in their adapters, which then follow."""
     model = header.eval.model

@@ -74,6 +74,7 @@ class Run:
     created: str
     status: str
     provenance: dict[str, Any]
+    effective: dict[str, float] = field(default_factory=dict)
     native_ids: list[int | str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
@@ -206,6 +207,7 @@ def _empty_run(file: str, header: EvalLog) -> Run:
         candidate=told.candidate_of(header, weights),
         weights=weights,
         series=str(told.about(header).get("series") or ""),
+        effective=told.effective_of(header),
         setting=setting,
         seed=seed,
         created=str(spec.created),

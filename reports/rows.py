@@ -87,6 +87,7 @@ class Study:
         tables: task -> the table of its main setting.
         variants: task -> tables of the other settings.
         weights, series: by candidate; empty where no sweep wrote them.
+        effective: candidate -> adapter -> the weight that takes effect after rounding, where a log says so.
     """
 
     location: str
@@ -97,6 +98,7 @@ class Study:
     candidates: list[str]
     weights: dict[str, dict[str, float]]
     series: dict[str, str]
+    effective: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def load_study(location: str, progress: Callable[[int, int], None] | None = None) -> Study:
@@ -152,6 +154,7 @@ def arrange(location: str, runs: Sequence[Run], notices: Iterable[Notice] = ()) 
         candidates=candidates,
         weights={run.candidate: run.weights for run in kept if run.weights},
         series={run.candidate: run.series for run in kept if run.series},
+        effective={run.candidate: run.effective for run in kept if run.effective},
     )
 
 

@@ -214,6 +214,8 @@ class TaskSource:
             "decoding": dict(run.decoding),
             "thinking": run.thinking,
             "hashes": adapter_hashes(run.candidate),
+            # rounding, effective, update_kept: what a candidate in this process really is
+            **getattr(model.api, "merged", {}),
         }
         return task_with(
             copy.copy(task), model=model, config=config, metadata={**(task.metadata or {}), "medbench": about}

@@ -1,8 +1,9 @@
 """One base in memory that becomes one candidate after another.
 
-Merging again from the kept base weights gives, bit for bit, the weights of a fresh load of the merged checkpoint: the
-sum is rounded to the dtype that the base is stored in, and then converted as a load converts it. Running the adapters
-as separate low-rank paths would spare the switch and cost more in every step of generation (benchmarks/sweep.py).
+Where the model runs in float32 the sum stays in float32, so that nothing is lost, however the base is stored. Where it
+runs in 16 bits the sum is rounded: stochastically, or as asked. A rounded candidate has, bit for bit, the weights of a
+fresh load of the checkpoint that `medbench merge` writes with the same rounding and seed. Running the adapters as
+separate low-rank paths would spare the switch and cost more in every step of generation (benchmarks/sweep.py).
 """
 
 from __future__ import annotations
@@ -13,15 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from medbench.errors import MedbenchError
+from medbench.errors import MedbenchError, unknown
 from medbench.merging.adapters import Adapter, parse_adapter, read_adapter
 from medbench.merging.checkpoints import open_checkpoint
 from medbench.merging.fitting import fit_adapters
+from medbench.merging.kept import Products
 from medbench.merging.methods import method as registered
 from medbench.merging.recipe import Recipe, make_recipe
+from medbench.merging.rounding import MODES, Rounding
 
 if TYPE_CHECKING:
     from torch.nn import Module
+
+
+# What becomes of a live sum: kept in float32, or rounded to the dtype that the base is stored in.
+ROUNDINGS = ("float32", *MODES)
+# Rows are merged in blocks of about so many values, as `medbench merge` does.
+_BLOCK = 1 << 18
 
 
 class LiveWeights:
@@ -50,12 +59,18 @@ class LiveWeights:
         method: str = "linear",
         settings: Mapping[str, Any] | None = None,
         any_base: bool = False,
+        rounding: str = "float32",
     ) -> Recipe:
         """A candidate of ``NAME=DIR:WEIGHT`` adapters, checked against the base; files are read once.
+
+        `rounding`: one of `ROUNDINGS`; pass it to `apply` and `facts` too.
 
         Raises:
             MedbenchError: whatever `medbench merge` would refuse.
         """
+        if rounding not in ROUNDINGS:
+            raise unknown("merge_rounding", rounding, ("auto", *ROUNDINGS))
+        rounded = Rounding("nearest" if rounding == "float32" else rounding)  # type: ignore[arg-type]  # checked
         parsed = [parse_adapter(text) for text in adapters]
         for name, path, weight in parsed:
             if weight is None and registered(method).needs_weights:
@@ -68,13 +83,26 @@ class LiveWeights:
                 loaded.append(self._adapters[name, path])
             loaded = fit_adapters(self._checkpoint, loaded, any_base=any_base)
             weights = {name: 1.0 if weight is None else weight for name, _, weight in parsed}
-            recipe = make_recipe(loaded, weights, name=method, settings=settings)
+            recipe = make_recipe(loaded, weights, name=method, settings=settings, rounding=rounded)
             for key in recipe.targets:
                 if key not in self._kept:
                     self._kept[key] = self._checkpoint.tensors[key].read().to(self._device)
         return recipe
 
-    def apply(self, recipe: Recipe) -> Callable[[Module], None]:
+    def facts(self, recipe: Recipe, rounding: str) -> dict[str, Any]:
+        """How a candidate was rounded, and the weights with which its adapters take effect."""
+        plain = recipe.method.name == "linear" and not recipe.weights.overrides
+        if rounding == "float32" and plain:
+            return {"rounding": rounding, "effective": dict(recipe.weights.default), "update_kept": 1.0}
+        products = Products(recipe.adapters)
+        for key in recipe.targets:
+            base = self._kept[key].float() if rounding == "float32" else self._kept[key]
+            products.add_weight(key)
+            products.add_block(key, recipe.merged(key).block(base), base, 0)
+        kept = products.kept()
+        return {"rounding": rounding, "effective": kept.effective, "update_kept": kept.share}
+
+    def apply(self, recipe: Recipe, rounding: str = "float32") -> Callable[[Module], None]:
         """What gives a model the recipe's weights, whatever candidate it was before."""
 
         def change(model: Module) -> None:
@@ -86,7 +114,12 @@ class LiveWeights:
                 # A failure on the way leaves some weights changed: they count as such.
                 self._changed |= wanted
                 for key in recipe.targets:
-                    parameters[key].copy_(recipe.merged(key).rows(self._kept[key]))
+                    base, merged = self._kept[key], recipe.merged(key)
+                    step = max(1, _BLOCK * len(base) // max(base.numel(), 1))
+                    for first in range(0, len(base), step):
+                        rows = base[first : first + step]
+                        rows = rows.float() if rounding == "float32" else rows
+                        parameters[key][first : first + step].copy_(merged.rows(rows, first))
             self._changed = wanted
 
         return change

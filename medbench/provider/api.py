@@ -74,6 +74,7 @@ class MedbenchAPI(ModelAPI):
             its own (see docs/merging.md).
         merge_method: how the adapters are combined, a name from `medbench.merging.methods`.
         merge_settings: that method's settings.
+        merge_rounding: ``auto``, ``float32``, ``nearest`` or ``stochastic``; see `candidates.make_candidate`.
         any_base: accept adapters that record another base's name, or other layers.
         **unknown_args: refused by name.
     """
@@ -97,6 +98,7 @@ class MedbenchAPI(ModelAPI):
         adapters: str | list[str] | None = None,
         merge_method: str = "linear",
         merge_settings: dict[str, Any] | None = None,
+        merge_rounding: str = "auto",
         any_base: bool = False,
         **unknown_args: Any,
     ) -> None:
@@ -121,12 +123,20 @@ class MedbenchAPI(ModelAPI):
         self._release: Callable[[], None] = lambda: engine.release(source)
         self._submit: Callable[[Request], None] = self._engine.submit
         self._warned: set[str] = set()
+        # Of a candidate: how its sum was rounded, and the weights that take effect (`LiveWeights.facts`).
+        self.merged: dict[str, Any] = {}
         try:
             if adapters:
                 from medbench.provider.candidates import make_candidate
 
-                candidate = make_candidate(
-                    self._engine, source, adapters, method=merge_method, settings=merge_settings, any_base=any_base
+                candidate, self.merged = make_candidate(
+                    self._engine,
+                    source,
+                    adapters,
+                    method=merge_method,
+                    settings=merge_settings,
+                    any_base=any_base,
+                    rounding=merge_rounding,
                 )
                 self._submit = self._engine.with_weights(candidate).submit
             self._template = chat.template_source(self._engine.tokenizer, chat_template)

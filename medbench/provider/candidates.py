@@ -27,8 +27,14 @@ def make_candidate(
     method: str = "linear",
     settings: Mapping[str, Any] | None = None,
     any_base: bool = False,
-) -> Candidate:
+    rounding: str = "auto",
+) -> tuple[Candidate, dict[str, Any]]:
     """A candidate from ``NAME=DIR:WEIGHT`` adapters, as a list or joined by commas.
+
+    `rounding`: ``auto`` keeps the sum in float32 where the model runs in it and rounds stochastically elsewhere; or one
+    of `medbench.merging.live.ROUNDINGS`.
+
+    Returns it, and which rounding was used with the weights that take effect (`LiveWeights.facts`).
 
     Raises:
         ProviderError: whatever `medbench merge` would refuse.
@@ -41,9 +47,13 @@ def make_candidate(
             if engine.live is None:
                 engine.live = LiveWeights(resolve(source.model), engine.model.device, source.revision)
                 engine.base = Candidate(engine.base.name, engine.live.restore)
-        recipe = engine.live.recipe(texts, method=method, settings=settings, any_base=any_base)
+        if rounding == "auto":
+            rounding = "float32" if str(engine.model.dtype) == "torch.float32" else "stochastic"
+        recipe = engine.live.recipe(texts, method=method, settings=settings, any_base=any_base, rounding=rounding)
+        facts = engine.live.facts(recipe, rounding)
     except ProviderError:
         raise
     except MedbenchError as error:
         raise ProviderError(str(error)) from error
-    return Candidate(json.dumps([texts, method, dict(settings or {})]), engine.live.apply(recipe))
+    name = json.dumps([texts, method, dict(settings or {}), rounding])
+    return Candidate(name, engine.live.apply(recipe, rounding)), facts

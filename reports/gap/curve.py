@@ -11,6 +11,7 @@ from medbench import stats
 from medbench.reports.estimates import Analysis, Estimate
 from medbench.reports.gap.labels import metric_name
 from medbench.reports.page import Cell, Chart, Column, Section, Series, Table, show, span
+from medbench.reports.rows import Study
 from medbench.reports.sources import Sources
 
 # Position on the common axis: how far a candidate lies from full SFT. The mix trades SFT for PT; each control moves
@@ -33,6 +34,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
             "controls writes them."
         )
         return found
+    effective = {name: effective_points(analysis.study, points[name], name) for name in SERIES}
     trends: list[list[Cell]] = []
     shares: list[list[Cell]] = []
     for key in CURVES:
@@ -45,7 +47,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
             if len(lines["mix"][0]) < 2:
                 continue
             trend = _trend(estimate, lines["mix"])
-            found.charts.append(_chart(estimate, label, lines, trend))
+            drawn = {name: _drawn(estimate, lines[name], effective[name]) for name in SERIES}
+            found.charts.append(_chart(estimate, label, drawn, trend))
             trends += _trend_rows(estimate, label, lines)
             rows, sentence = _attenuation(estimate, label, lines)
             shares += rows
@@ -59,6 +62,11 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         found.notes.append(
             f"Missing control: {' and '.join(lacking)}. Without it, what the PT adapter adds cannot be told from what "
             "weakening SFT does; add it to the sweep's series."
+        )
+    if moved := _moved(points, effective):
+        found.notes.append(
+            f"Rounding took part of the update from {len(moved)} candidates: the curves are drawn over the weights "
+            f"that take effect, e.g. {moved[0]}. Tables name candidates by the weights that were asked for."
         )
     found.notes.append(
         "All points share one axis, the distance from full SFT: in the mix PT = x and SFT = 1 − x; the controls change "
@@ -84,7 +92,47 @@ def sweep_points(weights: dict[str, dict[str, float]], series: str) -> list[tupl
     return sorted(found)
 
 
+def effective_points(study: Study, points: Sequence[tuple[float, str]], series: str) -> dict[str, float]:
+    """Candidate -> position by the weights that take effect; the asked position where no log says them.
+
+    The control without PT is placed by its SFT weight relative to full SFT's own, so that both begin at 0.
+    """
+    full = next((study.effective.get(name, {}).get("sft") for x, name in points if x == 0), None) or 1.0
+    found = {}
+    for x, name in points:
+        weights = study.effective.get(name)
+        if not weights:
+            found[name] = x
+        elif series == "sft_only":
+            found[name] = 1 - weights.get("sft", 0.0) / full
+        else:
+            found[name] = weights.get("pt", 0.0)
+    return found
+
+
+# Weights closer than this are drawn at the same place: less than a chart's line is wide.
+_SAME = 0.005
+
+
+def _moved(points: dict[str, list[tuple[float, str]]], effective: dict[str, dict[str, float]]) -> list[str]:
+    """What rounding moved, as words for a note."""
+    return [
+        f"{name} at {effective[series][name]:.2f} instead of {x:g}"
+        for series, line in points.items()
+        for x, name in line
+        if abs(effective[series][name] - x) > _SAME
+    ]
+
+
 Line = tuple[list[float], list[int]]
+
+
+def _drawn(estimate: Estimate, line: Line, effective: dict[str, float]) -> Line:
+    """A line over effective weights, ascending."""
+    places = [effective[estimate.candidates[index]] for index in line[1]]
+    moved = [place if abs(place - x) > _SAME else x for place, x in zip(places, line[0], strict=True)]
+    order = np.argsort(moved, kind="stable")
+    return [moved[at] for at in order], [line[1][at] for at in order]
 
 
 def _line(estimate: Estimate, points: Sequence[tuple[float, str]]) -> Line:

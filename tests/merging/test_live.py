@@ -57,7 +57,7 @@ def test_live_outputs_equal_a_fresh_load_also_when_candidates_alternate(tiny: Pa
     assert len({tuple(texts) for texts in [*fresh.values(), alone]}) == 4  # the candidates do differ
 
     async def together() -> None:
-        live = {mix: model(tiny, *mix) for mix in MIXES}
+        live = {mix: model(tiny, *mix, merge_rounding="stochastic") for mix in MIXES}
         base = get_model(f"medbench/{tiny / 'base'}", memoize=False)
         assert len({used.api.engine for used in [*live.values(), base]}) == 1
         # All at once, twice, with the base between them: its own weights come back too.
@@ -69,22 +69,53 @@ def test_live_outputs_equal_a_fresh_load_also_when_candidates_alternate(tiny: Pa
     asyncio.run(together())
 
 
-def test_weights_equal_the_checkpoint_s_bit_for_bit_in_any_order(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_weights_equal_the_checkpoint_s_bit_for_bit_in_any_order(tiny: Path, tmp_path: Path, rounding: str) -> None:
     from transformers import AutoModelForCausalLM
 
     loaded = AutoModelForCausalLM.from_pretrained(tiny / "base", dtype=torch.float32)
     before = {name: value.clone() for name, value in loaded.state_dict().items()}
     live = LiveWeights(str(tiny / "base"), torch.device("cpu"))
     only_pt = live.apply(live.recipe([f"pt={tiny / 'pt'}:0.5"]))
-    mix = live.apply(live.recipe([f"pt={tiny / 'pt'}:0.3", f"sft={tiny / 'sft'}:0.7"]))
+    given = [f"pt={tiny / 'pt'}:0.3", f"sft={tiny / 'sft'}:0.7"]
+    mix = live.apply(live.recipe(given, rounding=rounding), rounding)
     ties = live.apply(live.recipe([f"pt={tiny / 'pt'}:1", f"sft={tiny / 'sft'}:1"], method="ties"))
-    room.merge(tiny / "base", [f"pt={tiny / 'pt'}:0.3", f"sft={tiny / 'sft'}:0.7"], tmp_path / "out")
+    room.merge(tiny / "base", given, tmp_path / "out", rounding=rounding)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).state_dict()
     for change in (mix, only_pt, ties, mix):
         change(loaded)
     assert all(value.equal(merged[name]) for name, value in loaded.state_dict().items())
     live.restore(loaded)
     assert all(value.equal(before[name]) for name, value in loaded.state_dict().items())
+
+
+def test_a_model_in_float32_keeps_the_sum_and_one_in_bfloat16_says_what_rounding_left(
+    tiny: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    wide = tmp_path / "wide"
+    AutoModelForCausalLM.from_pretrained(tiny / "base", dtype=torch.float32).save_pretrained(wide)
+    faint = {name: make_adapter(tiny / "base", tmp_path / name, seed=7, std=0.004) for name in ("pt", "sft")}
+    given = [f"pt={faint['pt']}:0.3"]
+    room.merge(wide, given, tmp_path / "out", any_base=True)
+    expected = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    loaded = AutoModelForCausalLM.from_pretrained(tiny / "base", dtype=torch.float32)
+    live = LiveWeights(str(tiny / "base"), torch.device("cpu"))
+    recipe = live.recipe(given)
+    live.apply(recipe)(loaded)
+    assert all(value.equal(expected[name]) for name, value in loaded.state_dict().items())
+    assert live.facts(recipe, "float32") == {"rounding": "float32", "effective": {"pt": 0.3}, "update_kept": 1.0}
+    nearest = live.facts(live.recipe(given, rounding="nearest"), "nearest")
+    assert nearest["effective"]["pt"] == pytest.approx(0.3 * nearest["update_kept"], abs=1e-4)
+    assert nearest["effective"]["pt"] < 0.25
+    told = get_model(f"medbench/{tiny / 'base'}", adapters=given, memoize=False).api.merged
+    assert told["rounding"] == "float32"
+    half = get_model(f"medbench/{tiny / 'base'}", adapters=given, memoize=False, dtype="bfloat16").api.merged
+    assert half["rounding"] == "stochastic"
+    assert half["effective"]["pt"] == pytest.approx(0.3, abs=0.03)
+    with pytest.raises(MedbenchError, match="merge_rounding"):
+        get_model(f"medbench/{tiny / 'base'}", adapters=given, memoize=False, merge_rounding="up")
 
 
 def test_what_merge_refuses_the_provider_refuses(tiny: Path, tmp_path: Path) -> None:

@@ -317,6 +317,17 @@ def test_positions_of_the_three_series() -> None:
     assert curve.sweep_points(weights, "pt_added") == [(0.0, "sft"), (0.5, "add")]
 
 
+def test_the_curve_is_drawn_over_the_weights_that_take_effect() -> None:
+    from types import SimpleNamespace
+
+    effective = {"full": {"pt": 0.0, "sft": 0.8}, "cut": {"pt": 0.0, "sft": 0.2}, "mix": {"pt": 0.12, "sft": 0.27}}
+    study = SimpleNamespace(effective=effective)
+    points = [(0.0, "full"), (0.5, "cut"), (0.9, "unknown")]
+    found = curve.effective_points(study, points, "sft_only")  # type: ignore[arg-type]
+    assert found == {"full": 0.0, "cut": pytest.approx(0.75), "unknown": 0.9}
+    assert curve.effective_points(study, [(0.0, "full"), (0.3, "mix")], "mix")["mix"] == 0.12  # type: ignore[arg-type]
+
+
 # --- floor, validity, safety, decoding, contamination, training
 
 
