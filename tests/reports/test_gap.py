@@ -379,7 +379,8 @@ def test_an_answer_judged_beside_its_reference_does_not_replace_the_exam(tmp_pat
     assert all("accuracy on medqa" in sentence for sentence in verdict.section(found, Sources()).findings[:1])
     assert [t.title[-6:] for t in validity.section(found, Sources()).tables] == [" on f5"]
     titles = [table.title for table in leaderboard.section(found, Sources()).tables]
-    assert titles[:2] == ["Accuracy on medqa (n = 20)", "Accuracy on f5 (n = 40)"]
+    assert titles[0].startswith("Accuracy on medqa (n = 20")
+    assert titles[1].startswith("Accuracy on f5 (n = 40")
     assert "BLEU-4" in titles[2]
     assert "on f5" in titles[2]
 
