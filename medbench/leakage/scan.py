@@ -16,7 +16,7 @@ from medbench.leakage.edited import LISTED, Edited, Verifier
 from medbench.leakage.index import Index
 from medbench.leakage.kernel import compare, json_lines, table
 from medbench.leakage.kernel.text import SHINGLE, all_shingles
-from medbench.leakage.severity import severity, stands_alone
+from medbench.leakage.severity import LOOK, severity, stands_alone
 from medbench.leakage.short import WHOLE
 from medbench.leakage.targets import Target
 from medbench.leakage.tokens import UNITS_PER_BYTE, Tokeniser, Tokens
@@ -145,8 +145,12 @@ class Scanner:
         for hit in self._compare(tokens, record_start, candidates[candidates[:, 1] < len(index.targets)]):
             t = index.targets[hit.target]
             hits.setdefault((hit.record, t.item), {})[t.field] = hit
+        bare = set()
         for (record, item), fields in hits.items():
             if "question" in fields and not self._founded(batch, tokens, record, item, fields["question"]):
+                if _whole(index, fields["question"]):
+                    bare.add((batch.numbers[record], index.ids[item]))
+                    continue
                 for name in [name for name in fields if name.startswith("question")]:
                     del fields[name]
         telling = [(fields[name], signals) for fields in hits.values() for name, signals in _telling(fields).items()]
@@ -164,6 +168,9 @@ class Scanner:
             if item in options:
                 places = {name: hit.cluster for name, hit in fields.items()}
                 findings += self._beside(batch, tokens, record, item, places, options[item])
+        for row in findings:
+            if row["signal"] in ("containment", "span") and (row["record"], row["item_id"]) in bare:
+                row["severity"] = LOOK
         findings.sort(key=_order)
         return findings
 
@@ -288,14 +295,15 @@ class Scanner:
         return self._finding(batch, record, target.item, target.field, "edited", edited.share, evidence)
 
     def _founded(self, batch: Batch, tokens: Tokens, record: int, number: int, hit: Hit) -> bool:
-        """Whether a question that a record holds is more than common words: a long one; or one whose whole text stands
-        for itself there, or with an option beside it that is not the key, which a statement of the fact names too."""
+        """Whether a question that a record holds is surely more than common words: a long one; or one whose whole text
+        stands for itself there, or with an option beside it that is not the key, which a statement of the fact names
+        too. Short ones of which a part stands there are none without; whole ones are to be looked at."""
         index, item = self.index, self.index.items[number]
         units = int(index.units[hit.target])
         if units >= WHOLE or set(hit.signals) & {"exact", "jaccard"}:
             return True
         place = hit.cluster
-        if place.end - place.begin == units and stands_alone(batch.text(place.text), *tokens.characters(*place)):
+        if _whole(index, hit) and stands_alone(batch.text(place.text), *tokens.characters(*place)):
             return True
         if not item.options:
             return False
@@ -459,6 +467,11 @@ class Scanner:
         }
         row["severity"] = severity(row, self.index.field_units[number, field.partition("+")[0]])
         return row
+
+
+def _whole(index: Index, hit: Hit) -> bool:
+    """Whether a record holds the whole field, word for word."""
+    return hit.cluster.end - hit.cluster.begin == int(index.units[hit.target])
 
 
 def _told(hits: dict[tuple[int, int], dict[str, Hit]], record: int, target: Target) -> bool:

@@ -142,7 +142,12 @@ def test_a_short_question_counts_with_its_options_only() -> None:
 
 def test_a_fact_that_is_stated_is_no_leak_of_the_question_on_it() -> None:
     short = item("糖尿病最常见的并发症是", options=("心血管病变", "视网膜病变", "神经病变"), answer=("A",))
-    assert scan([short], "我们知道，糖尿病最常见的并发症是心血管病变，要注意。") == []
+    # a statement of the fact holds the whole stem, and may be no leak; a part of it in other words is none
+    stated = scan([short], "我们知道，糖尿病最常见的并发症是心血管病变，要注意。")
+    assert {(row["signal"], row["severity"]) for row in stated if row["field"] == "question"} == {
+        ("containment", "look at it")
+    }
+    assert scan([short], "我们知道，糖尿病最常见的并发是心血管病变，要注意。") == []
     assert scan([short], "第三题\n糖尿病最常见的并发症是（ ）\n") != []
     assert scan([short], "糖尿病最常见的并发症是心血管病变、视网膜病变还是别的") != []
 
