@@ -53,7 +53,7 @@ def _with_weights(candidates: list[str], weights: dict[str, dict[str, float]], k
         return f"{len(candidates)} candidates, weights {' and '.join(spans)}"
     told = []
     for name in candidates:
-        mine = ", ".join(f"{key.upper()} {value:g}" for key, value in weights[name].items() if value)
+        mine = ", ".join(f"{key.upper()} weight {value:g}" for key, value in weights[name].items() if value)
         told.append(f"{name} ({mine})")
     return names(told, 3)
 

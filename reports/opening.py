@@ -110,9 +110,9 @@ def _against_surface(
         found.plain.append(f"{what} gives every candidate the same score: it chooses nobody either.")
         return ""
     level = [name for name in (*choice.surface_tie.best, *choice.surface_tie.tied) if name != by_surface]
-    unsure = f" (though it cannot tell it from {names(level, 2)})" if level else ""
+    unsure = f", but too close to {names(level, 2)} to tell them apart" if level else ""
     if by_surface in group:
-        also = f"has it first too{unsure}" if group == {by_surface} else f"has {by_surface} first{unsure}"
+        also = f"puts the same candidate first{unsure}" if group == {by_surface} else f"has {by_surface} first{unsure}"
         tail = "" if guessing or group == {by_surface} else ": no right answers are shown to be lost by that"
         found.plain.append(f"{what} {also}{tail}.")
         return ", and BLEU-4 agrees" if group == {by_surface} and not level else ""
@@ -150,8 +150,8 @@ def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool, un
         ]
     if not tied:
         return [
-            "Sure enough to act on: a lead like this over every other candidate would come up in fewer than 1 of 20 "
-            f"studies if there were none ({tested}).",
+            "Sure enough to act on: if no candidate were really better, a lead like this would come up in fewer than "
+            f"1 of 20 studies ({tested}).",
             gap,
         ]
     least = accuracy.detectable(second, best)

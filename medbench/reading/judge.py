@@ -27,23 +27,27 @@ _CONDITION_AFTER = compile_pattern(". [IF] [^CHOOSE]* [WORD] [^CHOOSE]* $")
 _CHOICE_FORCED = compile_pattern("[CHOOSE] [^WORD]* [COMMA] $")  # "if I must choose, B" sets no condition
 _PAST_THOUGHT = compile_pattern("[FUNCTION]* [LURE] [COMMA] [^BUT|WAIT|MENTION]*")  # "at first, ... B"
 _ASIDE = compile_pattern("[COMMA]? [EXCEPT|NOT] [FUNCTION|OPTION|OPEN]* [MENTION] [CLOSE|COMMA]?")  # "C, not B, is"
+# "The answer is A, B is wrong": what stands before A speaks of it and not of B.
 _GOVERNS = compile_pattern(
     "(?:[ANSWER] [FUNCTION|MAYBE|NOT|OPTION]{0,6} [BE|COLON] | [CHOOSE|EXCEPT|OR])"
     "[FUNCTION|MAYBE|OPTION|COLON|BE|OPEN]* $"
 )
+# "Hepatitis B is the answer": a letter that belongs to a name may still be what the sentence is about.
 _IS_SUBJECT = compile_pattern(
     "[OPTION]? [FUNCTION|MAYBE]* [BE] [BE|FUNCTION]* [RIGHT]? [FUNCTION|OTHER]? [ANSWER|OPTION]"
 )
-_LINKS_ON = compile_pattern("[BE|COLON|COMMA|OPTION|SO]")
-_NEGATED = compile_pattern("[NOT] [FUNCTION|MAYBE]{0,2} $")
+_LINKS_ON = compile_pattern("[BE|COLON|COMMA|OPTION|SO]")  # "the answer: B is correct" names B before it judges it
+_NEGATED = compile_pattern("[NOT] [FUNCTION|MAYBE]{0,2} $")  # "I would not choose B"
+# "Therefore B." concludes; "therefore B cells multiply" goes on.
 _ENDS_HERE = compile_pattern("[OPTION|CLOSE]{0,2} [CLOSE]? (?:$|[STOP|COMMA|ASK|BUT|OPEN|COLON|SO])")
+# "So it is B then": no word around the option says anything else.
 ONLY_FUNCTION = compile_pattern(
     "[FUNCTION|BE|MAYBE|COLON|COMMA|OPEN|CLOSE|OPTION|AND|SO|OR|CHOOSE|RIGHT|ANSWER|WAIT|MENTION|BUT]*"
 )
 _SO_BRACKET = compile_pattern("[SO] [COMMA|FUNCTION|COLON|BE|WORD]{1,5} [OPEN] $")  # "hence anticoagulation (B)."
 _HEADED = compile_pattern("[WORD]{1,3} [COLON]")  # "Q1: B"
 _MARKED = compile_pattern("[COMMA|OPEN]* ([RIGHT|WRONG]) [COMMA] [OPTION|OPEN]*")  # "❌ A"
-_TAKES_OVER = compile_pattern("[MENTION] [COMMA]? (?:[BUT] | [BUT] [FUNCTION|BE]{1,3}) $")
+_TAKES_OVER = compile_pattern("[MENTION] [COMMA]? (?:[BUT] | [BUT] [FUNCTION|BE]{1,3}) $")  # "not A but C"
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def test_what_was_compared_is_told_from_the_weights(study_logs: Path) -> None:
     said = " ".join(built.opening.compared)
     assert "The base model, without adapters: base." in said
     assert "PT is domain pretraining" in said
-    assert "pt (PT 1)" in said
+    assert "pt (PT weight 1)" in said
     assert "5 candidates, weights PT 0.3 to 1 and SFT 0.4 to 1" in said
     assert "medqa (40 items, right or wrong)" in said
     verdict = next(s for s in built.sections if s.key == "verdict")

@@ -51,7 +51,7 @@ def microlab_exam(
         loaded(items, seed),
         samples,
         name="microlab_exam",
-        version=1,
+        version=2,  # answers are read by structure first
         settings=settings,
         scorers=[option_accuracy(), trace_statistics()],
         headline="option_accuracy.accuracy/answer",
