@@ -75,7 +75,7 @@ def test_inspect_shows_brackets_of_an_error_as_they_stand(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("before", "told"),
     [
-        ("", "rows.jsonl cannot be written or read: File exists"),
+        ("", "rows.jsonl cannot be written or read: Not a directory"),
         (
             "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))",
             "Make room and run the same command",

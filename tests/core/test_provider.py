@@ -578,13 +578,16 @@ def test_what_every_process_imports_is_light(module: str, heavy: list[str]) -> N
     assert done.stdout.split() == []
 
 
-def test_registering_compiles_no_lexicon() -> None:
+def test_registering_reads_no_rule_file() -> None:
+    """Every Inspect process imports the registry, few read a text: rules are read when first needed."""
     code = (
-        "import medbench._registry; from medbench.refusal import chinese, english;"
-        "print(sum('patterns' in vars(cue) for cue in english.CUES + chinese.CUES))"
+        "import medbench.reading.rulefile as rulefile; calls = []; load = rulefile.load;"
+        "rulefile.load = lambda *given, **named: (calls.append(given), load(*given, **named))[1];"
+        "import medbench._registry; before = len(calls);"
+        "from medbench.answers import extract_choice; extract_choice('A is right.'); print(before, len(calls) > 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "0"
+    assert done.stdout.strip() == "0 True"
 
 
 def test_a_model_imports_what_inspect_needs_before_torch(directory: Path) -> None:
