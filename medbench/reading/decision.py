@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import re
 from dataclasses import replace
 
@@ -20,6 +19,7 @@ from medbench.reading.statements import (
     Group,
     Statement,
     announced,
+    by_sentence,
     group_mentions,
     split_sentences,
 )
@@ -99,18 +99,11 @@ def read_decision(text: str, engine: SentenceEngine) -> Extraction:
         mentions.append(Mention(match.start(), match.end(), (kind.removeprefix("zh_"),), kind))
     mentions = likeliest(clean, mentions)
     sentences = split_sentences(clean, [])
-    ends = [end for _, end in sentences]
     statements: list[Statement] = []
-    at = 0
-    while at < len(mentions):
-        number = bisect.bisect_right(ends, mentions[at].start)
-        start, end = sentences[number]
-        first = at
-        while at < len(mentions) and mentions[at].start < end:
-            at += 1
+    for number, start, end, named in by_sentence(sentences, mentions):
         if clean[start:end].rstrip()[-1:] in ("?", "？"):
             continue
-        roles, groups = group_mentions(engine, clean, start, end, mentions[first:at], DECISION_JOINS)
+        roles, groups = group_mentions(engine, clean, start, end, named, DECISION_JOINS)
         if announced(engine, clean, sentences, number):
             roles, groups = "A:" + roles, {place + 2: group for place, group in groups.items()}
         for place, group in groups.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import difflib
 import re
 
@@ -12,7 +11,16 @@ from medbench.reading.engine import SentenceEngine
 from medbench.reading.extraction import Extraction
 from medbench.reading.judge import Judge
 from medbench.reading.mentions import Mention, option_mentions
-from medbench.reading.statements import JUDGED, STATED, Group, Statement, announced, group_mentions, split_sentences
+from medbench.reading.statements import (
+    JUDGED,
+    STATED,
+    Group,
+    Statement,
+    announced,
+    by_sentence,
+    group_mentions,
+    split_sentences,
+)
 from medbench.reading.tokens import compile_pattern
 
 # "Is it A?", "Would A do?", "Why would anyone choose B?"
@@ -44,17 +52,10 @@ class Sentences:
         """All statements, in order."""
         mentions = option_mentions(self.clean, self.letters, self.texts)
         sentences = split_sentences(self.clean, mentions)
-        ends = [end for _, end in sentences]
         found: list[Statement] = []
-        at = 0
-        while at < len(mentions):
-            number = bisect.bisect_right(ends, mentions[at].start)
-            start, end = sentences[number]
-            first = at
-            while at < len(mentions) and mentions[at].start < end:
-                at += 1
+        for number, start, end, named in by_sentence(sentences, mentions):
             heading = announced(self.engine, self.clean, sentences, number)
-            found += self._sentence(start, end, mentions[first:at], heading)
+            found += self._sentence(start, end, named, heading)
         return found
 
     def _sentence(self, start: int, end: int, mentions: list[Mention], heading: bool) -> list[Statement]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from medbench.reading.clean import lower_case
@@ -83,6 +85,15 @@ def split_sentences(clean: str, mentions: list[Mention]) -> list[tuple[int, int]
     if start < len(clean):
         sentences.append((start, len(clean)))
     return sentences
+
+
+def by_sentence(
+    sentences: list[tuple[int, int]], mentions: list[Mention]
+) -> Iterator[tuple[int, int, int, list[Mention]]]:
+    """Each sentence that mentions something: its number, start and end, and what it mentions."""
+    ends = [end for _, end in sentences]
+    for number, group in itertools.groupby(mentions, key=lambda one: bisect.bisect_right(ends, one.start)):
+        yield number, *sentences[number], list(group)
 
 
 _HEADING = compile_pattern("[FUNCTION|RIGHT|COMMA|OPEN]* [ANSWER] [FUNCTION|BE|COLON|COMMA|CLOSE]* [STOP]?")
