@@ -64,12 +64,7 @@ def commit(repository: str, revision: str) -> str:
     if _COMMIT.fullmatch(revision):
         return revision
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         return str(HfApi().dataset_info(repository, revision=revision, timeout=30).sha)
@@ -82,9 +77,10 @@ def commit(repository: str, revision: str) -> str:
             f"the hub holds no data set {repository} that you may read. Is the name right, and are you logged in if it "
             "is gated or private?"
         ) from error
-    except (OSError, HfHubHTTPError, OfflineModeIsEnabled) as error:
+    except Exception as error:  # the HTTP library below the hub's client raises its own classes, by version
         raise MedbenchError(
-            f"hub data set {repository} could not be reached ({type(error).__name__}: {error})."
+            f"hub data set {repository} could not be reached ({type(error).__name__}: {error}). Connect to the hub, "
+            "name a commit of 40 digits that is in its cache, or give a local file."
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -126,6 +127,20 @@ def test_a_hub_model_is_evaluated_trained_and_merged(place: Place) -> None:
     (log,) = (place.folder / "logs").glob("*.json")
     (sample,) = json.loads(log.read_text("utf-8"))["samples"]
     assert sample["output"]["metadata"]["model_commit"] == OLD
+
+
+def test_no_network(tmp_path: Path) -> None:
+    """Nothing listens there: the HTTP library's own error is told as ours."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "items.jsonl").write_bytes(lines(["a dry cough"]))
+    place = Place(tmp_path, {}, f"http://127.0.0.1:{port}")
+    process = place.run("medbench", "audit", "acme/qa", "--against", "items.jsonl", "--out", "audit")
+    assert process.returncode == 2, process.stderr
+    assert "Traceback" not in process.stderr
+    assert "hub data set acme/qa could not be reached" in process.stderr
+    assert "local file" in process.stderr
 
 
 @pytest.mark.parametrize(

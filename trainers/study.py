@@ -6,6 +6,7 @@ candidates:
   - {pt: 0..1 step 0.1, sft: 1 - pt}
   - {pt: 0.3, sft: 0.7, method: ties, density: 0.5}
   - {model: openai/gpt-5-mini}
+  - {model: openai-api/server/mix, weights: {pt: 0.3, sft: 0.7}}   # a candidate that something else serves
 controls: true                     # sft_only and pt_added beside the mixtures
 tasks: [medbench/medqa, {task: medbench/f5, args: {source: valid.jsonl}}]
 decoding:
@@ -229,7 +230,8 @@ def _candidates(folder: Path, document: dict[str, Any]) -> Iterator[Candidate]:
         else:
             for weights, settings in _expand(entry, paths):
                 found.append(_weighted(folder, document, paths, weights, entry, settings))
-    mixtures = [candidate for candidate in found if candidate.weights and candidate.method == "linear"]
+    made = [candidate for candidate in found if candidate.weights and "adapters" in candidate.model_args]
+    mixtures = [candidate for candidate in made if candidate.method == "linear"]
     if document.get("controls", True) and {"pt", "sft"} <= paths.keys() and mixtures:
         steps = sorted({candidate.weights["pt"] for candidate in mixtures} | {0.0, 1.0})
         controls = [{"pt": 0.0, "sft": step} for step in reversed(steps)] + [{"pt": step, "sft": 1.0} for step in steps]
@@ -252,12 +254,29 @@ def _series(weights: Mapping[str, float]) -> str:
 
 
 def _plain(folder: Path, entry: dict[str, Any]) -> Candidate:
-    _known("key of a plain model", entry, ("model", "name", "args"))
+    _known("key of a plain model", entry, ("model", "name", "args", "weights"))
     provider, slash, rest = str(entry["model"]).partition("/")
     if not slash:
         raise MedbenchError(f"candidates: model {entry['model']!r}; expected PROVIDER/NAME, e.g. openai/gpt-5-mini.")
     model = f"{provider}/{_near(folder, rest)}" if provider in ("medbench", "hf", "vllm") else entry["model"]
-    return Candidate(entry.get("name") or entry["model"], "model", model, entry.get("args") or {})
+    weights = _stated_weights(entry)
+    series = _series(weights) if weights else "model"
+    return Candidate(entry.get("name") or entry["model"], series, model, entry.get("args") or {}, weights)
+
+
+def _stated_weights(entry: Mapping[str, Any]) -> dict[str, float]:
+    """The weights that a plain model is said to have been merged with: what puts it on the curve."""
+    weights = entry.get("weights") or {}
+    numbers = isinstance(weights, dict) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        for value in weights.values()
+    )
+    if not numbers:
+        raise MedbenchError(
+            f"candidates: weights of {entry['model']} are {weights!r}; expected a number for each adapter: "
+            "{pt: 0.3, sft: 0.7}."
+        )
+    return {str(name): float(value) for name, value in weights.items()}
 
 
 def _expand(entry: dict[str, Any], paths: Mapping[str, str]) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:

@@ -88,6 +88,18 @@ def test_lists_products_methods_and_plain_models(tmp_path: Path) -> None:
     assert [len(group) for group in groups(study.runs)] == [1, 5]
 
 
+def test_a_plain_model_may_carry_the_weights_it_was_made_with(tmp_path: Path) -> None:
+    served = {"model": "openai-api/server/mix", "weights": {"pt": 0.25, "sft": 0.75}}
+    study = mixture(tmp_path, [served, {"model": "openai-api/server/sft", "weights": {"sft": 0.5, "pt": 0}}])
+    # Stated weights put it on the curve; no control is made of a model that is not made here.
+    assert [(c.series, c.weights, c.model_args) for c in study.candidates] == [
+        ("mix", {"pt": 0.25, "sft": 0.75}, {}),
+        ("sft_only", {"pt": 0.0, "sft": 0.5}, {}),
+    ]
+    with pytest.raises(MedbenchError, match="expected a number for each adapter"):
+        mixture(tmp_path, [served | {"weights": {"pt": "0.3"}}])
+
+
 def test_runs_keep_a_candidate_together_and_expand_seeds_and_thinking(tmp_path: Path) -> None:
     study = mixture(
         tmp_path,
