@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from medbench import __version__
 from medbench.errors import MedbenchError
+from medbench.redact import shown_command, shown_settings
 
 NAME = "manifest.json"
 _PACKAGES = ("inspect-ai", "numpy", "sacrebleu", "torch", "transformers", "peft", "trl", "datasets")
@@ -63,16 +64,16 @@ def write_manifest(
     Args:
         directory: the artefact's directory, which exists.
         kind: what the artefact is, e.g. ``adapter``, ``checkpoint``, ``findings``.
-        settings: the resolved settings, JSON-serialisable.
+        settings: the resolved settings, JSON-serialisable; secrets are left out (`medbench.redact`).
         inputs: name -> path or content hash of what it was made from.
         **facts: anything else worth keeping (losses, counts, seed).
     """
     document = {
         "kind": kind,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
-        "settings": dict(settings),
-        "inputs": dict(inputs),
+        "command": " ".join(shown_command(sys.argv)),
+        "settings": shown_settings(settings),
+        "inputs": shown_settings(inputs),
         **facts,
         "versions": versions(),
     }

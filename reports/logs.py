@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from medbench import extractors, thinking
 from medbench.errors import MedbenchError
 from medbench.items import LETTERS
+from medbench.redact import shown_arguments
 from medbench.reports import header as told
 from medbench.reports.text import visible_name
 from medbench.transcript import raw_text
@@ -221,9 +222,9 @@ def _empty_run(file: str, header: EvalLog) -> Run:
             "created": str(spec.created),
             "task": spec.task,
             "task_version": spec.task_version,
-            "task_args": spec.task_args_passed or spec.task_args or {},
+            "task_args": shown_arguments(spec.task_args_passed or spec.task_args or {}),
             "task_file": spec.task_file,
-            "model_args": spec.model_args,
+            "model_args": shown_arguments(spec.model_args or {}),
             "generation": told.generation_of(header),
             "dataset": {"name": spec.dataset.name, "location": spec.dataset.location, "samples": spec.dataset.samples},
             "revision": spec.revision.model_dump() if spec.revision else None,

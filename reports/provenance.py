@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import defaultdict
 from typing import Any
@@ -135,13 +134,10 @@ def _files(sources: Sources) -> list[Table]:
     return [Table("Files beside the logs", columns, rows)] if rows else []
 
 
-_CREDENTIAL = re.compile(r"api_?key|secret|password|credential|(?:^|_)token$", re.IGNORECASE)
-
-
 def command_of(run: Run) -> str:
     """The command that a log's own header tells of: an import, a sweep's candidate, or `inspect eval`.
 
-    Arguments that are no plain values (objects given from Python) or that look like credentials are left out.
+    Arguments that are no plain values (objects given from Python) are left out.
     """
     known = run.provenance
     imported = known["metadata"].get("import")
@@ -156,9 +152,8 @@ def command_of(run: Run) -> str:
     parts = ["inspect", "eval", asked, "--model", str(known["model"])]
     for flag, values in (("-M", known["model_args"]), ("-T", known["task_args"])):
         for key, value in (values or {}).items():
-            text = _plain(value)
-            if text is not None and not _CREDENTIAL.search(key):
-                parts += [flag, f"{key}={text}"]
+            if _plain(value) is not None:
+                parts += [flag, f"{key}={_plain(value)}"]
     for key, value in sorted(known["generation"].items()):
         if _plain(value) is not None:
             parts += [f"--{key.replace('_', '-')}", str(_plain(value))]

@@ -19,6 +19,7 @@ from inspect_ai.hooks import Hooks, TaskEnd, hooks
 
 from medbench.errors import MedbenchError, unknown
 from medbench.manifest import sha256_file, write_manifest
+from medbench.redact import shown_arguments
 from medbench.trainers.study import Candidate, Run, Study, read_study
 
 if TYPE_CHECKING:
@@ -156,7 +157,10 @@ def _model(candidate: Candidate) -> Model:
     from rich.text import Text
 
     try:
-        return get_model(candidate.model, memoize=False, **candidate.model_args)
+        model = get_model(candidate.model, memoize=False, **candidate.model_args)
+        # What Inspect writes into the log; the provider has read the originals.
+        model.model_args = shown_arguments(model.model_args)
+        return model
     except PrerequisiteError as error:  # a package or a key that the provider needs, told in rich's markup
         reason = Text.from_markup(str(error.message)).plain
     except (ValueError, OSError) as error:  # a provider that Inspect does not know, or a model that is not there

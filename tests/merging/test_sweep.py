@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -282,3 +283,34 @@ def test_a_killed_sweep_goes_on_with_no_sample_lost_or_run_twice(tmp_path: Path)
         assert log.status == "success"
         assert Counter(sample.id for sample in log.samples or []) == {f"item{i}": 1 for i in range(12)}
     assert len(list_eval_logs(str(tmp_path / "out" / "logs"))) == 2
+
+
+def test_a_key_in_a_study_is_in_no_file_of_the_sweep(tmp_path: Path) -> None:
+    from inspect_ai.model import ModelAPI, ModelOutput, ModelUsage, modelapi
+
+    @modelapi("keyed")
+    class Keyed(ModelAPI):
+        def __init__(self, model_name: str, base_url: Any, api_key: Any, config: Any, auth: str, **rest: Any) -> None:
+            super().__init__(model_name, base_url, api_key, [], config)
+            self.auth = auth
+
+        async def generate(self, **_: Any) -> ModelOutput:
+            assert self.auth == "sk-1"
+            output = ModelOutput.from_content(self.model_name, "x")
+            output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+            return output
+
+    args = {"auth": "sk-1", "default_headers": {"x": "sk-2"}, "max_model_len": 7}
+    path = write(tmp_path, candidates=[{"model": "keyed/m", "args": args}], tasks=["names.py"], limit=1)
+    success, done = sweep(read_study(path), tmp_path / "out", display="none")
+    assert success, [log.error for log in done]
+    logs = list_eval_logs(str(tmp_path / "out" / "logs"))
+    assert [read_eval_log(log).eval.model_args["auth"] for log in logs] == ["(withheld)"]
+    manifest = (tmp_path / "out" / "manifest.json").read_text("utf-8")
+    assert "max_model_len" in manifest
+    for file in (tmp_path / "out").rglob("*"):
+        if file.suffix == ".eval":
+            with zipfile.ZipFile(file) as archive:
+                assert not any(b"sk-" in archive.read(name) for name in archive.namelist())
+        elif file.is_file():
+            assert b"sk-" not in file.read_bytes()

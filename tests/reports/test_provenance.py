@@ -31,12 +31,13 @@ def test_the_log_tells_its_command(tmp_path: Path) -> None:
         task_file="tasks/medqa.py",
         model="medbench/DIR",
         model_args={"adapters": ["pt=a:0.3", "sft=b:0.7"], "api_key": "sk-1", "hook": {"no": "value"}},
-        task_args={"shuffle": 3, "thinking": "on"},
-        task_args_passed={"shuffle": 3},
+        task_args={"shuffle": 3, "thinking": "on", "fewshot": 0},
+        task_args_passed={"shuffle": 3, "thinking": "on"},
     )
     run = load_study(str(tmp_path)).runs[0]
     assert command_of(run) == (
-        "inspect eval tasks/medqa.py@medqa --model medbench/DIR -M adapters=pt=a:0.3,sft=b:0.7 -T shuffle=3 "
+        "inspect eval tasks/medqa.py@medqa --model medbench/DIR -M adapters=pt=a:0.3,sft=b:0.7 -M 'api_key=(withheld)' "
+        "-M 'hook=(withheld)' -T 'shuffle=(withheld)' -T thinking=on "
         "--temperature 0.6 --top-p 0.8"
     )
 
