@@ -1,10 +1,11 @@
 # make demo   from a bare clone to results
+# make study  the paper's study on a real language model, SmolLM2-135M: hours on two cores; run again, it goes on
 # make test   the tests, without network
 # make check  lint, format, types, and the rules of reading
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: env demo test check check-rules types format lock clean
+.PHONY: env demo study test check check-rules types format lock clean
 env: .venv/.installed
 
 # The lock holds exact versions; the project itself is installed editable and without resolving again.
@@ -16,6 +17,12 @@ env: .venv/.installed
 
 demo: env
 	$(BIN)/medbench demo
+
+# OUT= another directory; STUDY="--dry-run" or other options of studies/smollm2/run.py
+DATA ?= ../shared/data
+OUT ?= runs/smollm2
+study: env
+	$(BIN)/python studies/smollm2/run.py --data $(DATA) --out $(OUT) $(STUDY)
 
 test: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile

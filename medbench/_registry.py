@@ -14,8 +14,8 @@ from medbench.leak import option_format, trace_leak
 from medbench.probes.refusal import refusal
 from medbench.probes.trace import trace, trace_signals
 from medbench.probes.xstest import xstest
+from medbench.refusal.scorer import declined, refusal_judge
 from medbench.refusal.scorer import refusal as refusal_class
-from medbench.refusal.scorer import refusal_judge
 from medbench.scorers import (
     decision_accuracy,
     named_accuracy,
@@ -43,6 +43,7 @@ __all__ = [
     "cmexam",
     "cmexam_explain",
     "decision_accuracy",
+    "declined",
     "f5",
     "f6",
     "medbench",
@@ -94,6 +95,7 @@ def _also_by_bare_name(factory: Callable[..., Scorer]) -> None:
 
 for _factory in (
     decision_accuracy,
+    declined,
     named_accuracy,
     option_accuracy,
     option_format,

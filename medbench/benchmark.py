@@ -350,16 +350,20 @@ def benchmark_task(
     settings: Settings,
     scorers: Sequence[Scorer],
     mode: Mode = "generate",
+    words: Sequence[str] | None = None,
     headline: str,
     extra: dict[str, Any] | None = None,
 ) -> Task:
-    """The Inspect task: one generation (or one token with log-probabilities) per sample, judged by `scorers`."""
+    """The Inspect task: one generation (or one token with log-probabilities) per sample, judged by `scorers`.
+
+    With ``mode=logprob`` the options are `words`, or without any the letters of each sample's choices.
+    """
     if mode not in ("generate", "logprob"):
         raise unknown("mode", str(mode), ("generate", "logprob"))
     model = active_model()  # None where a task is made without one, to be looked at
     if mode == "logprob" and model is not None:
         require_logprobs(model)
-    solver = option_logprobs(settings.thinking) if mode == "logprob" else answer(settings.thinking)
+    solver = option_logprobs(settings.thinking, words=words) if mode == "logprob" else answer(settings.thinking)
     metadata = {
         "name": name,
         "mode": mode,

@@ -16,7 +16,12 @@ from medbench import prompts
 from medbench.benchmark import Loaded, Mode, Prompter, Settings, benchmark_task, floor_references, shuffled, to_sample
 from medbench.errors import MedbenchError
 from medbench.items import Item
+from medbench.refusal.scorer import declined
 from medbench.scorers import decision_accuracy, option_accuracy, option_probability, surface_overlap, trace_statistics
+
+DECISIONS = ("yes", "no", "maybe")
+# As a reply begins with them; a model's probability is spread over both.
+_SPELLED = tuple(spelled for word in DECISIONS for spelled in (word, word.capitalize()))
 
 
 def choice_task(
@@ -67,17 +72,28 @@ def choice_task(
 
 
 def decision_task(
-    loaded: Loaded, settings: Settings, *, name: str, version: int, examples: Sequence[Item] = ()
+    loaded: Loaded,
+    settings: Settings,
+    *,
+    name: str,
+    version: int,
+    mode: Mode = "generate",
+    examples: Sequence[Item] = (),
 ) -> Task:
-    """Yes, no or maybe from a given context: accuracy and macro-F1."""
+    """Yes, no or maybe from a given context, stated (accuracy and macro-F1) or read off the words' probabilities."""
+    stated = mode == "generate"
+    prompt = prompts.decision if stated else prompts.decision_first_token
+    scorers = [decision_accuracy(form="line_last"), trace_statistics()]
     return benchmark_task(
         loaded,
-        _answer_samples(loaded.items, prompts.decision, settings, examples, line=True),
+        _answer_samples(loaded.items, prompt, settings, examples, line=stated),
         name=name,
         version=version,
         settings=settings,
-        scorers=[decision_accuracy(form="line_last"), trace_statistics()],
-        headline="decision_accuracy.accuracy/answer",
+        scorers=scorers if stated else [option_probability(words=DECISIONS)],
+        mode=mode,
+        words=_SPELLED,
+        headline=f"{'decision_accuracy' if stated else 'option_probability'}.accuracy/answer",
     )
 
 
@@ -92,6 +108,7 @@ def free_text_task(
 ) -> Task:
     """Free-text answers against reference texts: BLEU-4 and ROUGE in both profiles, each beside its floor.
 
+    Whether an output refuses is kept beside them: a text that declines earns little BLEU, whatever its model knows.
     `judges` score the same generation further.
     """
     others = floor_references(loaded.items)
@@ -106,7 +123,7 @@ def free_text_task(
         name=name,
         version=version,
         settings=settings,
-        scorers=[surface_overlap(), *judges, trace_statistics()],
+        scorers=[surface_overlap(), *judges, declined(), trace_statistics()],
         headline="surface_overlap.bleu4/answer",
     )
 

@@ -42,6 +42,16 @@ _DECISION = {
         "最后单独用一行写“答案：yes”“答案：no”或“答案：maybe”。\n\n摘要：\n{context}\n\n问题：{question}"
     ),
 }
+_DECISION_FIRST_TOKEN = {
+    "en": (
+        "Read the abstract and answer the research question. Reply with yes, no or maybe and nothing else.\n\n"
+        "Abstract:\n{context}\n\nQuestion: {question}"
+    ),
+    "zh": (
+        "请阅读下面的论文摘要并回答研究问题。请只回答 yes、no 或 maybe，不要输出其他内容。"
+        "\n\n摘要：\n{context}\n\n问题：{question}"
+    ),
+}
 _DECISION_LONG = {
     "en": (
         "Read the abstract and answer the research question. Reply in two parts: first one line 'Answer:' with yes, "
@@ -92,6 +102,11 @@ def choice_explain(item: Item, language: str) -> str:
 def decision(item: Item, language: str) -> str:
     """Yes, no or maybe from a given context."""
     return _DECISION[language].format(context=item.context, question=item.question)
+
+
+def decision_first_token(item: Item, language: str) -> str:
+    """Yes, no or maybe alone, for log-probabilities of the first token."""
+    return _DECISION_FIRST_TOKEN[language].format(context=item.context, question=item.question)
 
 
 def decision_long(item: Item, language: str) -> str:

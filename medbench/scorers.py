@@ -445,17 +445,21 @@ def explanation_part(text: str) -> str:
 
 
 @scorer(metrics=[_ACCURACY | {"entropy/*": [mean(), stderr()], "margin/*": [mean(), stderr()], "mass/*": [mean()]}])
-def option_probability() -> Scorer:
-    """The likeliest option letter as first token, and how sure the model is of it.
+def option_probability(words: Sequence[str] | None = None) -> Scorer:
+    """The likeliest option as first token, and how sure the model is of it.
 
     Keys: ``accuracy/answer`` and its companions as in `option_accuracy`, ``entropy/answer`` (bits, over the options'
     probabilities scaled to 1), ``margin/answer`` (first minus second, 0-1), ``mass/answer`` (probability of all
-    option letters together, 0-1).
+    options together, 0-1).
+
+    Args:
+        words: the options where they are words (``yes``, ``no``, ``maybe``); none for the item's option letters.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
         item = judged_item(state)
-        mass = letter_masses(_first_token_candidates(state), item.letters)
+        candidates = _first_token_candidates(state)
+        mass = word_masses(candidates, words) if words else letter_masses(candidates, item.letters)
         total = sum(mass.values())
         if total <= 0:
             extraction = Extraction("abstain", reason="no_option_among_top_logprobs")
@@ -507,6 +511,24 @@ def letter_masses(candidates: list[tuple[str, float]], letters: str) -> dict[str
         bare = token.strip(" \t\n\r\u2581\u0120([（「*").upper()
         if len(bare) == 1 and "Ａ" <= bare <= "Ｚ":
             bare = chr(ord(bare) - 0xFEE0)
+        if bare in mass:
+            mass[bare] += math.exp(logprob)
+    return mass
+
+
+def word_masses(candidates: list[tuple[str, float]], words: Sequence[str]) -> dict[str, float]:
+    """Probability of each word, summed over the tokens that spell it (``yes``, `` Yes``, ``YES``).
+
+    Args:
+        candidates: tokens and their natural log-probabilities.
+        words: in lower case.
+
+    Returns:
+        word -> probability (0-1); 0.0 for a word that none of the candidates spells.
+    """
+    mass = dict.fromkeys(words, 0.0)
+    for token, logprob in candidates:
+        bare = token.strip(" \t\n\r\u2581\u0120([（「*").lower()
         if bare in mass:
             mass[bare] += math.exp(logprob)
     return mass

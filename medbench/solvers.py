@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from inspect_ai.model import GenerateConfigArgs, Model, get_model
@@ -68,8 +69,15 @@ def answer(thinking: ThinkingMode = "default") -> Solver:
 
 
 @solver
-def option_logprobs(thinking: ThinkingMode = "default", top_logprobs: int = 20) -> Solver:
+def option_logprobs(
+    thinking: ThinkingMode = "default", top_logprobs: int = 20, words: Sequence[str] | None = None
+) -> Solver:
     """Ask for the first token of the answer with its `top_logprobs` likeliest alternatives.
+
+    Args:
+        thinking: see `thinking_arguments`.
+        top_logprobs: how many.
+        words: the words that may be answered; none for the letters of the sample's options.
 
     Raises:
         MedbenchError: the provider returned no log-probabilities; the text names those that do.
@@ -79,9 +87,9 @@ def option_logprobs(thinking: ThinkingMode = "default", top_logprobs: int = 20) 
         model = get_model()
         arguments: dict[str, Any] = dict(thinking_arguments(model, thinking))
         if str(model).startswith("medbench/"):
-            # the embedded provider gives the exact log-probability of every letter, however unlikely
+            # the embedded provider gives the exact log-probability of every option, however unlikely
             body = arguments.setdefault("extra_body", {})
-            body["medbench"] = {"choices": list(string.ascii_uppercase[: len(state.choices)])}
+            body["medbench"] = {"choices": list(words or string.ascii_uppercase[: len(state.choices)])}
         state = await generate(state, max_tokens=1, logprobs=True, top_logprobs=top_logprobs, **arguments)
         choices = state.output.choices
         if not choices or choices[0].logprobs is None:

@@ -4,6 +4,7 @@ Jin et al., "PubMedQA: A Dataset for Biomedical Research Question Answering", 20
 
     inspect eval medbench/pubmedqa --model MODEL
     inspect eval tasks/pubmedqa.py --model MODEL -T source=ori_pqal.json -T ids=test_ground_truth.json
+    inspect eval medbench/pubmedqa --model MODEL -T mode=logprob     (yes, no and maybe by their probabilities)
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ import dataclasses
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Loaded, PromptLanguage, Settings, fewshot_items, load, told_plainly, user_file
+from medbench.benchmark import (
+    HubSource,
+    Loaded,
+    Mode,
+    PromptLanguage,
+    Settings,
+    fewshot_items,
+    load,
+    told_plainly,
+    user_file,
+)
 from medbench.errors import MedbenchError
 from medbench.families import decision_task
 from medbench.items import Item
@@ -33,6 +44,7 @@ def pubmedqa(
     source: str | None = None,
     revision: str | None = None,
     ids: str | None = None,
+    mode: Mode = "generate",
     fewshot: int = 0,
     fewshot_source: str | None = None,
     thinking: ThinkingMode = "default",
@@ -47,6 +59,7 @@ def pubmedqa(
         source: local file instead of the hub: the publisher's `ori_pqal.json`.
         revision: commit of the hub data set, instead of the pinned one.
         ids: the publisher's `test_ground_truth.json`, to run only its 500 items.
+        mode: `generate` an answer, or `logprob` of yes, no and maybe as first token.
         fewshot: worked examples before each item; needs `fewshot_source`.
         fewshot_source: local file to draw them from.
         thinking: `on`, `off`, or `default` (as the model does by itself).
@@ -68,7 +81,7 @@ def pubmedqa(
     )
     loaded = only(load(HUB, record_to_item, settings), ids)
     examples = fewshot_items(HUB, record_to_item, settings, loaded.items)
-    return decision_task(loaded, settings, name="pubmedqa", version=2, examples=examples)
+    return decision_task(loaded, settings, name="pubmedqa", version=2, mode=mode, examples=examples)
 
 
 def record_to_item(record: Record) -> Item:

@@ -13,6 +13,7 @@ decoding:
   - {temperature: 0}
   - {temperature: 0.6, top_p: 0.8, seeds: [1, 2, 3]}
 thinking: [default]
+system: training                   # the system prompt of the adapters' training data; or none, or a text
 limit: 200
 """
 
@@ -34,7 +35,7 @@ from medbench.errors import MedbenchError, unknown
 THINKING = ("default", "on", "off")
 _KEYS = (
     "base", "adapters", "candidates", "controls", "tasks", "decoding", "thinking", "limit", "epochs", "model_args",
-    "max_samples", "max_tasks",
+    "max_samples", "max_tasks", "system",
 )  # fmt: skip
 _RANGE = re.compile(r"(?P<first>[-+.\d]+)\s*\.\.\s*(?P<last>[-+.\d]+?)(?:\s+step\s+(?P<step>[.\d]+))?")
 _REST = re.compile(r"(?P<total>[-+.\d]+)\s*-\s*(?P<name>[A-Za-z_]\w*)")
@@ -134,6 +135,8 @@ def _study(path: Path, document: dict[str, Any]) -> Study:
     for mode in thinking:
         if mode not in THINKING:
             raise unknown("thinking mode", str(mode), THINKING)
+    if not isinstance(document.get("system", "training"), str):
+        raise MedbenchError(f"system is {document['system']!r}; expected training, none, or the system prompt itself.")
     for key in ("limit", "epochs", "max_samples", "max_tasks"):
         value = document.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -18,7 +18,8 @@ import click
 from inspect_ai.hooks import Hooks, TaskEnd, hooks
 
 from medbench.errors import MedbenchError, unknown
-from medbench.manifest import sha256_file, write_manifest
+from medbench.manifest import NAME as MANIFEST
+from medbench.manifest import read_manifest, sha256_file, write_manifest
 from medbench.redact import shown_arguments
 from medbench.trainers.study import Candidate, Run, Study, read_study
 
@@ -173,6 +174,7 @@ class TaskSource:
 
     def __init__(self, study: Study) -> None:
         self._study = study
+        self._system = system_prompt(study)
         self._made: dict[tuple[str, str, str], tuple[Task, bool]] = {}
 
     def task(self, run: Run) -> tuple[Task, bool]:
@@ -206,7 +208,7 @@ class TaskSource:
 
         task, takes = self.task(run)
         settings = {key: value for key, value in run.decoding.items() if key != "name"}
-        config = task.config.merge(GenerateConfig(**settings))
+        config = task.config.merge(GenerateConfig(**settings, system_message=self._system))
         if not takes and run.thinking != "default":
             config = config.merge(GenerateConfig(**thinking_arguments(model, run.thinking)))  # type: ignore[arg-type]
         about = {
@@ -224,6 +226,36 @@ class TaskSource:
         return task_with(
             copy.copy(task), model=model, config=config, metadata={**(task.metadata or {}), "medbench": about}
         )
+
+
+def system_prompt(study: Study) -> str | None:
+    """What every candidate of a study is told first: the system prompt that the adapters were trained under, if any.
+
+    A study's ``system`` says otherwise: ``none``, or the text itself. All candidates get the same, or they would be
+    compared under unlike prompts.
+
+    Raises:
+        MedbenchError: two adapters were trained under different ones.
+    """
+    from medbench.merging.adapters import parse_adapter
+
+    given = study.document.get("system", "training")
+    if given != "training":
+        return None if given == "none" else given
+    directories = {
+        name: directory
+        for candidate in study.candidates
+        for name, directory, _ in map(parse_adapter, candidate.model_args.get("adapters", ()))
+    }
+    manifests = {name: read_manifest(path) for name, path in directories.items() if (Path(path) / MANIFEST).is_file()}
+    found = {name: prompt for name, made in manifests.items() if (prompt := made.get("system_prompt"))}
+    if len(set(found.values())) > 1:
+        told = "; ".join(f"{name}: {prompt!r:.80}" for name, prompt in found.items())
+        raise MedbenchError(
+            f"the adapters were trained under different system prompts ({told}). Say which all candidates get, in the "
+            "study file: `system: TEXT`, or `system: none`."
+        )
+    return next(iter(found.values()), None)
 
 
 def adapter_hashes(candidate: Candidate) -> dict[str, str]:
@@ -310,6 +342,10 @@ def plan(study: Study, out: Path, seconds: float | None) -> list[str]:
     lines.append(f"{len(study.tasks)} tasks")
     first = {run.task + repr(run.task_args): run for run in runs}
     lines += [f"  {run.task}: {source.samples(run)} generations a run" for run in first.values()]
+    system = system_prompt(study)
+    if system is not None:
+        why = "that of training" if study.document.get("system", "training") == "training" else "the study file's"
+        lines.append(f"system prompt of all candidates ({why}): {system!r}")
     lines.append(f"{len(study.decodings)} decoding settings x {len(study.thinking)} thinking modes")
     lines += ["  " + ", ".join(f"{key}={value}" for key, value in d.items()) for d in study.decodings]
     total = sum(source.samples(run) for run in runs)

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def train(
 
     set_seed(recipe.seed)
     tokenizer = load_tokenizer(stage, recipe)
-    train_rows = tokenized(stage, recipe, sources, tokenizer, unreadable)
+    systems: Counter[str] = Counter()
+    train_rows = tokenized(stage, recipe, sources, tokenizer, unreadable, systems)
     if eval_sources:
         eval_rows = tokenized(stage, recipe, eval_sources, tokenizer, unreadable)
     else:
@@ -148,6 +150,9 @@ def train(
             attention=model.config._attn_implementation,
             examples={"train": len(train_rows), "eval": len(eval_rows), "rows": rows},
             left_out=unreadable.listed(),
+            # the data's own system prompt, where all conversations have the same one: evaluation must give it too
+            system_prompt=next(iter(systems)) or None if len(systems) == 1 else None,
+            system_prompts=len([prompt for prompt in systems if prompt]),
             leakage_audit=audited,
             resumed_from=checkpoint and checkpoint.name,
             losses=losses,
@@ -268,9 +273,16 @@ class Example:
 
 
 def tokenized(
-    stage: Stage, recipe: Recipe, sources: Sequence[Source], tokenizer: Any, bad_rows: BadRows
+    stage: Stage,
+    recipe: Recipe,
+    sources: Sequence[Source],
+    tokenizer: Any,
+    bad_rows: BadRows,
+    systems: Counter[str] | None = None,
 ) -> list[Example]:
     """The examples of data sets, none longer than `cutoff_len`; SFT cuts a conversation, PT splits a document.
+
+    `systems` counts the conversations that begin with each system prompt of the data ("" for none).
 
     Raises:
         BadRow: a row that cannot be used, unless `bad_rows` skips it.
@@ -282,8 +294,11 @@ def tokenized(
             tokens = np.array(tokenize_text(to_text(record), tokenizer), np.int32)
             pieces = [tokens[start : start + recipe.cutoff_len] for start in range(0, len(tokens), recipe.cutoff_len)]
             return [Example(piece, piece) for piece in pieces if len(piece) > 1]  # the first token has no prediction
+        messages = to_messages(record)
+        if systems is not None:
+            systems[messages[0].content if messages[0].role == "system" else ""] += 1
         ids, labels = tokenize_messages(
-            to_messages(record),
+            messages,
             tokenizer,
             template=recipe.template,
             train_on_prompt=recipe.train_on_prompt,
