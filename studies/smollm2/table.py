@@ -35,7 +35,7 @@ COLUMNS = (
     ("benign prompts refused", "refusal", "refusal/answer"),
     ("traces", "trace", "trace/raw"),
 )
-FIGURES = {"bleu": "BLEU-4 as generated on f5", "medqa": "accuracy on medqa", "pubmedqa": "accuracy on pubmedqa"}
+FIGURES = {"bleu": "BLEU-4 (as generated) on f5", "medqa": "accuracy on medqa", "pubmedqa": "accuracy on pubmedqa"}
 # Light colours of the report's style sheet: a file of its own has no page around it.
 STYLE = (
     "<style>svg{background:#fff;font-family:system-ui,sans-serif}text{font-size:12px;fill:#1c2024}.tick,.label,.key"
