@@ -321,6 +321,46 @@ def test_option_probabilities(tmp_path: Path) -> None:
     assert second.reason == "invalid_response_format"
 
 
+def test_decisions_by_the_probability_of_their_words(tmp_path: Path) -> None:
+    rows = [
+        {"QUESTION": f"Q{n}?", "CONTEXTS": ["c"], "LONG_ANSWER": "l", "final_decision": label}
+        for n, label in enumerate(("yes", "maybe"))
+    ]
+    outputs = [
+        first_token({"No": 0.4, "yes": 0.25, " Yes": 0.25, "Yesterday": 0.1}),
+        first_token({"no": 0.9, "a": 0.1}),
+    ]
+    log = run(pubmedqa(source=written(tmp_path, rows), mode="logprob"), outputs, tmp_path)
+    first, second = ((sample.scores or {})["option_probability"] for sample in in_order(log))
+    # Both spellings of yes together outweigh the likeliest token.
+    assert first.answer == "yes"
+    assert first.metadata
+    assert first.metadata["option_probability"] == pytest.approx({"yes": 0.5, "no": 0.4, "maybe": 0})
+    assert second.answer == "no"
+    assert metric(log, "accuracy/answer", "mean") == 0.5
+    assert "nothing else" in in_order(log)[0].input
+
+
+def test_free_text_records_whether_an_output_declines(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": f"What helps against itch {n}?", "input": "", "output": f"Use cream {n} twice a day."}
+        for n in range(4)
+    ]
+    refusal = "I'm sorry, but I can't help with that. I am not able to give medical advice."
+    outputs = [refusal, "Use a mild cream twice a day.", f"<think>{refusal}</think>Use a mild cream.", ""]
+    log = run(f5(source=written(tmp_path, rows)), outputs, tmp_path)
+    scores = [(sample.scores or {})["declined"] for sample in in_order(log)]
+    values = [score.as_dict() for score in scores]
+    assert [value["declined/answer"] for value in values[:3]] == [1, 0, 0]
+    assert values[2]["declined/trace"] == 1
+    assert math.isnan(values[3]["declined/answer"])
+    assert [score.answer for score in scores] == ["refusal", "compliance", "compliance", None]
+    assert scores[3].reason == "no_response"
+    assert metric(log, "declined/answer", "mean") == pytest.approx(1 / 3)
+    # The probes' own keys stay the probes'.
+    assert not any(key.startswith("refusal/") for key in values[0])
+
+
 def test_a_provider_without_log_probabilities_is_told_which_have_them(tmp_path: Path) -> None:
     task = medqa(source=medqa_file(tmp_path, 1), mode="logprob")
     (log,) = eval(task, model=scripted(["B"]), log_dir=str(tmp_path / "logs"), display="none")

@@ -24,7 +24,7 @@ from inspect_ai.log import list_eval_logs, read_eval_log  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
 from medbench.trainers.study import read_study  # noqa: E402
-from medbench.trainers.sweep import command, groups, sweep  # noqa: E402
+from medbench.trainers.sweep import command, groups, sweep, system_prompt  # noqa: E402
 
 from .test_live import tiny  # noqa: E402, F401
 
@@ -314,3 +314,49 @@ def test_a_key_in_a_study_is_in_no_file_of_the_sweep(tmp_path: Path) -> None:
                 assert not any(b"sk-" in archive.read(name) for name in archive.namelist())
         elif file.is_file():
             assert b"sk-" not in file.read_bytes()
+
+
+def adapters_trained_under(folder: Path, **prompts: str | None) -> dict[str, str]:
+    """Adapter directories whose manifests say under which system prompt they were trained."""
+    for name, prompt in prompts.items():
+        (folder / name).mkdir()
+        made = {"kind": "adapter", "settings": {}, "inputs": {}, "system_prompt": prompt}
+        (folder / name / "manifest.json").write_text(json.dumps(made))
+    return {name: name for name in prompts}
+
+
+def test_candidates_get_the_system_prompt_of_training(tmp_path: Path) -> None:
+    adapters = adapters_trained_under(tmp_path, pt=None, sft="You are a doctor.")
+    given: dict[str, Any] = {"candidates": [{"pt": [0, 1], "sft": "1 - pt"}], "adapters": adapters}
+    assert system_prompt(mixture(tmp_path, **given)) == "You are a doctor."
+    assert system_prompt(mixture(tmp_path, **given, system="none")) is None
+    assert system_prompt(mixture(tmp_path, **given, system="Be brief.")) == "Be brief."
+    with pytest.raises(MedbenchError, match="system is 3; expected training, none, or the system prompt itself"):
+        mixture(tmp_path, **given, system=3)
+
+
+def test_unlike_system_prompts_of_training_must_be_decided(tmp_path: Path) -> None:
+    adapters = adapters_trained_under(tmp_path, pt="You are a nurse.", sft="You are a doctor.")
+    given: dict[str, Any] = {"candidates": [{"pt": [0, 1], "sft": "1 - pt"}], "adapters": adapters}
+    with pytest.raises(MedbenchError, match=r"different system prompts.*nurse.*doctor.*system: TEXT"):
+        system_prompt(mixture(tmp_path, **given))
+    assert system_prompt(mixture(tmp_path, **given, system="none")) is None
+
+
+def test_a_studys_system_prompt_reaches_the_model(tmp_path: Path) -> None:
+    from inspect_ai.model import ModelAPI, ModelOutput, ModelUsage, modelapi
+
+    asked: list[tuple[str, str]] = []
+
+    @modelapi("asked")
+    class Asked(ModelAPI):
+        async def generate(self, input: Any, **_: Any) -> ModelOutput:
+            asked.extend((message.role, message.text) for message in input)
+            output = ModelOutput.from_content(self.model_name, "x")
+            output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+            return output
+
+    path = write(tmp_path, candidates=[{"model": "asked/m"}], system="Be brief.", limit=1)
+    success, done = sweep(read_study(path), tmp_path / "out", display="none")
+    assert success, [log.error for log in done]
+    assert asked == [("system", "Be brief."), ("user", "What is 0?")]

@@ -306,6 +306,17 @@ def test_training_learns_and_says_how(runs: dict[str, Path], base: Path, data: P
     assert (runs["sft"] / "loss_curve.svg").read_text().startswith("<?xml")
 
 
+def test_the_manifest_keeps_a_system_prompt_that_all_conversations_share(base: Path, tmp_path: Path) -> None:
+    asked = ["You are a doctor."] * 4
+    for name, systems in (("one", asked), ("two", [*asked, "You are a nurse."]), ("some", [*asked, ""])):
+        rows = [{"instruction": f"Why {n}?", "output": "Rest.", "system": text} for n, text in enumerate(systems)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        train("sft", base, tmp_path / f"{name}.jsonl", tmp_path / name, "max_steps=1", "val_size=0")
+    kept = [read_manifest(tmp_path / name) for name in ("one", "two", "some")]
+    assert [made["system_prompt"] for made in kept] == ["You are a doctor.", None, None]
+    assert [made["system_prompts"] for made in kept] == [1, 2, 1]
+
+
 def test_the_mean_loss_weighs_points_by_their_steps(base: Path, data: Path, tmp_path: Path) -> None:
     """Seven steps in points of 1, 3 and 3; the last step is a point although four does not divide it."""
     train("sft", base, data / "sft.jsonl", tmp_path / "out", "logging_steps=4", "save_steps=4", "max_steps=7")
