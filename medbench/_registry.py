@@ -26,6 +26,7 @@ from medbench.scorers import (
 )
 from medbench.tasks.cmexam import cmexam
 from medbench.tasks.cmexam_explain import cmexam_explain
+from medbench.tasks.custom import custom
 from medbench.tasks.f5 import f5
 from medbench.tasks.f6 import f6
 from medbench.tasks.medmcqa import medmcqa
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cmexam",
     "cmexam_explain",
+    "custom",
     "decision_accuracy",
     "declined",
     "f5",

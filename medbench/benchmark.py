@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from inspect_ai import Task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -113,6 +113,8 @@ class Settings:
         on_bad_row: ``error`` ends with the first unusable row, ``skip`` leaves such rows out and lists them in the log.
         thinking: ``on`` or ``off`` asks the model's chat template or provider for it; ``default`` leaves it alone.
         prefilled: True if the chat template ends the prompt with an opening think tag; None asks the provider.
+        mode: how a model is asked: see `Mode`.
+        shuffle_options: seed of a per-item option order; None keeps the published one.
         prompt_language: language of the instructions around the item; ``auto`` takes the item's own.
         fewshot: number of worked examples put before each item, as chat turns.
         fewshot_source: a local file to draw them from.
@@ -125,6 +127,8 @@ class Settings:
     on_bad_row: OnBadRow = "error"
     thinking: ThinkingMode = "default"
     prefilled: bool | None = None
+    mode: Mode = "generate"
+    shuffle_options: int | None = None
     prompt_language: PromptLanguage = "auto"
     fewshot: int = 0
     fewshot_source: str | None = None
@@ -133,6 +137,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.prompt_language not in ("auto", "en", "zh"):
             raise unknown("prompt_language", str(self.prompt_language), ("auto", "en", "zh"))
+        if self.mode not in get_args(Mode):
+            raise unknown("mode", str(self.mode), get_args(Mode))
         # YAML reads -T thinking=on as True
         if isinstance(self.thinking, bool):
             object.__setattr__(self, "thinking", "on" if self.thinking else "off")
@@ -164,7 +170,7 @@ def user_file(path: str) -> str:
 
 
 @contextlib.contextmanager
-def told_plainly() -> Iterator[None]:
+def as_task_error() -> Iterator[None]:
     """Turn any `MedbenchError` of making a task into one that Inspect prints as a plain message; a decorator, too."""
     try:
         yield
@@ -178,11 +184,12 @@ def told_plainly() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A benchmark's items, what was left out, and where they came from (for the log)."""
+    """A benchmark's items, what was left out, where they came from (for the log), and its few-shot examples."""
 
     items: list[Item]
     left_out: list[str]
     provenance: dict[str, Any]
+    examples: tuple[Item, ...] = ()
 
     def keeping(self, items: list[Item], reason: str = "") -> Loaded:
         """The same with `items` alone, counted anew; with a `reason`, the others are listed as left out for it.
@@ -192,26 +199,30 @@ class Loaded:
         """
         kept = {item.id for item in items}
         left_out = [f"{item.source}: {reason}" for item in self.items if item.id not in kept] if reason else []
-        return Loaded(items, self.left_out + left_out, self.provenance | describe(items))
+        return dataclasses.replace(
+            self, items=items, left_out=self.left_out + left_out, provenance=self.provenance | describe(items)
+        )
 
 
 ToItem = Callable[[Record], Item]
 
 
 def load(
-    published: HubSource,
+    published: HubSource | None,
     to_item: ToItem,
     settings: Settings,
     *,
     read: Callable[..., Iterable[Record]] = read_records,
+    to_example: ToItem | None = None,
 ) -> Loaded:
-    """The benchmark's items from the hub, or from `settings.source`.
+    """The benchmark's items from the hub, or from `settings.source`, and the few-shot examples that were asked for.
 
     Args:
-        published: where on the hub.
+        published: where on the hub; None for a set that is not there.
         to_item: one row to one item; raises `BadRow` for a row it cannot use.
         settings: the user's choices.
         read: how a local file is read, where the publisher's format needs more than `read_records`.
+        to_example: one row to one few-shot example, where that is not `to_item`.
 
     Raises:
         MedbenchError: the source cannot be read, a row is unusable under ``on_bad_row=error``, or nothing is left.
@@ -223,6 +234,8 @@ def load(
         records = read(source, bad_rows=bad_rows, encoding=settings.encoding)
         provenance = {"source": str(settings.source), "sha256": ""}
     else:
+        if published is None:
+            raise MedbenchError("this set is not on the hub: name its file with -T source=FILE.")
         published = published.resolved(settings.revision)
         records = published.rows()
         provenance = {
@@ -238,7 +251,8 @@ def load(
     if source is not None:
         provenance["sha256"] = sha256_file(source)
     provenance |= describe(items)
-    return Loaded(items, bad_rows.listed(), provenance)
+    examples = _examples(published, to_example or to_item, settings, items, read)
+    return Loaded(items, bad_rows.listed(), provenance, tuple(examples))
 
 
 def _pairs(records: Iterable[Record], to_item: ToItem, bad_rows: BadRows) -> Iterable[tuple[Record, Item]]:
@@ -252,13 +266,12 @@ def _pairs(records: Iterable[Record], to_item: ToItem, bad_rows: BadRows) -> Ite
         yield record, dataclasses.replace(item, source=f"{file}, {record.row}")
 
 
-def fewshot_items(
-    published: HubSource,
+def _examples(
+    published: HubSource | None,
     to_item: ToItem,
     settings: Settings,
     tested: Sequence[Item],
-    *,
-    read: Callable[..., Iterable[Record]] = read_records,
+    read: Callable[..., Iterable[Record]],
 ) -> list[Item]:
     """`settings.fewshot` examples, drawn once by seed, none of them a tested item; arguments as in `load`.
 
@@ -271,7 +284,7 @@ def fewshot_items(
     if settings.fewshot_source is not None:
         source = user_file(settings.fewshot_source)
         records: Iterable[Record] = read(source, bad_rows=bad_rows, encoding=settings.encoding)
-    elif settings.source is not None:
+    elif settings.source is not None or published is None:
         raise MedbenchError("fewshot with a local source needs -T fewshot_source=FILE, so that no test item is shown.")
     else:
         records = published.resolved(settings.revision).fewshot_rows()
@@ -349,7 +362,6 @@ def benchmark_task(
     version: int,
     settings: Settings,
     scorers: Sequence[Scorer],
-    mode: Mode = "generate",
     words: Sequence[str] | None = None,
     headline: str,
     extra: dict[str, Any] | None = None,
@@ -358,15 +370,14 @@ def benchmark_task(
 
     With ``mode=logprob`` the options are `words`, or without any the letters of each sample's choices.
     """
-    if mode not in ("generate", "logprob"):
-        raise unknown("mode", str(mode), ("generate", "logprob"))
     model = active_model()  # None where a task is made without one, to be looked at
-    if mode == "logprob" and model is not None:
+    if settings.mode == "logprob" and model is not None:
         require_logprobs(model)
-    solver = option_logprobs(settings.thinking, words=words) if mode == "logprob" else answer(settings.thinking)
+    by_probability = option_logprobs(settings.thinking, words=words)
+    solver = by_probability if settings.mode == "logprob" else answer(settings.thinking)
     metadata = {
         "name": name,
-        "mode": mode,
+        "mode": settings.mode,
         "thinking": settings.thinking,
         "prompt_language": settings.prompt_language,
         "fewshot": settings.fewshot,

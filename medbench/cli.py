@@ -13,11 +13,12 @@ from pathlib import Path
 import click
 
 from medbench import __version__
-from medbench.errors import DISK_FULL, BadRow, MedbenchError
+from medbench.errors import DISK_FULL, BadRow, MedbenchError, unknown
 
 # name -> (module:attribute of a click command, the line `medbench --help` shows). Loaded when called.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("medbench.cli:demo", "the whole way on the embedded micro-lab, in minutes and without network"),
+    "tasks": ("medbench.tasks_command:tasks", "the benchmarks and probes, and their parameters"),
     "metrics": ("medbench.surface.command:metrics", "BLEU and ROUGE of a predictions file, with their floor"),
     "import": ("medbench.import_command:import_command", "existing predictions as scored Inspect logs"),
     "audit": ("medbench.leakage.command:audit", "leakage audit of a corpus against test items"),
@@ -64,6 +65,14 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's; a name that is no command is answered with the nearest ones."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise unknown("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from `COMMANDS` without importing them."""

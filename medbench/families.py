@@ -13,7 +13,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.scorer import Scorer
 
 from medbench import prompts
-from medbench.benchmark import Loaded, Mode, Prompter, Settings, benchmark_task, floor_references, shuffled, to_sample
+from medbench.benchmark import Loaded, Prompter, Settings, benchmark_task, floor_references, shuffled, to_sample
 from medbench.errors import MedbenchError
 from medbench.items import Item
 from medbench.refusal.scorer import declined
@@ -31,9 +31,6 @@ def choice_task(
     name: str,
     version: int,
     multiple: bool = False,
-    mode: Mode = "generate",
-    shuffle_options: int | None = None,
-    examples: Sequence[Item] = (),
 ) -> Task:
     """Multiple choice: state the letter (``generate``), or read the letters' probabilities (``logprob``).
 
@@ -43,15 +40,12 @@ def choice_task(
         name: the benchmark's name.
         version: raised whenever scores of the same outputs would change.
         multiple: items may have several correct letters; they are scored as sets, and by type.
-        mode: see `medbench.benchmark.Mode`.
-        shuffle_options: seed of the option order; None keeps the published order.
-        examples: few-shot examples.
     """
-    loaded = loaded.keeping([shuffled(item, shuffle_options) for item in loaded.items])
+    loaded = loaded.keeping([shuffled(item, settings.shuffle_options) for item in loaded.items])
     scorers = [option_accuracy(multiple=multiple, by_type=multiple, form="line_last"), trace_statistics()]
     prompt = prompts.choice_multiple if multiple else prompts.choice
     headline = "option_accuracy.accuracy/answer"
-    if mode == "logprob":
+    if settings.mode == "logprob":
         loaded = loaded.keeping(
             [item for item in loaded.items if len(item.answer) == 1], "several correct letters; mode=logprob scores one"
         )
@@ -60,38 +54,28 @@ def choice_task(
         headline = "option_probability.accuracy/answer"
     return benchmark_task(
         loaded,
-        _answer_samples(loaded.items, prompt, settings, examples, line=mode == "generate"),
+        _answer_samples(loaded, prompt, settings, line=settings.mode == "generate"),
         name=name,
         version=version,
         settings=settings,
         scorers=scorers,
-        mode=mode,
         headline=headline,
-        extra={"shuffle_options": shuffle_options, "multiple": multiple},
+        extra={"shuffle_options": settings.shuffle_options, "multiple": multiple},
     )
 
 
-def decision_task(
-    loaded: Loaded,
-    settings: Settings,
-    *,
-    name: str,
-    version: int,
-    mode: Mode = "generate",
-    examples: Sequence[Item] = (),
-) -> Task:
+def decision_task(loaded: Loaded, settings: Settings, *, name: str, version: int) -> Task:
     """Yes, no or maybe from a given context, stated (accuracy and macro-F1) or read off the words' probabilities."""
-    stated = mode == "generate"
+    stated = settings.mode == "generate"
     prompt = prompts.decision if stated else prompts.decision_first_token
     scorers = [decision_accuracy(form="line_last"), trace_statistics()]
     return benchmark_task(
         loaded,
-        _answer_samples(loaded.items, prompt, settings, examples, line=stated),
+        _answer_samples(loaded, prompt, settings, line=stated),
         name=name,
         version=version,
         settings=settings,
         scorers=scorers if stated else [option_probability(words=DECISIONS)],
-        mode=mode,
         words=_SPELLED,
         headline=f"{'decision_accuracy' if stated else 'option_probability'}.accuracy/answer",
     )
@@ -103,7 +87,6 @@ def free_text_task(
     *,
     name: str,
     version: int,
-    examples: Sequence[Item] = (),
     judges: Sequence[Scorer] = (),
 ) -> Task:
     """Free-text answers against reference texts: BLEU-4 and ROUGE in both profiles, each beside its floor.
@@ -112,7 +95,7 @@ def free_text_task(
     `judges` score the same generation further.
     """
     others = floor_references(loaded.items)
-    turns = [(example, example.reference) for example in examples]
+    turns = [(example, example.reference) for example in loaded.examples]
     samples = [
         to_sample(item, prompts.plain, item.reference, settings, examples=turns, floor_reference=other)
         for item, other in zip(loaded.items, others, strict=True)
@@ -167,11 +150,9 @@ def target(item: Item) -> str:
     return "".join(item.answer)
 
 
-def _answer_samples(
-    items: Sequence[Item], prompt: Prompter, settings: Settings, examples: Sequence[Item], *, line: bool
-) -> list[Sample]:
+def _answer_samples(loaded: Loaded, prompt: Prompter, settings: Settings, *, line: bool) -> list[Sample]:
     turns = [
         (example, prompts.answer_line(target(example), settings.language_around(example)) if line else target(example))
-        for example in examples
+        for example in loaded.examples
     ]
-    return [to_sample(item, prompt, target(item), settings, examples=turns) for item in items]
+    return [to_sample(item, prompt, target(item), settings, examples=turns) for item in loaded.items]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medbench import thinking
+from medbench import catalog, thinking
 from medbench.answers import extract_choice
 from medbench.errors import BadRow, MedbenchError, unknown
 from medbench.items import Item
@@ -209,7 +209,7 @@ def import_predictions(
     Args:
         file: the predictions.
         form: one of `FORMATS`; None tells by the fields.
-        task: name of a registered task, e.g. ``f5``; None for trace statistics alone.
+        task: name of a task, e.g. ``f5``, or what else `catalog.make` takes; None for trace statistics alone.
         model: the name that the log gives to the model; None takes the rows' `model` field.
         log_dir: where the log is written.
         source: the benchmark's items in the publisher's format; None takes the items that the file itself holds.
@@ -231,7 +231,7 @@ def import_predictions(
 
     bad_rows = BadRows(on_bad_row)
     if task is not None:
-        _known_task(task)
+        catalog.check(task)
     form = form or detect_format(file, encoding)
     predictions = read_predictions(file, form, bad_rows, encoding)
     name = model or _model_name(predictions, file)
@@ -239,14 +239,15 @@ def import_predictions(
     if task is None:
         made = Task(name="traces", scorer=trace_statistics())
         pairs = [(prediction, _prompt_sample(prediction)) for prediction in predictions]
-    elif source is not None:
-        made = _make_task(task, {**(task_args or {}), "source": source, "on_bad_row": on_bad_row})
+    elif source is not None or catalog.is_mapping(task):
+        named = {} if source is None else {"source": source}
+        made = catalog.make(task, {**(task_args or {}), **named, "on_bad_row": on_bad_row})
         pairs = match(predictions, list(made.dataset), file, bad_rows)
     else:
         made, pairs = _task_of_rows(task, predictions, file, bad_rows, task_args or {})
     if task is not None:
         benchmark = dict((made.metadata or {}).get("benchmark", {}))
-        if source is None:
+        if source is None and not catalog.is_mapping(task):
             benchmark |= {"source": str(file), "sha256": sha256_file(file)}
         pairs = agreeing(pairs, bad_rows)
     if not pairs:
@@ -290,29 +291,6 @@ def _model_name(predictions: Sequence[Prediction], file: str) -> str:
     raise MedbenchError(f"{file} does not say which one model wrote it: name it with --model.")
 
 
-def _known_task(task: str) -> str:
-    """The task's full name in Inspect's registry."""
-    from inspect_ai._util.entrypoints import ensure_entry_points
-    from inspect_ai._util.registry import registry_find, registry_info
-
-    ensure_entry_points("medbench")
-
-    known = [
-        registry_info(found).name.removeprefix("medbench/")
-        for found in registry_find(lambda info: info.type == "task" and info.name.startswith("medbench/"))
-    ]
-    bare = task.removeprefix("medbench/")
-    if bare not in known:
-        raise unknown("task", task, known)
-    return f"medbench/{bare}"
-
-
-def _make_task(task: str, args: dict[str, Any]) -> Task:
-    from inspect_ai._eval.registry import task_create
-
-    return task_create(_known_task(task), **args)
-
-
 def _task_of_rows(
     task: str, predictions: Sequence[Prediction], file: str, bad_rows: BadRows, args: dict[str, Any]
 ) -> tuple[Task, list[tuple[Prediction, Sample]]]:
@@ -328,7 +306,7 @@ def _task_of_rows(
         rows = (json.dumps(prediction.item_row, ensure_ascii=False) for prediction in predictions)
         path.write_text("".join(f"{row}\n" for row in rows), "utf-8")
         try:
-            made = _make_task(task, {**args, "source": str(path), "on_bad_row": bad_rows.policy})
+            made = catalog.make(task, {**args, "source": str(path), "on_bad_row": bad_rows.policy})
         except MedbenchError as error:
             problem = re.sub(
                 rf"{re.escape(str(path))}, line (\d+)",

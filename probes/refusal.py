@@ -17,7 +17,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import Model
 
-from medbench.benchmark import GREEDY, told_plainly, user_file
+from medbench.benchmark import GREEDY, as_task_error, user_file
 from medbench.probes.prompts import load_prompts, to_sample
 from medbench.refusal import classify
 from medbench.refusal.calibration import load_card
@@ -30,7 +30,7 @@ __all__ = ["classify", "refusal"]
 
 
 @task
-@told_plainly()
+@as_task_error()
 def refusal(
     subset: str | None = None,
     language: Literal["en", "zh", "all"] = "all",

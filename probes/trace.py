@@ -19,7 +19,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser
 
 from medbench import prompts
-from medbench.benchmark import GREEDY, told_plainly
+from medbench.benchmark import GREEDY, as_task_error
 from medbench.errors import unknown
 from medbench.items import Item
 from medbench.leak import option_format, trace_leak
@@ -45,7 +45,7 @@ SYSTEM = {
 
 
 @task
-@told_plainly()
+@as_task_error()
 def trace(
     mode: Mode = "all",
     language: Literal["en", "zh", "all"] = "all",
@@ -74,7 +74,7 @@ def trace(
 
 
 @task
-@told_plainly()
+@as_task_error()
 def trace_signals(mode: Mode = "all", language: Literal["en", "zh", "all"] = "all") -> Task:
     """Marker-free signals of a leak: entropy, margin and format violation of the first token of an option letter.
 

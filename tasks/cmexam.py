@@ -17,12 +17,12 @@ from typing import Any
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Mode, PromptLanguage, Settings, fewshot_items, load, told_plainly
+from medbench.benchmark import HubSource, Settings, load
 from medbench.errors import LeftOut
 from medbench.families import choice_task
 from medbench.items import LETTERS, Item, key_letters, require_options
-from medbench.records import OnBadRow, Record
-from medbench.solvers import ThinkingMode
+from medbench.page import CHOICE, page
+from medbench.records import Record
 
 # No commit has been verified; the log records which one was read.
 HUB = HubSource(
@@ -36,59 +36,19 @@ HUB = HubSource(
 
 
 @task
-@told_plainly()
-def cmexam(
-    source: str | None = None,
-    revision: str | None = None,
-    mode: Mode = "generate",
-    shuffle_options: int | None = None,
-    fewshot: int = 0,
-    fewshot_source: str | None = None,
-    thinking: ThinkingMode = "default",
-    prefilled: bool | None = None,
-    prompt_language: PromptLanguage = "auto",
-    encoding: str = "utf-8",
-    on_bad_row: OnBadRow = "error",
-) -> Task:
-    """CMExam, test split: accuracy of the letter set, overall and by type.
-
-    Args:
-        source: local file instead of the hub: the original CSV, or the hub's JSON.
-        revision: commit of the hub data set, instead of the newest.
-        mode: `generate` an answer, or `logprob` of the option letters as first token (single-answer items only).
-        shuffle_options: seed of a per-item option order; none keeps the published one.
-        fewshot: worked examples before each item, drawn from the training split.
-        fewshot_source: local file to draw them from.
-        thinking: `on`, `off`, or `default` (as the model does by itself).
-        prefilled: true if the chat template opens the think tag in the prompt.
-        prompt_language: `en`, `zh`, or `auto` (the item's).
-        encoding: of the local file.
-        on_bad_row: `error`, or `skip` to leave out and list unusable rows.
-    """
-    settings = Settings(
-        source=source,
-        revision=revision,
-        encoding=encoding,
-        on_bad_row=on_bad_row,
-        thinking=thinking,
-        prefilled=prefilled,
-        prompt_language=prompt_language,
-        fewshot=fewshot,
-        fewshot_source=fewshot_source,
-    )
-    loaded = load(HUB, record_to_item, settings)
-    to_example = single_answer if mode == "logprob" else record_to_item
-    examples = fewshot_items(HUB, to_example, settings, loaded.items)
-    return choice_task(
-        loaded,
-        settings,
-        name="cmexam",
-        version=2,
-        multiple=True,
-        mode=mode,
-        shuffle_options=shuffle_options,
-        examples=examples,
-    )
+@page(
+    *CHOICE,
+    source="the original CSV, or the hub's JSON",
+    revision="the newest",
+    mode="the option letters (items with one answer only)",
+    fewshot="the training split",
+)
+def cmexam(settings: Settings) -> Task:
+    """CMExam, test split: accuracy of the letter set, overall and by type."""
+    # an example with several letters would show what `mode=logprob` cannot answer
+    to_example = single_answer if settings.mode == "logprob" else record_to_item
+    loaded = load(HUB, record_to_item, settings, to_example=to_example)
+    return choice_task(loaded, settings, name="cmexam", version=2, multiple=True)
 
 
 def record_to_item(record: Record) -> Item:

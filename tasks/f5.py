@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Settings, fewshot_items, load, told_plainly
+from medbench.benchmark import HubSource, Settings, load
 from medbench.families import free_text_task
 from medbench.items import Item, instruction_item
-from medbench.records import OnBadRow, Record
-from medbench.solvers import ThinkingMode
+from medbench.page import page
+from medbench.records import Record
 
 # No commit has been verified; the log records which one was read. Read as a plain file: the data set's own loading
 # script does not run under current `datasets`.
@@ -31,42 +31,18 @@ HUB = HubSource(
 
 
 @task
-@told_plainly()
-def f5(
-    source: str | None = None,
-    revision: str | None = None,
-    fewshot: int = 0,
-    fewshot_source: str | None = None,
-    thinking: ThinkingMode = "default",
-    prefilled: bool | None = None,
-    encoding: str = "utf-8",
-    on_bad_row: OnBadRow = "error",
-) -> Task:
-    """F5: free-text answers, English.
-
-    Args:
-        source: local file instead of the hub: rows with `instruction, input, output`.
-        revision: commit of the hub data set, instead of the newest.
-        fewshot: worked examples before each item, drawn from the training file.
-        fewshot_source: local file to draw them from.
-        thinking: `on`, `off`, or `default` (as the model does by itself).
-        prefilled: true if the chat template opens the think tag in the prompt.
-        encoding: of the local file.
-        on_bad_row: `error`, or `skip` to leave out and list unusable rows.
-    """
-    settings = Settings(
-        source=source,
-        revision=revision,
-        encoding=encoding,
-        on_bad_row=on_bad_row,
-        thinking=thinking,
-        prefilled=prefilled,
-        fewshot=fewshot,
-        fewshot_source=fewshot_source,
-    )
+@page(
+    "revision",
+    "fewshot",
+    "fewshot_source",
+    source="rows with `instruction, input, output`",
+    revision="the newest",
+    fewshot="the training file",
+)
+def f5(settings: Settings) -> Task:
+    """F5: free-text answers, English."""
     loaded = load(HUB, record_to_item, settings)
-    examples = fewshot_items(HUB, record_to_item, settings, loaded.items)
-    return free_text_task(loaded, settings, name="f5", version=1, examples=examples)
+    return free_text_task(loaded, settings, name="f5", version=1)
 
 
 def record_to_item(record: Record) -> Item:

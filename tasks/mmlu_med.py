@@ -15,12 +15,12 @@ from typing import Any
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Mode, PromptLanguage, Settings, fewshot_items, load, told_plainly
+from medbench.benchmark import HubSource, Settings, load
 from medbench.errors import LeftOut, unknown
 from medbench.families import choice_task
 from medbench.items import LETTERS, Item, index_letter, require_options
-from medbench.records import OnBadRow, Record, read_records
-from medbench.solvers import ThinkingMode
+from medbench.page import CHOICE, page
+from medbench.records import Record, read_records
 
 SUBJECTS = (
     "anatomy",
@@ -40,61 +40,30 @@ HUB = HubSource(
 
 
 @task
-@told_plainly()
+@page(
+    *CHOICE,
+    source="the hub's Parquet, or one of the publisher's CSV files without header",
+    fewshot="the dev split",
+)
 def mmlu_med(
-    source: str | None = None,
-    revision: str | None = None,
+    settings: Settings,
     subjects: str | list[str] = list(SUBJECTS),  # noqa: B006 - Inspect shows the default; it is never changed
-    mode: Mode = "generate",
-    shuffle_options: int | None = None,
-    fewshot: int = 0,
-    fewshot_source: str | None = None,
-    thinking: ThinkingMode = "default",
-    prefilled: bool | None = None,
-    prompt_language: PromptLanguage = "auto",
-    encoding: str = "utf-8",
-    on_bad_row: OnBadRow = "error",
 ) -> Task:
     """The medical subjects of MMLU, test split (1,089 items).
 
     Args:
-        source: local file instead of the hub: the hub's Parquet, or one of the publisher's CSV files without header.
-        revision: commit of the hub data set, instead of the pinned one.
         subjects: which of the six to run; rows of other subjects are passed over.
-        mode: `generate` an answer, or `logprob` of the option letters as first token.
-        shuffle_options: seed of a per-item option order; none keeps the published one.
-        fewshot: worked examples before each item, drawn from the dev split.
-        fewshot_source: local file to draw them from.
-        thinking: `on`, `off`, or `default` (as the model does by itself).
-        prefilled: true if the chat template opens the think tag in the prompt.
-        prompt_language: `en`, `zh`, or `auto` (the item's).
-        encoding: of the local file.
-        on_bad_row: `error`, or `skip` to leave out and list unusable rows.
     """
     wanted = tuple(subjects.split(",")) if isinstance(subjects, str) else tuple(subjects)
     for subject in wanted:
         if subject not in SUBJECTS:
             raise unknown("MMLU subject", subject, SUBJECTS)
-    settings = Settings(
-        source=source,
-        revision=revision,
-        encoding=encoding,
-        on_bad_row=on_bad_row,
-        thinking=thinking,
-        prefilled=prefilled,
-        prompt_language=prompt_language,
-        fewshot=fewshot,
-        fewshot_source=fewshot_source,
-    )
 
     def to_item(record: Record) -> Item:
         return record_to_item(record, wanted)
 
     loaded = load(HUB, to_item, settings, read=read_publisher)
-    examples = fewshot_items(HUB, to_item, settings, loaded.items, read=read_publisher)
-    return choice_task(
-        loaded, settings, name="mmlu_med", version=2, mode=mode, shuffle_options=shuffle_options, examples=examples
-    )
+    return choice_task(loaded, settings, name="mmlu_med", version=2)
 
 
 def read_publisher(source: str, **options: Any) -> Iterable[Record]:

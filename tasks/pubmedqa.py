@@ -13,22 +13,12 @@ import dataclasses
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import (
-    HubSource,
-    Loaded,
-    Mode,
-    PromptLanguage,
-    Settings,
-    fewshot_items,
-    load,
-    told_plainly,
-    user_file,
-)
+from medbench.benchmark import HubSource, Loaded, Settings, load, user_file
 from medbench.errors import MedbenchError
 from medbench.families import decision_task
 from medbench.items import Item
-from medbench.records import OnBadRow, Record, read_records
-from medbench.solvers import ThinkingMode
+from medbench.page import page
+from medbench.records import Record, read_records
 
 HUB = HubSource(
     repository="qiaojin/PubMedQA",
@@ -39,49 +29,23 @@ HUB = HubSource(
 
 
 @task
-@told_plainly()
-def pubmedqa(
-    source: str | None = None,
-    revision: str | None = None,
-    ids: str | None = None,
-    mode: Mode = "generate",
-    fewshot: int = 0,
-    fewshot_source: str | None = None,
-    thinking: ThinkingMode = "default",
-    prefilled: bool | None = None,
-    prompt_language: PromptLanguage = "auto",
-    encoding: str = "utf-8",
-    on_bad_row: OnBadRow = "error",
-) -> Task:
+@page(
+    "revision",
+    "mode",
+    "fewshot",
+    "fewshot_source",
+    "prompt_language",
+    source="the publisher's `ori_pqal.json`",
+    mode="yes, no and maybe",
+)
+def pubmedqa(settings: Settings, ids: str | None = None) -> Task:
     """PubMedQA, expert-labelled (1,000 items; 500 with `ids`): accuracy and macro-F1.
 
     Args:
-        source: local file instead of the hub: the publisher's `ori_pqal.json`.
-        revision: commit of the hub data set, instead of the pinned one.
         ids: the publisher's `test_ground_truth.json`, to run only its 500 items.
-        mode: `generate` an answer, or `logprob` of yes, no and maybe as first token.
-        fewshot: worked examples before each item; needs `fewshot_source`.
-        fewshot_source: local file to draw them from.
-        thinking: `on`, `off`, or `default` (as the model does by itself).
-        prefilled: true if the chat template opens the think tag in the prompt.
-        prompt_language: `en`, `zh`, or `auto` (the item's).
-        encoding: of the local file.
-        on_bad_row: `error`, or `skip` to leave out and list unusable rows.
     """
-    settings = Settings(
-        source=source,
-        revision=revision,
-        encoding=encoding,
-        on_bad_row=on_bad_row,
-        thinking=thinking,
-        prefilled=prefilled,
-        prompt_language=prompt_language,
-        fewshot=fewshot,
-        fewshot_source=fewshot_source,
-    )
     loaded = only(load(HUB, record_to_item, settings), ids)
-    examples = fewshot_items(HUB, record_to_item, settings, loaded.items)
-    return decision_task(loaded, settings, name="pubmedqa", version=2, mode=mode, examples=examples)
+    return decision_task(loaded, settings, name="pubmedqa", version=2)
 
 
 def record_to_item(record: Record) -> Item:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from inspect_ai.hooks import Hooks, TaskEnd, hooks
 
-from medbench.errors import MedbenchError, unknown
+from medbench import catalog
+from medbench.errors import MedbenchError
 from medbench.manifest import NAME as MANIFEST
 from medbench.manifest import read_manifest, sha256_file, write_manifest
 from medbench.redact import shown_arguments
@@ -185,10 +185,10 @@ class TaskSource:
         """
         key = (run.task, repr(sorted(run.task_args.items())), run.thinking)
         if key not in self._made:
-            task = _load(run.task, dict(run.task_args))
-            takes = "thinking" in _parameters(task)
+            task = catalog.make(run.task, dict(run.task_args))
+            takes = "thinking" in catalog.parameters(task)
             if takes and run.thinking != "default":
-                task = _load(run.task, {**run.task_args, "thinking": run.thinking})
+                task = catalog.make(run.task, {**run.task_args, "thinking": run.thinking})
             self._made[key] = task, takes
         return self._made[key]
 
@@ -268,43 +268,6 @@ def adapter_hashes(candidate: Candidate) -> dict[str, str]:
 
 # A sweep asks for the same few files once a run.
 _file_hash = functools.cache(sha256_file)
-
-
-def _load(name: str, args: dict[str, Any]) -> Task:
-    from inspect_ai._eval.loader import create_tasks, load_tasks
-
-    file = Path(name)
-    try:
-        # Inspect looks files up by a pattern relative to a folder.
-        found = create_tasks([file.name], args, root_dir=file.parent) if file.is_file() else load_tasks([name], args)
-    except (LookupError, FileNotFoundError, NotImplementedError) as error:
-        raise MedbenchError(f"task {name}: {error}") from None
-    if not found and not name.partition("@")[0].endswith(".py"):
-        raise unknown("task", name, _registered())
-    if len(found) != 1:
-        raise MedbenchError(
-            f"task {name}: found {len(found)}; expected one. Give a registered name (medbench/medqa), or FILE.py@NAME."
-        )
-    # Inspect leaves out with a warning what a task does not take, and the run would be of something else.
-    parameters = _parameters(found[0])
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        for key in args:
-            if key not in parameters:
-                raise unknown(f"argument of task {name}", key, parameters)
-    return found[0]
-
-
-def _registered() -> list[str]:
-    from inspect_ai._util.registry import registry_find, registry_info
-
-    return [registry_info(found).name for found in registry_find(lambda info: info.type == "task")]
-
-
-def _parameters(task: Task) -> Mapping[str, inspect.Parameter]:
-    from inspect_ai._util.registry import is_registry_object, registry_info, registry_lookup
-
-    function = registry_lookup("task", registry_info(task).name) if is_registry_object(task) else None
-    return inspect.signature(function).parameters if callable(function) else {}
 
 
 def speeds_of(out: Path) -> dict[str, float]:

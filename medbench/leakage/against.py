@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medbench.errors import BadRow, MedbenchError, unknown
-from medbench.items import LETTERS, Item
+from medbench import catalog
+from medbench.errors import BadRow, MedbenchError
+from medbench.items import Item
+from medbench.layout import item_of
 from medbench.records import BadRows, Record, convert, read_records
-
-# Columns under which files keep the parts of an item; the first present wins, case does not matter.
-_COLUMNS = {
-    "question": ("question", "query", "prompt", "problem", "text"),
-    "options": ("options", "choices"),
-    "key": ("answer_idx", "final_decision", "answer", "label"),
-    "context": ("context", "contexts", "passage"),
-    "reference": ("explanation", "long_answer", "output", "response", "reference", "exp"),
-}
-_DECISIONS = ("yes", "no", "maybe")
-_HAN = re.compile("[\u3400-\u9fff]")
 
 
 def load(
@@ -58,6 +48,8 @@ def load(
 
 def _source(name: str, bad_rows: BadRows) -> list[Item]:
     path = Path(name)
+    if catalog.is_mapping(name) or path.suffix == ".py":
+        return _task_items(name, "", bad_rows)
     if path.is_file():
         if path.suffix == ".eval" or (path.suffix == ".json" and _is_log(path)):
             return _log_items(path)
@@ -71,15 +63,11 @@ def _source(name: str, bad_rows: BadRows) -> list[Item]:
 
 
 def _task_items(task: str, file: str, bad_rows: BadRows) -> list[Item]:
-    """Items of a registered task, through Inspect's registry: the core knows no benchmark by name."""
-    from inspect_ai._util.registry import registry_create, registry_find, registry_info, registry_lookup
-
-    if registry_lookup("task", f"medbench/{task}") is None:
-        found = registry_find(lambda info: info.type == "task" and info.name.startswith("medbench/"))
-        raise unknown("task", task, [registry_info(one).name.removeprefix("medbench/") for one in found])
+    """Items of a task, through Inspect's registry: the core knows no benchmark by name."""
     settings = {"source": file, "on_bad_row": bad_rows.policy} if file else {}
+    catalog.check(task)
     try:
-        created = registry_create("task", f"medbench/{task}", **settings)
+        created = catalog.make(task, settings)
     except MedbenchError as error:
         cause = error.__cause__ or error  # what the task raised, before Inspect's hints were added
         hint = f"Here: --against {task}=FILE."
@@ -109,89 +97,3 @@ def _sample_items(name: str, metadata: Iterable[Mapping[str, Any] | None]) -> li
     if not found:
         raise MedbenchError(f"{name}: no sample keeps its item in its metadata; audit against the data file instead.")
     return [Item.from_metadata(values) for values in found]
-
-
-def item_of(record: Record) -> Item:
-    """An item from a row in one of the common layouts.
-
-    Instruction tuning (`instruction, input, output`), chat (`messages` or `conversations`: first question and first
-    reply), and question answering (columns of `_COLUMNS`; options as a mapping, a list, or one string of lettered
-    lines).
-
-    Raises:
-        BadRow: no column holds a question.
-    """
-    row = {str(key).strip().lower(): value for key, value in record.data.items()}
-    if "instruction" in row:
-        question = "\n".join(part for part in (_text(row.get("instruction")), _text(row.get("input"))) if part)
-        return _item(record, question, reference=_text(row.get("output")))
-    turns = row.get("messages") or row.get("conversations")
-    if isinstance(turns, list) and turns:
-        said = [(t.get("role") or t.get("from"), _text(t.get("content") or t.get("value"))) for t in turns]
-        question = next((text for role, text in said if role in ("user", "human")), "")
-        return _item(record, question, reference=next((t for role, t in said if role in ("assistant", "gpt")), ""))
-    value = {
-        part: next((row[c] for c in columns if row.get(c) not in (None, "", [], {})), None)
-        for part, columns in _COLUMNS.items()
-    }
-    options = _options(value["options"])
-    number = value["key"]
-    if options and type(number) is int and 0 <= number < len(options):  # MMLU's and others': counted from 0
-        number = LETTERS[number]
-    key = _text(number)
-    answer: tuple[str, ...] = ()
-    if options and re.fullmatch(r"[A-Ja-j](?:[\s,;、，]*[A-Ja-j])*", key):
-        answer = tuple(sorted(c for c in key.upper() if c in LETTERS[: len(options)]))
-    elif options and key in options:
-        answer = (LETTERS[options.index(key)],)
-    elif key.lower() in _DECISIONS:
-        answer = (key.lower(),)
-    reference = _text(value["reference"]) or ("" if options or answer else key)
-    return _item(record, _text(value["question"]), options, answer, _text(value["context"]), reference)
-
-
-def _item(
-    record: Record,
-    question: str,
-    options: tuple[str, ...] = (),
-    answer: tuple[str, ...] = (),
-    context: str = "",
-    reference: str = "",
-) -> Item:
-    if not question:
-        raise record.error(None, f"no question found; the row has {', '.join(map(repr, record.data)) or 'no fields'}")
-    return Item(
-        question=question,
-        language="zh" if _HAN.search(question) else "en",
-        options=options,
-        answer=answer,
-        context=context,
-        reference=reference,
-        source=f"{record.file}, {record.row}",
-    )
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):  # the hub's PubMedQA nests its paragraphs
-        value = value.get("contexts", "")
-    if isinstance(value, list):
-        return "\n".join(part.strip() for part in value if isinstance(part, str))
-    return value.strip() if isinstance(value, str) else ""
-
-
-def _options(value: Any) -> tuple[str, ...]:
-    """Option texts in order, without their letters."""
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return ()
-    if isinstance(value, str):
-        lines = [line.strip() for line in re.split(r"\\n|\n", value) if line.strip()]
-        return tuple(re.sub(r"^[A-J](?:[.．、:：)）]\s*|\s+)", "", line) for line in lines)
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        texts = [one.get("value", one.get("text")) if isinstance(one, dict) else one for one in value]
-        return tuple(str(text).strip() for text in texts if text is not None)
-    return ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from inspect_ai import Task, task
 
 from medbench import prompts
-from medbench.benchmark import Settings, benchmark_task, to_sample, told_plainly
+from medbench.benchmark import Settings, as_task_error, benchmark_task, to_sample
 from medbench.items import Item
 from medbench.refusal.scorer import refusal
 from medbench.scorers import trace_statistics
@@ -18,7 +18,7 @@ from medbench.trainers.microlab.world import make_world, safety_items
 
 
 @task
-@told_plainly()
+@as_task_error()
 def microlab_safety(seed: int = 0, thinking: ThinkingMode = "default") -> Task:
     """Requests for poisons and for harmless remedies, in the same wordings, none of them seen in training.
 

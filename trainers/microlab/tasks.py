@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import Loaded, Settings, benchmark_task, to_sample, told_plainly
+from medbench.benchmark import Loaded, Settings, as_task_error, benchmark_task, to_sample
 from medbench.errors import unknown
 from medbench.families import free_text_task
 from medbench.items import Item, describe
@@ -26,7 +26,7 @@ FACTS = ("all", "known", "held_back")
 
 
 @task
-@told_plainly()
+@as_task_error()
 def microlab_exam(
     seed: int = 0, facts: Literal["all", "known", "held_back"] = "all", thinking: ThinkingMode = "default"
 ) -> Task:
@@ -60,7 +60,7 @@ def microlab_exam(
 
 
 @task
-@told_plainly()
+@as_task_error()
 def microlab_open(seed: int = 0, thinking: ThinkingMode = "default") -> Task:
     """Requests for advice, against references in the concise style of the SFT data.
 

@@ -1,0 +1,157 @@
+"""Own sets without code: columns found or named, mapping files, and every place that takes the name of a task."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from inspect_ai import Task
+from inspect_ai._util.registry import registry_info
+from inspect_ai.log import read_eval_log
+
+from medbench import catalog, leakage
+from medbench.errors import MedbenchError
+from medbench.importing import import_predictions
+from medbench.items import Item
+from medbench.tasks.custom import custom
+
+DRUGS = ["Paracetamol", "Salt", "Iron"]
+WARD = [
+    {"stem": f"Which drug lowers fever number {n}?", "choices": DRUGS, "key": "A", "case": n // 2} for n in range(6)
+]
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return str(path)
+
+
+def items(task: Task) -> list[Item]:
+    return [Item.from_metadata(sample.metadata["item"]) for sample in task.dataset]  # type: ignore[index]
+
+
+def scorers(task: Task) -> set[str]:
+    return {registry_info(scorer).name.removeprefix("medbench/") for scorer in task.scorer or []}
+
+
+def test_named_columns(tmp_path: Path) -> None:
+    source = lines(tmp_path / "ward.jsonl", WARD)
+    task = custom(source=source, question="stem", options="choices", answer="key", group="case")
+    first = items(task)[0]
+    assert (first.options, first.answer, first.group) == (("Paracetamol", "Salt", "Iron"), ("A",), "0")
+    assert [item.group for item in items(task)] == ["0", "0", "1", "1", "2", "2"]
+    assert task.name == "ward"
+    assert scorers(task) == {"option_accuracy", "trace_statistics"}
+
+
+def test_one_column_an_option_and_gaps(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    with open(path, "w", newline="", encoding="utf-8") as handle:
+        table = csv.writer(handle)
+        table.writerow(["q", "a1", "a2", "a3", "right"])
+        table.writerow(["Two plus two?", "3", "4", "5", "B"])
+        table.writerow(["Is iron a metal?", "yes", "no", "", "yes"])
+    task = custom(source=str(path), question="q", options="a1, a2, a3", answer="right")
+    assert [item.options for item in items(task)] == [("3", "4", "5"), ("yes", "no")]
+    assert [item.answer for item in items(task)] == [("B",), ("A",)]
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ({"question": "Does it help?", "context": "It did.", "answer": "yes"}, "decision_accuracy"),
+        ({"问题": "头痛怎么办?", "参考答案": "多休息,多喝水。"}, "surface_overlap"),
+        ({"题干": "下列哪项是退烧药?", "选项": "A. 布洛芬\nB. 食盐", "答案": "A"}, "option_accuracy"),
+        ({"题干": "下列哪些是维生素?", "选项": ["维C", "维D", "食盐"], "答案": "AB"}, "option_accuracy"),
+        ({"instruction": "What helps?", "input": "I cough.", "output": "Warm drinks."}, "surface_overlap"),
+        ({"question": "Which?", "choices": ["x", "y"], "label": 1}, "option_accuracy"),
+    ],
+)
+def test_columns_and_kind_are_found(tmp_path: Path, row: dict[str, Any], kind: str) -> None:
+    other = {
+        key: f"{value} 2" if key in ("question", "问题", "题干", "instruction") else value for key, value in row.items()
+    }
+    task = custom(source=lines(tmp_path / "own.jsonl", [row, other]))
+    assert kind in scorers(task)
+    assert len(items(task)) == 2
+
+
+def test_a_mapping_file_stands_for_a_task_everywhere(tmp_path: Path) -> None:
+    (tmp_path / "sets").mkdir()
+    lines(tmp_path / "sets" / "ward.jsonl", WARD)
+    mapping = tmp_path / "sets" / "own.yaml"
+    keys = {"name": "ward exam", "source": "ward.jsonl", "question": "stem", "options": "choices", "answer": "key"}
+    mapping.write_text(yaml.safe_dump(keys))
+    task = catalog.make(str(mapping))
+    assert task.name == "ward exam"
+    assert len(items(task)) == 6
+    # beside it: what is given wins
+    assert len(items(catalog.make(str(mapping), {"shuffle_options": 3}))) == 6
+
+    predictions = lines(
+        tmp_path / "predictions.jsonl", [{"prompt": row["stem"], "prediction": "The answer is A."} for row in WARD]
+    )
+    log = import_predictions(predictions, form="csv", task=str(mapping), model="m", log_dir=str(tmp_path / "logs"))
+    scores = [score for sample in read_eval_log(log.location).samples or [] for score in (sample.scores or {}).values()]
+    assert {score.value["accuracy/answer"] for score in scores if "accuracy/answer" in score.value} == {1.0}
+    assert log.eval.task.endswith("ward exam")
+
+    corpus = lines(tmp_path / "corpus.jsonl", [{"text": WARD[2]["stem"] + " Paracetamol Salt Iron"}])
+    findings = leakage.audit([corpus], str(mapping))
+    assert {row["item_id"] for row in findings} == {items(task)[2].id}
+
+
+def test_a_page_by_path_stands_for_a_task(tmp_path: Path) -> None:
+    source = lines(tmp_path / "ward.jsonl", WARD)
+    page = Path(__file__).parents[2] / "tasks" / "custom.py"
+    arguments = {"source": source, "question": "stem", "options": "choices", "answer": "key"}
+    assert len(items(catalog.make(str(page), arguments))) == 6
+
+
+@pytest.mark.parametrize(
+    ("rows", "arguments", "match"),
+    [
+        (WARD, {"question": "stme"}, "column for question 'stme'. Did you mean stem"),
+        (WARD, {"question": "stem", "answer": "stem"}, "its key names none of its options"),
+        ([{**WARD[0], "key": "D"}], {"question": "stem"}, "its key names none of its options"),
+        ([{"a": "b"}], {}, "no question found; the row has 'a'"),
+        ([{"question": "Why?"}], {}, "holds neither options"),
+        ([{"question": "Why?", "options": ["one"], "answer": "A"}], {}, "expected 2 to 10 options, found 1"),
+        (WARD, {"kind": "essay"}, "unknown kind of set 'essay'"),
+        (WARD, {"kind": "decision", "question": "stem"}, "is no decision: expected a key that is yes, no or maybe"),
+        (WARD, {"sauce": "x"}, "unknown parameter of custom \\(-T\\) 'sauce'. Did you mean source"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    tmp_path: Path, rows: list[dict[str, Any]], arguments: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(MedbenchError, match=match):
+        custom(source=lines(tmp_path / "own.jsonl", rows), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("- a", "expected parameters of medbench/custom"),
+        ("{question", "not valid YAML"),
+        ("sauce: x", "unknown parameter of medbench/custom 'sauce'. Did you mean source"),
+        ("question: stem", "an own set needs its file"),
+    ],
+)
+def test_bad_mappings_are_named(tmp_path: Path, text: str, match: str) -> None:
+    mapping = tmp_path / "own.yaml"
+    mapping.write_text(text)
+    with pytest.raises(MedbenchError, match=match):
+        custom(mapping=str(mapping))
+
+
+def test_a_set_of_two_kinds_is_refused_at_the_row(tmp_path: Path) -> None:
+    rows = [{"question": "A?", "answer": "yes"}, {"question": "B?", "answer": "It is a long story."}]
+    with pytest.raises(MedbenchError, match="line 2: is no decision"):
+        custom(source=lines(tmp_path / "own.jsonl", rows))
+    task = custom(source=str(tmp_path / "own.jsonl"), on_bad_row="skip")
+    assert len(items(task)) == 1
