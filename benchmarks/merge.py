@@ -1,11 +1,12 @@
 """Merging two rank-16 adapters into a 0.6B-shaped bf16 model of six shards: medbench, PEFT, mergekit, and a plain copy.
 
     python benchmarks/merge.py --work /tmp/merge-bench [--rounds 3] [--mergekit /path/to/venv/bin/python]
-    python benchmarks/merge.py --work /big/disk --shape 14b --only medbench --rounds 1 --check-every 40  # 28 GB, twice
+    python benchmarks/merge.py --work BIG_DISK --shape 14b --only stochastic --rounds 1 --check-every 40  # 28 GB, twice
 
-Every competitor is a process of its own, from its start until its files are fsynced; the competitors take turns, and
-medians are shown with the peak memory (VmHWM). Afterwards every value of every result is compared with the sum in
-float64, rounded once to bf16 in integers of the last place (an implementation apart from the one that is measured).
+Every competitor is a process of its own, from its start until its files are fsynced, the plain copy too; they take
+turns, and medians are shown with the peak memory (VmHWM). Afterwards every value of every result is compared with the
+sum in float64 (an implementation apart from the one that is measured): whether it is the nearest bf16 number, and
+whether it is one of the sum's two neighbours, which is what stochastic rounding promises.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from shapes import QWEN3
 
 WEIGHTS = {"pt": 0.3, "sft": 0.7}
 # Bytes of a shard: six of the 0.6B model's.
-SHARD = {"0.6b": 210_000_000, "14b": 5_000_000_000, "tiny": 60_000}
+SHARD = {"0.6b": 210_000_000, "14b": 5_000_000_000, "wide": 50_000_000, "tiny": 60_000}
 # The peak of this process alone: ru_maxrss would begin with that of the process it was forked from.
 _REPORT = """
 import atexit
@@ -37,14 +38,16 @@ _FSYNC = """
     for file in pathlib.Path(OUT).iterdir():
         handle = os.open(file, os.O_RDONLY); os.fsync(handle); os.close(handle)
 """
-SCRIPTS = {
-    "medbench": """
+OURS = """
     import sys
     from medbench.cli import main
     sys.argv = ["medbench", "merge", "--base", BASE, "--adapter", f"pt={PT}:0.3", "--adapter", f"sft={SFT}:0.7",
-                "--out", OUT]
+                "--rounding", "ROUNDING", "--out", OUT]
     main()
-    """,
+    """
+SCRIPTS = {
+    "stochastic": OURS.replace("ROUNDING", "stochastic"),
+    "nearest": OURS.replace("ROUNDING", "nearest"),
     # What export scripts do: load, scale B by the weight, merge, twice; then save.
     "PEFT, twice": """
     import torch
@@ -130,8 +133,8 @@ def run(name: str, python: str, work: Path, shape: str) -> dict[str, Any]:
     return {"wall": wall, "cpu": cpu, "memory": peak * 1024 / 1e9, "out": str(out)}
 
 
-def not_correctly_rounded(work: Path, out: Path, every: int) -> tuple[int, int, float]:
-    """Values that differ from the once-rounded sum, values compared, and the largest error in last places (ulp).
+def errors(work: Path, out: Path, every: int) -> dict[str, float]:
+    """Values that are not the once-rounded sum, or none of its neighbours, all, and the largest error in last places.
 
     Of every `every`-th weight.
     """
@@ -142,7 +145,7 @@ def not_correctly_rounded(work: Path, out: Path, every: int) -> tuple[int, int, 
 
     base, merged = open_checkpoint(work / "base"), open_checkpoint(out)
     adapters = {name: read_adapter(name, work / name).low_rank for name in WEIGHTS}
-    wrong = values = 0
+    wrong = beyond = values = 0
     worst = 0.0
     for key in sorted(adapters["pt"])[::every]:
         exact = base.tensors[key].read().double()
@@ -154,11 +157,14 @@ def not_correctly_rounded(work: Path, out: Path, every: int) -> tuple[int, int, 
         _, exponent = np.frexp(exact.numpy())
         unit = np.ldexp(1.0, exponent - 8)
         wrong += int((np.rint(exact.numpy() / unit) * unit != got).sum())
+        # The float32 sum that is rounded stochastically errs by 2^-16 of a unit, and so may cross a bf16 number.
+        low, high = np.floor(exact.numpy() / unit - 2**-12) * unit, np.ceil(exact.numpy() / unit + 2**-12) * unit
+        beyond += int(((got < low) | (got > high)).sum())
         # The unit of the result: the exact sum may cancel to almost nothing where a competitor's does not.
         _, exponent = np.frexp(got)
         worst = max(worst, float((np.abs(exact.numpy() - got) / np.ldexp(1.0, exponent - 8)).max()))
         values += got.size
-    return wrong, values, worst
+    return {"not_nearest": wrong, "no_neighbour": beyond, "values": values, "worst_ulp": worst}
 
 
 @click.command()
@@ -182,7 +188,7 @@ def main(
     work = work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     build(work, shape)
-    pythons = dict.fromkeys(("medbench", "PEFT, twice", "plain copy"), sys.executable)
+    pythons = dict.fromkeys(("stochastic", "nearest", "PEFT, twice", "plain copy"), sys.executable)
     if mergekit:
         pythons["mergekit"] = mergekit
     pythons = {name: python for name, python in pythons.items() if not only or name in only}
@@ -195,17 +201,20 @@ def main(
                 f"  {name:12} {last['wall']:6.2f} s  cpu {last['cpu']:6.2f} s  {last['memory']:.2f} GB", err=True
             )
     median = {n: {k: statistics.median(r[k] for r in rs) for k in ("wall", "cpu", "memory")} for n, rs in runs.items()}
-    peft = median.get("PEFT, twice", {"wall": float("nan"), "memory": float("nan")})
+    unknown = dict.fromkeys(("wall", "cpu", "memory"), float("nan"))
+    peft, copy = (median.get(name, unknown) for name in ("PEFT, twice", "plain copy"))
     click.echo(
-        f"{'':12} {'wall s':>8} {'x PEFT':>7} {'cpu s':>8} {'peak GB':>8} {'x PEFT':>7}  not correctly rounded, worst"
+        f"{'':12} {'wall s':>8} {'x PEFT':>7} {'x copy':>7} {'cpu s':>8} {'peak GB':>8} {'x PEFT':>7}  "
+        "not nearest, not a neighbour, worst"
     )
     for name, result in median.items():
-        line = f"{name:12} {result['wall']:8.2f} {result['wall'] / peft['wall']:7.2f} {result['cpu']:8.2f} "
+        line = f"{name:12} {result['wall']:8.2f} {result['wall'] / peft['wall']:7.2f} "
+        line += f"{result['wall'] / copy['wall']:7.2f} {result['cpu']:8.2f} "
         line += f"{result['memory']:8.2f} {result['memory'] / peft['memory']:7.2f}  "
         if name != "plain copy":
-            wrong, values, worst = not_correctly_rounded(work, Path(runs[name][0]["out"]), check_every)
-            line += f"{wrong:,} of {values:,} ({wrong / values:.2%}), {worst:.3f} ulp"
-            result |= {"wrong": wrong, "values": values, "worst_ulp": worst}
+            result |= errors(work, Path(runs[name][0]["out"]), check_every)
+            off, values = result["not_nearest"], result["values"]
+            line += f"{off / values:.2%}, {result['no_neighbour']:,} of {values:,}, {result['worst_ulp']:.3f} ulp"
         click.echo(line)
     if json_file:
         json_file.write_text(json.dumps({"median": median, "runs": runs}, indent=2) + "\n")
