@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("medbench.trainers.train:command", "train a PT or SFT adapter"),
     "merge": ("medbench.trainers.merge:merge_command", "merge weighted adapters into their base"),
     "sweep": ("medbench.trainers.sweep:command", "candidates x tasks x decoding settings, resumable"),
-    "verify-merge": ("medbench.trainers.merge:verify_command", "find the weights that a merge really used"),
+    "verify-merge": ("medbench.trainers.verify_merge:verify_command", "find the weights that a merge really used"),
     "geometry": ("medbench.trainers.geometry:geometry_command", "how two adapters lie to each other"),
     "microlab": ("medbench.trainers.microlab.command:microlab", "build and study the embedded micro-lab"),
     "probes": ("medbench.probes.command:probes", "the refusal detector against human labels"),

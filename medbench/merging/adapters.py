@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import regex
-import torch
+import numpy as np
 
 from medbench.errors import MedbenchError, unknown
-from medbench.merging.checkpoints import Stored, read_header, read_json
-from medbench.merging.exact import STORED
+from medbench.merging.checkpoints import read_json
+from medbench.merging.patterns import CONFIG, Patterns
+from medbench.merging.stored import FLOATING, Stored, read_header
+from medbench.merging.updates import LowRank, Update, Whole
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 
 # Kinds of adapter whose update is not (alpha / r) B A on the base as it is: setting -> what it does instead.
@@ -37,66 +39,7 @@ _OTHER_KINDS = {
 }
 # These start from a base that the initialisation itself has changed, so B A is not the whole difference.
 _CHANGED_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
-# What matching all modules against a config's patterns may take; hundreds of plain names take milliseconds.
-_PATTERN_SECONDS = 2.0
 _LOW_RANK = re.compile(r"\.(lora_A|lora_B)\.weight$|\.(lora_embedding_A|lora_embedding_B)$")
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """One weight's update: dW = scale * left @ right in the shape of the base's weight; float32 factors.
-
-    `transposed` says that the weight is stored [in, out] (an embedding, or GPT-2's Conv1D), so that left and right are
-    A and B transposed rather than B and A.
-    """
-
-    left: torch.Tensor
-    right: torch.Tensor
-    scale: float
-    transposed: bool = False
-    embedding: bool = False
-
-    @property
-    def rank(self) -> int:
-        """Columns of `left`."""
-        return self.left.shape[1]
-
-    @property
-    def a(self) -> torch.Tensor:
-        """LoRA A, [rank, in]."""
-        return self.left.T if self.transposed else self.right
-
-    @property
-    def b(self) -> torch.Tensor:
-        """LoRA B, [out, rank]."""
-        return self.right.T if self.transposed else self.left
-
-    def delta(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """dW as one dense matrix."""
-        return self.scale * (self.left.to(dtype) @ self.right.to(dtype))
-
-    def rows(self, first: int, last: int) -> torch.Tensor:
-        """Rows `first` to `last` of dW, in float64."""
-        return self.scale * (self.left[first:last].double() @ self.right.double())
-
-
-@dataclass(frozen=True)
-class Whole:
-    """The update of a weight that was trained whole: dW = value - start; both of the weight's shape, as stored."""
-
-    value: torch.Tensor
-    start: torch.Tensor
-
-    def delta(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """dW as one dense tensor."""
-        return self.value.to(dtype) - self.start.to(dtype)
-
-    def rows(self, first: int, last: int) -> torch.Tensor:
-        """Rows `first` to `last` of dW, in float64."""
-        return self.value[first:last].double() - self.start[first:last].double()
-
-
-Update = LowRank | Whole
 
 
 @dataclass(frozen=True)
@@ -128,7 +71,7 @@ class Adapter:
     def to(self, device: torch.device) -> Adapter:
         """The same adapter with its tensors on a device."""
         low_rank = {
-            key: replace(update, left=update.left.to(device), right=update.right.to(device))
+            key: replace(update, device=None if device.type == "cpu" else device)
             for key, update in self.low_rank.items()
         }
         whole, start = ({key: value.to(device) for key, value in kept.items()} for kept in (self.whole, self.start))
@@ -182,7 +125,7 @@ def read_adapter(name: str, path: str | Path) -> Adapter:
     config = read_json(path / CONFIG)
     _refuse_other_kinds(name, config)
     _check_config(name, config)
-    patterns = _Patterns(name, config)
+    patterns = Patterns(name, config)
     if not (path / WEIGHTS).exists():
         _refuse_pickle(path)
         raise MedbenchError(f"adapter {name}: {path} holds no {WEIGHTS}.")
@@ -200,7 +143,8 @@ def read_adapter(name: str, path: str | Path) -> Adapter:
         elif "lora_" in module:
             raise MedbenchError(f"adapter {name}: tensor {key} is no part of plain LoRA, which Equation (1) covers.")
         else:
-            whole[module.replace(".modules_to_save.", ".")] = _finite(name, key, tensor)
+            _finite(name, tensor)
+            whole[module.replace(".modules_to_save.", ".")] = tensor.read()
     if not factors and not whole:
         raise MedbenchError(f"adapter {name}: {path / WEIGHTS} holds no weights.")
     low_rank = {f"{module}.weight": _low_rank(name, module, found, patterns) for module, found in factors.items()}
@@ -240,7 +184,7 @@ def _check_config(name: str, config: Mapping[str, Any]) -> None:
                     f"adapter {name}: {where} in {CONFIG} is {value!r:.80}; expected a number above 0 (and finite)."
                 )
     recorded = config.get("base_model_name_or_path")
-    if not isinstance(recorded, str | None):
+    if not isinstance(recorded, str | None) or "\0" in (recorded or ""):
         raise MedbenchError(
             f"adapter {name}: base_model_name_or_path in {CONFIG} is {recorded!r:.80}; expected a name."
         )
@@ -276,25 +220,26 @@ def _refuse_pickle(path: Path) -> None:
         )
 
 
-def _finite(name: str, key: str, tensor: Stored) -> torch.Tensor:
-    if tensor.dtype not in STORED:
+def _finite(name: str, stored: Stored) -> np.ndarray:
+    """A tensor of the adapter's as float32."""
+    if stored.kind not in FLOATING:
         raise MedbenchError(
-            f"adapter {name}: {key} is stored as {tensor.dtype}; expected float32, bfloat16 or float16."
+            f"adapter {name}: {stored.name} is stored as {stored.kind}; expected float32, bfloat16 or float16."
         )
-    values = tensor.read()
-    if not values.isfinite().all():
+    values = stored.floats()
+    if not np.isfinite(values).all():
         raise MedbenchError(
-            f"adapter {name}: {key} holds NaN or Inf. Its training diverged; use an earlier checkpoint."
+            f"adapter {name}: {stored.name} holds NaN or Inf. Its training diverged; use an earlier checkpoint."
         )
     return values
 
 
-def _low_rank(name: str, module: str, found: Mapping[str, Stored], patterns: _Patterns) -> LowRank:
+def _low_rank(name: str, module: str, found: Mapping[str, Stored], patterns: Patterns) -> LowRank:
     embedding = any(factor.startswith("lora_embedding") for factor in found)
     names = ("lora_embedding.A", "lora_embedding.B") if embedding else ("lora_A", "lora_B")
     if set(found) != set(names):
         raise MedbenchError(f"adapter {name}: {module} has only {', '.join(sorted(found))}; it needs both factors.")
-    a, b = (_finite(name, found[factor].name, found[factor]).float() for factor in names)
+    a, b = (_finite(name, found[factor]) for factor in names)
     if a.ndim != 2 or b.ndim != 2:
         raise MedbenchError(f"adapter {name}: {module} is a convolution; medbench merges linear layers and embeddings.")
     rank = patterns.rank(module)
@@ -303,52 +248,9 @@ def _low_rank(name: str, module: str, found: Mapping[str, Stored], patterns: _Pa
             f"adapter {name}: {module} has A {list(a.shape)} and B {list(b.shape)}, and {CONFIG} records rank {rank}."
         )
     if embedding:
-        return LowRank(a.T.contiguous(), b.T.contiguous(), patterns.scale(module), transposed=True, embedding=True)
+        left, right = (np.ascontiguousarray(factor.T) for factor in (a, b))
+        return LowRank(left, right, patterns.scale(module), transposed=True, embedding=True)
     return LowRank(b, a, patterns.scale(module))
-
-
-class _Patterns:
-    """Rank and alpha of each module. Patterns are regular expressions of a stranger: their time is bounded."""
-
-    def __init__(self, name: str, config: Mapping[str, Any]) -> None:
-        self._name, self._config = name, config
-        self._left = _PATTERN_SECONDS
-        self._compiled = {
-            kind: [(self._compile(kind, pattern), value) for pattern, value in (config.get(kind) or {}).items()]
-            for kind in ("rank_pattern", "alpha_pattern")
-        }
-
-    def rank(self, module: str) -> int:
-        """The rank that the config records for a module."""
-        found: int = self._matching("rank_pattern", module, self._config["r"])
-        return found
-
-    def scale(self, module: str) -> float:
-        """alpha / r, or alpha / sqrt(r) with rsLoRA."""
-        rank, alpha = self.rank(module), self._matching("alpha_pattern", module, self._config["lora_alpha"])
-        return float(alpha / rank**0.5 if self._config.get("use_rslora") else alpha / rank)
-
-    def _compile(self, kind: str, pattern: str) -> regex.Pattern[str]:
-        try:
-            return regex.compile(rf"(.*\.)?({pattern})$")
-        except (regex.error, RecursionError, OverflowError) as error:
-            raise MedbenchError(f"adapter {self._name}: {kind} {pattern!r:.80} in {CONFIG}: {error}.") from None
-
-    def _matching(self, kind: str, module: str, default: Any) -> Any:
-        """The value of the first pattern that matches a module's name as PEFT matches it: on its whole or its end."""
-        for pattern, value in self._compiled[kind]:
-            start = time.monotonic()
-            try:
-                matched = pattern.match(module, timeout=max(self._left, 0.001))
-            except TimeoutError:
-                raise MedbenchError(
-                    f"adapter {self._name}: matching {kind} in {CONFIG} takes longer than {_PATTERN_SECONDS} seconds, "
-                    f"at {pattern.pattern!r:.80}. Name the modules plainly instead."
-                ) from None
-            self._left -= time.monotonic() - start
-            if matched:
-                return value
-        return default
 
 
 def _check_targets(name: str, config: Mapping[str, Any], modules: Sequence[str]) -> None:

@@ -1,118 +1,29 @@
-"""Sharded safetensors checkpoints, read and written block by block.
+"""Sharded safetensors checkpoints: opened, checked, and written anew.
 
-A file is never loaded whole: headers say where each tensor lies, and rows are read where they are needed. A new
-checkpoint grows in a hidden directory beside its place and is renamed into it when everything is on the disk, so that a
-kill or a full disk leaves nothing that loads.
+A new checkpoint grows in a hidden directory beside its place and is renamed into it when everything is on the disk, so
+that a kill or a full disk leaves nothing that loads.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import re
 import shutil
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
-
-import torch
-from safetensors import SafetensorError, safe_open
+from typing import Any
 
 from medbench.errors import DISK_FULL, MedbenchError
+from medbench.merging.stored import Stored, read_header
 
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx"}
-_INDEX = "model.safetensors.index.json"
-_COPY_BYTES = 4 << 20
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One tensor in a safetensors file: `begin` and `end` are byte positions in the file."""
-
-    name: str
-    file: Path
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-    @property
-    def rows(self) -> int:
-        """Length of the first dimension (1 for a scalar)."""
-        return self.shape[0] if self.shape else 1
-
-    def read(self, first: int = 0, last: int | None = None) -> torch.Tensor:
-        """Rows `first` to `last` (all by default), read into memory of their own."""
-        last = self.rows if last is None else min(last, self.rows)
-        shape = (last - first, *self.shape[1:]) if self.shape else ()
-        row_bytes = (self.end - self.begin) // max(self.rows, 1)
-        values = torch.empty(shape, dtype=self.dtype)
-        target = raw_bytes(values)
-        with open(self.file, "rb") as handle:
-            handle.seek(self.begin + first * row_bytes)
-            if handle.readinto(target) != len(target):
-                raise MedbenchError(f"{self.file} ends within {self.name}: download or write the file again.")
-        return values
-
-    def blocks(self, elements: int) -> Iterator[tuple[int, int]]:
-        """Row ranges of about `elements` elements each."""
-        width = max(1, (self.end - self.begin) // max(self.rows, 1) // self.dtype.itemsize)
-        step = max(1, elements // width)
-        yield from ((first, min(first + step, self.rows)) for first in range(0, self.rows, step))
-
-
-class Readable(Protocol):
-    """A weight that is read by rows: `Stored` in a file, or `InMemory`."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-
-    def read(self, first: int = 0, last: int | None = None) -> torch.Tensor:
-        """Rows `first` to `last`."""
-
-    def blocks(self, elements: int) -> Iterator[tuple[int, int]]:
-        """Row ranges of about `elements` values."""
-
-
-@dataclass(frozen=True)
-class InMemory:
-    """A tensor of one dimension or more behind the interface of a stored one."""
-
-    tensor: torch.Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The tensor's shape."""
-        return tuple(self.tensor.shape)
-
-    def read(self, first: int = 0, last: int | None = None) -> torch.Tensor:
-        """Rows `first` to `last`."""
-        return self.tensor[first:last]
-
-    def blocks(self, elements: int) -> Iterator[tuple[int, int]]:
-        """Row ranges of about `elements` values."""
-        step = max(1, elements // max(1, self.tensor[:1].numel()))
-        yield from ((at, min(at + step, len(self.tensor))) for at in range(0, len(self.tensor), step))
+INDEX = "model.safetensors.index.json"
+_COPY_BYTES = 1 << 20  # stays in a core's cache on its way
 
 
 @dataclass(frozen=True)
@@ -128,48 +39,6 @@ class Checkpoint:
     def bytes(self) -> int:
         """Size of the weight files."""
         return sum(file.stat().st_size for file in self.files)
-
-
-def read_header(file: Path) -> dict[str, Stored]:
-    """The tensors of one safetensors file, in the order of their bytes.
-
-    Raises:
-        MedbenchError: the file does not parse, is cut off, or holds a dtype that torch lacks.
-    """
-    try:
-        # The library checks everything about the header: sizes, gaps, overlaps, the file's length.
-        with safe_open(file, framework="pt"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise MedbenchError(f"{file} is not a whole safetensors file ({error}): download or write it again.") from None
-    with open(file, "rb") as handle:
-        (length,) = struct.unpack("<Q", handle.read(8))
-        header = json.loads(handle.read(length))
-    header.pop("__metadata__", None)
-    tensors = []
-    for name, entry in header.items():
-        if entry["dtype"] not in DTYPES:
-            raise MedbenchError(f"{file}: tensor {name} has dtype {entry['dtype']}, which medbench does not read.")
-        begin, end = (8 + length + offset for offset in entry["data_offsets"])
-        tensors.append(Stored(name, file, DTYPES[entry["dtype"]], tuple(entry["shape"]), begin, end))
-    return {tensor.name: tensor for tensor in sorted(tensors, key=lambda tensor: tensor.begin)}
-
-
-def map_tensors(stored: Mapping[str, Stored]) -> dict[str, torch.Tensor]:
-    """Tensors that lie in their files and are read page by page; what is written to one stays in memory."""
-    maps: dict[Path, mmap.mmap] = {}
-    tensors = {}
-    for name, tensor in stored.items():
-        if tensor.file not in maps:
-            with open(tensor.file, "rb") as handle:
-                maps[tensor.file] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
-        count = (tensor.end - tensor.begin) // tensor.dtype.itemsize
-        if count == 0:
-            tensors[name] = torch.empty(tensor.shape, dtype=tensor.dtype)
-            continue
-        flat = torch.frombuffer(maps[tensor.file], dtype=tensor.dtype, count=count, offset=tensor.begin)
-        tensors[name] = flat.reshape(tensor.shape)
-    return tensors
 
 
 def find_model(name: str | Path, revision: str | None = None) -> Path:
@@ -199,7 +68,7 @@ def open_checkpoint(name: str | Path, revision: str | None = None) -> Checkpoint
             parse, an index that names tensors that its shards lack.
     """
     path = find_model(name, revision)
-    index_file = path / _INDEX
+    index_file = path / INDEX
     config = read_json(path / "config.json")
     weight_map = _weight_map(index_file) if index_file.exists() else {}
     files = [path / file for file in dict.fromkeys(weight_map.values())] or [path / "model.safetensors"]
@@ -330,19 +199,18 @@ class Syncer:
         self._pending: list[Any] = []
 
     @contextmanager
-    def new_file(self, path: Path) -> Iterator[BinaryIO]:
+    def new_file(self, path: Path) -> Iterator[FileIO]:
         """A new file; after the block it is fsynced and closed in the background."""
-        handle = open(path, "wb")  # noqa: SIM115
+        handle = FileIO(path, "w")
         try:
             yield handle
-            handle.flush()
         except BaseException:
             handle.close()
             raise
         self._pending.append(self._pool.submit(self._finish, handle))
 
     @staticmethod
-    def _finish(handle: BinaryIO) -> None:
+    def _finish(handle: FileIO) -> None:
         with handle:
             os.fsync(handle.fileno())
 
@@ -356,20 +224,19 @@ class Syncer:
                 future.result()
 
 
-def raw_bytes(values: torch.Tensor) -> memoryview:
-    """A tensor's bytes in memory (shared with it where it is contiguous), as safetensors stores them."""
-    return values.contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
-def copy_bytes(source: BinaryIO, target: BinaryIO, begin: int, end: int) -> None:
-    """Copy a byte range of one open file to the end of another, a few MB at a time."""
+def copy_bytes(source: FileIO, target: FileIO, begin: int, end: int, place: int | None = None) -> None:
+    """Copy a byte range of one open file to a place in another (None: the same place)."""
     source.seek(begin)
+    target.seek(begin if place is None else place)
+    buffer = memoryview(bytearray(min(_COPY_BYTES, max(0, end - begin))))
     while begin < end:
-        block = source.read(min(_COPY_BYTES, end - begin))
-        if not block:
+        count = source.readinto(buffer[: min(len(buffer), end - begin)])
+        if not count:
             raise MedbenchError(f"{source.name} ended early: it was changed while it was read.")
-        target.write(block)
-        begin += len(block)
+        block = buffer[:count]
+        while block:
+            block = block[target.write(block) :]
+        begin += count
 
 
 def companions(source: Path) -> list[Path]:
@@ -379,7 +246,7 @@ def companions(source: Path) -> list[Path]:
     """
     files = []
     for entry in sorted(source.iterdir()):
-        stays = entry.name.startswith(".") or entry.name in {"README.md", "manifest.json", "config.json", _INDEX}
+        stays = entry.name.startswith(".") or entry.name in {"README.md", "manifest.json", "config.json", INDEX}
         if stays or entry.suffix in WEIGHT_SUFFIXES or entry.name.endswith(".index.json"):
             continue
         if not entry.is_dir():
@@ -393,7 +260,7 @@ def carry_along(source: Path, target: Path) -> list[str]:
     """Copy what belongs to a model beside its weights into a new one, and return the names copied."""
     names = [str(file.relative_to(source)) for file in companions(source)]
     # Last of all: without a config nothing loads the directory.
-    names += [name for name in (_INDEX, "config.json") if (source / name).exists()]
+    names += [name for name in (INDEX, "config.json") if (source / name).exists()]
     for name in names:
         (target / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(source / name, target / name)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
-import torch
+import numpy as np
 
 from medbench.errors import MedbenchError, unknown
-from medbench.merging.adapters import LowRank, Update
 from medbench.merging.registry import register
+from medbench.merging.updates import LowRank, Update
 
 _BLOCK = 1 << 20  # values of whole weights whose products are summed at a time
 
@@ -41,9 +42,9 @@ def norm_preserving(weights: Mapping[str, float], updates: Mapping[str, Update])
     """
     names = list(updates)
     gram = inner_products([updates[name] for name in names])
-    vector = torch.tensor([weights[name] for name in names], dtype=torch.float64)
-    wanted = float(vector.abs() @ gram.diagonal().clamp_min(0).sqrt())
-    actual = float((vector @ gram @ vector).clamp_min(0).sqrt())
+    vector = np.array([weights[name] for name in names])
+    wanted = float(np.abs(vector) @ np.sqrt(np.maximum(gram.diagonal(), 0)))
+    actual = float(max(vector @ gram @ vector, 0.0)) ** 0.5
     factor = wanted / actual if actual > 1e-9 * wanted else 1.0
     return {name: factor * weights[name] for name in names}
 
@@ -111,29 +112,39 @@ def model_stock(weights: Mapping[str, float], updates: Mapping[str, Update]) -> 
 def _cosines(updates: Mapping[str, Update]) -> list[float]:
     """The cosine of each pair of updates, 0 where one of them is zero."""
     gram = inner_products(list(updates.values()))
-    norms = gram.diagonal().sqrt()
+    norms = np.sqrt(np.maximum(gram.diagonal(), 0))
     return [
-        float((gram[i, j] / (norms[i] * norms[j])).clamp(-1, 1)) if norms[i] * norms[j] > 0 else 0.0
+        float(np.clip(gram[i, j] / (norms[i] * norms[j]), -1, 1)) if norms[i] * norms[j] > 0 else 0.0
         for i in range(len(gram))
         for j in range(i)
     ]
 
 
-def inner_products(updates: Sequence[Update]) -> torch.Tensor:
+def inner_products(updates: Sequence[Update]) -> np.ndarray:
     """Frobenius inner products <dW_i, dW_j> in float64, [n, n]: from the factors, or by blocks where one is whole."""
-    count = len(updates)
-    gram = torch.zeros(count, count, dtype=torch.float64)
+    gram = np.zeros((len(updates), len(updates)))
+    if all(isinstance(update, LowRank) for update in updates):
+        return _of_factors(updates)  # type: ignore[arg-type]  # checked
     for i, one in enumerate(updates):
         for j, other in enumerate(updates[: i + 1]):
             gram[i, j] = gram[j, i] = _inner(one, other)
     return gram
 
 
+def _of_factors(updates: Sequence[LowRank]) -> np.ndarray:
+    """<L_i R_i, L_j R_j> = the sum of (L_i' L_j) * (R_i R_j')."""
+    left = np.concatenate([update.left_array for update in updates], axis=1).astype(np.float64)
+    right = np.concatenate([update.right_array for update in updates]).astype(np.float64)
+    products = (left.T @ left) * (right @ right.T)
+    ends = np.cumsum([0, *(update.rank for update in updates)]).tolist()
+    parts = [slice(*pair) for pair in pairwise(ends)]
+    scales = np.array([update.scale for update in updates])
+    return np.array([[products[i, j].sum() for j in parts] for i in parts]) * np.outer(scales, scales)
+
+
 def _inner(one: Update, other: Update) -> float:
     if isinstance(one, LowRank) and isinstance(other, LowRank):
-        lefts = one.left.double().T @ other.left.double()
-        rights = one.right.double() @ other.right.double().T
-        return one.scale * other.scale * float((lefts * rights).sum())
+        return float(_of_factors([one, other])[0, 1])
     value = next(update.value for update in (one, other) if not isinstance(update, LowRank))
     step = max(1, _BLOCK // max(1, value[:1].numel()))
     blocks = ((at, min(at + step, len(value))) for at in range(0, len(value), step))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
 import torch
 
 from medbench.errors import MedbenchError
@@ -19,11 +20,17 @@ Weights = Sequence[float]
 
 def prune_small(update: torch.Tensor, density: float) -> torch.Tensor:
     """Keep the `density` largest values by magnitude, set the others to zero."""
-    keep = int(density * update.numel())
-    kept = torch.zeros_like(update).reshape(-1)
-    largest = update.abs().reshape(-1).topk(keep, sorted=False).indices
-    kept[largest] = update.reshape(-1)[largest]
-    return kept.reshape(update.shape)
+    drop = update.numel() - int(density * update.numel())
+    if drop == 0:
+        return update
+    # Partitioning one copy takes a tenth of the memory that topk does, which sorts pairs of values and positions.
+    sizes = update.abs().reshape(-1)
+    limit = float(np.partition(sizes.cpu().numpy(), drop - 1)[drop - 1])
+    dropped = sizes < limit
+    # Of those that are as large as the limit, the first ones.
+    equal = (sizes == limit).nonzero().reshape(-1)
+    dropped[equal[: drop - int(torch.count_nonzero(dropped))]] = True
+    return update.masked_fill(dropped.reshape(update.shape), 0.0)
 
 
 def _drop_and_rescale(update: torch.Tensor, density: float, generator: torch.Generator) -> torch.Tensor:

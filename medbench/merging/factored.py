@@ -13,9 +13,9 @@ from typing import Annotated
 import torch
 
 from medbench.errors import MedbenchError, unknown
-from medbench.merging.checkpoints import Stored, read_header
 from medbench.merging.dense import elect_and_average, prune_small
 from medbench.merging.registry import Density, Rank, one_of, register
+from medbench.merging.stored import Stored, read_header
 
 # Singular values below this share of the largest are those of zero: B A in float32 leaves some.
 _ZERO = 1e-9

@@ -6,14 +6,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from medbench.errors import MedbenchError, unknown
-from medbench.merging.adapters import Adapter, LowRank
+from medbench.merging.adapters import Adapter
 from medbench.merging.architecture import Architecture
-from medbench.merging.checkpoints import Checkpoint, Stored, map_tensors
-from medbench.merging.exact import STORED
+from medbench.merging.checkpoints import Checkpoint
+from medbench.merging.stored import FLOATING, Stored, map_tensors
+from medbench.merging.updates import LowRank
+
+if TYPE_CHECKING:
+    import torch
 
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|lm_head|word_embeddings|embed_in|embed_out|shared)\.weight$")
 _LAYER = re.compile(r"\.(\d+)\.")
@@ -71,12 +76,12 @@ def _fit(base: Checkpoint, architecture: Architecture, adapter: Adapter) -> Adap
             value = adapter.whole[key]
             if tuple(value.shape) != stored.shape:
                 raise _other_shape(base, adapter, key, tuple(value.shape), stored)
-            if _EMBEDDING.search(key) and torch.equal(value.to(stored.dtype), stored.read()):
+            if _EMBEDDING.search(key) and value.to(stored.dtype).equal(stored.read()):
                 continue  # a copy of the base's own, which PEFT saves beside embeddings that it trained
             _refuse_tied(base, architecture, adapter, key)
             whole[stored.name] = value
         modules[stored.name] = key
-    start = map_tensors({name: base.tensors[name] for name in whole})
+    start = map_tensors({name: base.tensors[name] for name in whole}) if whole else {}
     return replace(adapter, low_rank=low_rank, whole=whole, modules=modules, start=start)
 
 
@@ -99,9 +104,9 @@ def _find(base: Checkpoint, architecture: Architecture, adapter: Adapter, key: s
         stored = base.tensors.get(architecture.stored.get(key, ""))
     if stored is None:
         raise MedbenchError(f"adapter {adapter.name}: {unknown('target module', key, base.tensors)}"[:600])
-    if stored.dtype not in STORED:
+    if stored.kind not in FLOATING:
         raise MedbenchError(
-            f"{stored.name} of the base is stored as {stored.dtype}: merge into the unquantized base "
+            f"{stored.name} of the base is stored as {stored.kind}: merge into the unquantized base "
             "(float32, bfloat16 or float16)."
         )
     return stored
@@ -114,14 +119,15 @@ def _turned(base: Checkpoint, architecture: Architecture, adapter: Adapter, key:
     by the layer's type itself.
     """
     update = adapter.low_rank[key]
-    size = (update.left.shape[0], update.right.shape[1])
+    size = (update.left_array.shape[0], update.right_array.shape[1])
     if update.embedding:
         if size != stored.shape:
             raise _other_shape(base, adapter, key, size, stored)
         return update
     if size == stored.shape and (size[0] != size[1] or not architecture.may_transpose):
         return update
-    turned = replace(update, left=update.right.T.contiguous(), right=update.left.T.contiguous(), transposed=True)
+    left, right = (np.ascontiguousarray(factor.T) for factor in (update.right_array, update.left_array))
+    turned = replace(update, left_array=left, right_array=right, transposed=True)
     if size[::-1] != stored.shape:
         raise _other_shape(base, adapter, key, size, stored)
     if size[0] != size[1] or key in architecture.transposed:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from medbench.errors import MedbenchError
-from medbench.merging.adapters import Adapter, LowRank
-from medbench.merging.checkpoints import Stored
+from medbench.merging.adapters import Adapter
 from medbench.merging.coefficients import inner_products
+from medbench.merging.stored import Stored
+from medbench.merging.updates import LowRank
 
 # Values of one weight that are looked at singly: 2^18 put a share's standard error below 0.1 of a percent.
 SAMPLE = 1 << 18

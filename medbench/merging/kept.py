@@ -8,16 +8,22 @@ change.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from medbench.errors import MedbenchError
 from medbench.merging.adapters import Adapter
 from medbench.merging.coefficients import inner_products
+from medbench.merging.proof import as_array
 from medbench.merging.rounding import Block
+from medbench.merging.updates import LowRank
+
+if TYPE_CHECKING:
+    import torch
 
 # Below this share of the update a merge is worth a warning. Chosen: what a reader of a sweep's x axis would see.
 ENOUGH = 0.95
@@ -62,7 +68,7 @@ class Products:
     def __init__(self, adapters: Sequence[Adapter]) -> None:
         self._adapters = adapters
         count = len(adapters)
-        self._gram = torch.zeros(count, count, dtype=torch.float64)
+        self._gram = np.zeros((count, count))
         self._right = np.zeros(count)
         self._sums = np.zeros(4)  # |U|^2, <U, D>, unchanged, values
 
@@ -74,22 +80,23 @@ class Products:
         if here:
             self._gram[np.ix_(here, here)] += inner_products([self._adapters[at].low_rank[tensor] for at in here])
 
-    def add_block(self, tensor: str, block: Block, base: torch.Tensor, first: int) -> Products:
-        """Count one block of a weight; returns itself."""
-        self._sums += (block.square, block.product, block.unchanged, block.change.numel())
+    def add_block(
+        self, tensor: str, block: Block, base: Any, first: int, weights: Mapping[str, float] | None = None
+    ) -> Products:
+        """Count one block of a weight; returns itself.
+
+        `weights`: by adapter, where the asked update is just their weighted sum; spares a part of the work.
+        """
+        values = int(np.prod(block.change.shape))
+        self._sums += (block.square, block.product, block.unchanged, values)
         here = slice(first, first + len(block.change))
         if any(tensor in adapter.whole for adapter in self._adapters):
             self._add_dense(tensor, block.change.double(), base, here)
             return self
-        members = [(at, a.low_rank[tensor]) for at, a in enumerate(self._adapters) if tensor in a.low_rank]
-        if members:
-            # <D, L R> = sum of (D R') * L: one product with a thin matrix instead of a dense update an adapter.
-            projected = block.change @ torch.cat([update.right for _, update in members]).T
-            lefts = torch.cat([update.left[here] for _, update in members], dim=1)
-            columns = (projected * lefts).sum(dim=0, dtype=torch.float64).tolist()
-            for at, update in members:
-                own, columns = columns[: update.rank], columns[update.rank :]
-                self._right[at] += update.scale * sum(own)
+        members = [at for at, adapter in enumerate(self._adapters) if tensor in adapter.low_rank]
+        updates = [self._adapters[at].low_rank[tensor] for at in members]
+        asked = [weights[self._adapters[at].name] for at in members] if weights else []
+        self._right[members] += _along_each(block, updates, here, asked)
         return self
 
     def _add_dense(self, tensor: str, change: torch.Tensor, base: torch.Tensor, here: slice) -> None:
@@ -113,8 +120,14 @@ class Products:
         self._sums += other._sums
 
     def kept(self) -> Kept:
-        """The result."""
+        """The result.
+
+        Raises:
+            MedbenchError: an update so large that its squares leave float32's range.
+        """
         square, product, unchanged, values = self._sums.tolist()
+        if not math.isfinite(square) or not math.isfinite(product):
+            raise MedbenchError("the asked update is too large to be measured (its squares overflow): check weights.")
         return Kept(
             share=product / square if square > 0 else 1.0,
             effective=self._effective(),
@@ -123,14 +136,47 @@ class Products:
         )
 
     def _effective(self) -> dict[str, float]:
-        norms = self._gram.diagonal().clamp_min(0).sqrt()
-        used = [at for at in range(len(norms)) if norms[at] > 0]
-        scaled = (self._gram / torch.outer(norms, norms))[used][:, used]
-        if used and float(torch.linalg.cond(scaled)) > 1e10:
+        norms = np.sqrt(np.maximum(self._gram.diagonal(), 0))
+        used = np.flatnonzero(norms > 0)
+        scaled = (self._gram[np.ix_(used, used)]) / np.outer(norms[used], norms[used])
+        if len(used) and np.linalg.cond(scaled) > 1e10:
             return {}
-        solved = torch.linalg.solve(scaled, torch.from_numpy(self._right)[used] / norms[used]) / norms[used]
-        found = dict(zip(used, solved.tolist(), strict=True))
+        solved = np.linalg.solve(scaled, self._right[used] / norms[used]) / norms[used]
+        found = dict(zip(used.tolist(), solved.tolist(), strict=True))
         return {adapter.name: found.get(at, 0.0) for at, adapter in enumerate(self._adapters)}
+
+
+def _along_each(block: Block, updates: Sequence[LowRank], here: slice, asked: Sequence[float]) -> list[float]:
+    """<D, dW_i> of a block; `asked`: the weights w_i if its update U is the sum of the w_i dW_i, else empty.
+
+    <D, U> is counted already, so the product with the largest part of U follows from the others'.
+    """
+    parts = [abs(weight) * update.size for weight, update in zip(asked, updates, strict=False)]
+    largest = max(range(len(parts)), key=parts.__getitem__) if any(parts) else None
+    others = [at for at in range(len(updates)) if at != largest]
+    values = _along(block.change, [updates[at] for at in others], here) if others else []
+    found = {at: updates[at].scale * value for at, value in zip(others, values, strict=True)}
+    if largest is not None:
+        rest = sum(asked[at] * value for at, value in found.items())
+        found[largest] = (block.product - rest) / asked[largest]
+    return [found[at] for at in range(len(updates))]
+
+
+def _along(change: Any, updates: Sequence[LowRank], here: slice) -> list[float]:
+    """<D, L_i R_i> of some rows D, in numpy or torch, with each update's factors."""
+    # = the sum of (D R') * L: one product with a thin matrix instead of a dense update an adapter.
+    if isinstance(change, np.ndarray):
+        projected = change @ np.concatenate([update.right_array for update in updates]).T
+        lefts = np.concatenate([update.left_array[here] for update in updates], axis=1)
+        columns = np.einsum("ij,ij->j", projected, lefts, dtype=np.float64)
+    else:
+        import torch
+
+        products = change @ torch.cat([update.right for update in updates]).T
+        factors = torch.cat([update.left[here] for update in updates], dim=1)
+        columns = as_array((products * factors).sum(dim=0, dtype=torch.float64))
+    ends = np.cumsum([update.rank for update in updates])[:-1]
+    return [float(part.sum()) for part in np.split(columns, ends)]
 
 
 def advice(kept: Kept, dtype: str, mode: str) -> str | None:
@@ -141,7 +187,7 @@ def advice(kept: Kept, dtype: str, mode: str) -> str | None:
     if kept.effective:
         text += f": {weights_text(kept.effective)} take effect"
     return (
-        f"{text}. Use --rounding stochastic, which keeps all of it on average; or --format adapter or a float32 base, "
+        f"{text}. Use --rounding stochastic, which keeps all of it on average; or --dtype float32 or --format adapter, "
         "which round nothing away."
     )
 

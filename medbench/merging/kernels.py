@@ -168,3 +168,9 @@ def random32(key, first, out):
         low, high = uint32(mixed & uint64(0xFFFFFFFF)), uint32(mixed >> uint64(32))
         for j in range(out.shape[1]):
             out[i, j] = _random32(low, high, j)
+
+
+def load() -> None:
+    """Bring the kernels to where they run at once, so that this can be done beside other work."""
+    patterns, update = np.zeros((1, 1), np.uint16), np.zeros((1, 1), np.float32)
+    stochastic_bfloat16(patterns, update, np.uint64(0), 0, patterns.copy())

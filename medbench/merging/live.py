@@ -49,6 +49,7 @@ class LiveWeights:
         self._device = device
         self._adapters: dict[tuple[str, str], Adapter] = {}
         self._kept: dict[str, torch.Tensor] = {}
+        self._names: dict[str, str] = {}
         self._changed: set[str] = set()
         self._lock = threading.Lock()
 
@@ -82,6 +83,8 @@ class LiveWeights:
                     self._adapters[name, path] = read_adapter(name, path).to(self._device)
                 loaded.append(self._adapters[name, path])
             loaded = fit_adapters(self._checkpoint, loaded, any_base=any_base)
+            for adapter in loaded:
+                self._names |= adapter.modules
             weights = {name: 1.0 if weight is None else weight for name, _, weight in parsed}
             recipe = make_recipe(loaded, weights, name=method, settings=settings, rounding=rounded)
             for key in recipe.targets:
@@ -132,13 +135,14 @@ class LiveWeights:
                 parameter.copy_(self._kept[key])
         self._changed = set()
 
-    @staticmethod
-    def _parameters(model: Module, keys: set[str]) -> dict[str, torch.nn.Parameter]:
+    def _parameters(self, model: Module, keys: set[str]) -> dict[str, torch.nn.Parameter]:
+        """The model's parameters by the names in the base's files; some load under the name that PEFT says instead."""
         named = dict(model.named_parameters())
-        missing = sorted(keys - named.keys())
-        if missing:
+        found = {key: named.get(key, named.get(self._names.get(key, ""))) for key in sorted(keys)}
+        parameters = {key: parameter for key, parameter in found.items() if parameter is not None}
+        if missing := keys - parameters.keys():
             raise MedbenchError(
-                f"{type(model).__name__} has no parameter {missing[0]}: it names its weights differently from the "
+                f"{type(model).__name__} has no parameter {min(missing)}: it names its weights differently from the "
                 "checkpoint. Write the candidate with medbench merge, and evaluate that."
             )
-        return {key: named[key] for key in sorted(keys)}
+        return parameters

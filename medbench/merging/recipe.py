@@ -2,60 +2,53 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from medbench.errors import MedbenchError
-from medbench.merging.adapters import Adapter, LowRank, Update, Whole
-from medbench.merging.exact import ExactSum, NotFinite, Replacement, Term
-from medbench.merging.methods import Method, Weights, generator_for, low_rank_terms, matches, method
-from medbench.merging.rounding import Block, Rounding, measured, stochastic
+from medbench.merging.adapters import Adapter
+from medbench.merging.bfloat16 import Bfloat16Sum
+from medbench.merging.proof import Replacement, Term
+from medbench.merging.registry import Method, method
+from medbench.merging.rounding import Block, Rounding
+from medbench.merging.updates import LowRank, Update, Whole
+from medbench.merging.weights import Weights, matches
+
+if TYPE_CHECKING:
+    import torch
+
+    from medbench.merging.stored import Readable, Stored
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Merged(Protocol):
-    """What a weight becomes: rows in, rows out, in the base's dtype."""
+class Tensors(Protocol):
+    """What a weight becomes, in torch."""
+
+    def read(self, stored: Readable, first: int, last: int) -> torch.Tensor:
+        """Rows of the base."""
 
     def rows(self, base: torch.Tensor, first: int = 0) -> torch.Tensor:
-        """The merged rows, given the base's rows from `first` on."""
+        """The merged rows, given the base's rows from `first` on, in the base's dtype."""
 
     def block(self, base: torch.Tensor, first: int = 0) -> Block:
         """The same, with what became of the update in them."""
 
 
-@dataclass(frozen=True)
-class DenseSum:
-    """base + a dense update, added in float32 and rounded once: to nearest, or stochastically with `key`."""
+class Merged(Protocol):
+    """What a weight becomes, block by block: `read` a block of the base's rows, and hand it to `block`."""
 
-    update: torch.Tensor
-    key: int | None = None
+    def read(self, stored: Any, first: int, last: int) -> Any:
+        """Rows of the base as `block` takes them."""
 
-    def rows(self, base: torch.Tensor, first: int = 0) -> torch.Tensor:
-        """The merged rows; see `block`."""
-        return self.block(base, first).rows
-
-    def block(self, base: torch.Tensor, first: int = 0) -> Block:
-        """The merged rows and what became of the update.
-
-        Raises:
-            NotFinite: the result holds NaN or Inf.
-        """
-        asked = self.update[first : first + len(base)]
-        total = base.float() + asked
-        merged = total.to(base.dtype)
-        if not merged.sum(dtype=torch.float64).isfinite():
-            raise NotFinite("the base or the merged weight holds NaN or Inf.")
-        if self.key is not None:
-            merged = stochastic(total, self.key, first, base.dtype)
-        return measured(merged, base, asked)
+    def block(self, base: Any, first: int = 0) -> Block:
+        """The merged rows from `first` on, and what became of the update in them."""
 
 
 @dataclass
@@ -88,29 +81,54 @@ class Recipe:
         if self.method.kind == "coefficients":
             if updates:
                 weights = self.method.function(weights, updates, **self.settings)
-            terms = [
-                Term(weights[name] * update.scale, update.left, update.right)
-                for name, update in updates.items()
-                if isinstance(update, LowRank)
-            ]
+            terms = [update.term(weights[name]) for name, update in updates.items() if isinstance(update, LowRank)]
             wholes = {name: update.value for name, update in updates.items() if isinstance(update, Whole)}
             return terms, [Replacement(weights[name], value) for name, value in wholes.items()]
+        from medbench.merging.methods import low_rank_terms
+
         low_rank = {name: update for name, update in updates.items() if isinstance(update, LowRank)}
         terms, dropped, total = low_rank_terms(self.method, self.settings, weights, low_rank, tensor)
         self.dropped += dropped
         self.total += total
         return terms, []
 
-    def merged(self, tensor: str) -> Merged:
-        """What one weight becomes."""
+    def merged(self, tensor: str) -> Tensors:
+        """What one weight becomes, for blocks in torch."""
+        from medbench.merging.dense_sum import DenseSum
+        from medbench.merging.exact import ExactSum
+
         key = self.rounding.key(tensor)
         if self.method.kind != "dense":
             return ExactSum(*self.parts(tensor), key=key)
+        return DenseSum(self._dense(tensor), key)
+
+    def merged_file(self, stored: Stored) -> Merged:
+        """What a weight in a file becomes: bfloat16 ones by their bit patterns, where there are only low-rank terms."""
+        if stored.kind != "bfloat16" or self.method.kind == "dense" or self._wholes(stored.name):
+            return self.merged(stored.name)
+        terms, _ = self.parts(stored.name)
+        return Bfloat16Sum(terms, key=self.rounding.key(stored.name))
+
+    def plain_weights(self, tensor: str) -> dict[str, float] | None:
+        """The weights with which the adapters' own updates make up a weight's asked one; None for other methods."""
+        if self.method.kind != "coefficients" or self._wholes(tensor):
+            return None
+        found: dict[str, float] = self.method.function(self.weights.at(tensor), self._updates(tensor), **self.settings)
+        return found
+
+    def _wholes(self, tensor: str) -> bool:
+        return any(tensor in adapter.whole for adapter in self.adapters)
+
+    def _dense(self, tensor: str) -> torch.Tensor:
+        from medbench.merging.methods import generator_for
+
         weights, updates = self.weights.at(tensor), self._updates(tensor)
         generator = generator_for(self.settings.get("seed", 0), tensor)
         deltas = [update.delta() for update in updates.values()]
-        combined = self.method.function(deltas, [weights[name] for name in updates], generator, **self.settings)
-        return DenseSum(combined, key)
+        combined: torch.Tensor = self.method.function(
+            deltas, [weights[name] for name in updates], generator, **self.settings
+        )
+        return combined
 
     @property
     def error(self) -> float | None:
@@ -204,10 +222,16 @@ def ordered(function: Callable[[T], R], items: Iterable[T], workers: int) -> Ite
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Within the block torch works on one thread, so that several blocks can be worked on side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    """Within the block matrices are multiplied on one thread, so that several blocks can be worked on side by side."""
+    from threadpoolctl import threadpool_limits
+
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    with threadpool_limits(1):
+        if torch:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if torch:
+                torch.set_num_threads(before)

@@ -8,6 +8,7 @@ stored as a checkpoint.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -129,7 +130,14 @@ def register(
 
 
 def method(name: str) -> Method:
-    """The registered method, or the error that names the nearest ones."""
+    """The registered method, or the error that names the nearest ones.
+
+    The modules are loaded in turn until one registers it: those on matrices import torch, which takes seconds.
+    """
+    for module in ("coefficients", "factored", "dense"):
+        if name in METHODS:
+            break
+        importlib.import_module(f"medbench.merging.{module}")
     if name not in METHODS:
         raise unknown("merge method", name, METHODS)
     return METHODS[name]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 
 from medbench.errors import unknown
+
+if TYPE_CHECKING:
+    import torch
 
 Mode = Literal["nearest", "stochastic"]
 MODES = ("nearest", "stochastic")
@@ -39,15 +41,15 @@ class Block(NamedTuple):
     """Some rows of a merged weight.
 
     Attributes:
-        rows: [n, ...] in the base's dtype.
-        change: rows - base, float32 [n, columns].
+        rows: [n, ...] in the base's dtype; bfloat16 in numpy as patterns (uint16).
+        change: rows - base, float32 [n, columns], in numpy or torch as `rows`.
         square: |asked update|^2 of these rows.
         product: the inner product of asked update and change.
         unchanged: values that are as the base's.
     """
 
-    rows: torch.Tensor
-    change: torch.Tensor
+    rows: Any
+    change: Any
     square: float
     product: float
     unchanged: int
@@ -55,6 +57,8 @@ class Block(NamedTuple):
 
 def measured(rows: torch.Tensor, base: torch.Tensor, asked: torch.Tensor) -> Block:
     """A block from merged rows and the update that was asked for, where no kernel counted on the way."""
+    import torch
+
     change = rows.float() - base.float()
     asked = asked.reshape(change.shape)
     square, product = (float((asked.double() * other).sum()) for other in (asked, change))
@@ -70,6 +74,8 @@ def stochastic(values: torch.Tensor, key: int, first: int, dtype: torch.dtype) -
         first: the number of the first row in its tensor.
         dtype: what to round to; float32 comes back as it is.
     """
+    import torch
+
     from medbench.merging.kernels import random32
 
     if dtype == torch.float32:

@@ -12,8 +12,8 @@ import torch
 
 from medbench.errors import MedbenchError
 from medbench.merging.adapters import Adapter
-from medbench.merging.checkpoints import Checkpoint, Stored, map_tensors, open_checkpoint
-from medbench.merging.exact import STORED
+from medbench.merging.checkpoints import Checkpoint, open_checkpoint
+from medbench.merging.stored import FLOATING, Stored, map_tensors
 
 
 def read_task_vector(name: str, path: str | Path, base: Checkpoint) -> Adapter:
@@ -56,9 +56,9 @@ def _check(name: str, base: Checkpoint, before: Stored, after: Stored) -> None:
             f"{base.path}" + (": tokens were added; resize the base's embeddings first." if grown else ".")
         )
     floating = after.dtype.is_floating_point or before.dtype.is_floating_point
-    if floating and not {before.dtype, after.dtype} <= STORED:
+    if floating and not {before.kind, after.kind} <= FLOATING:
         raise MedbenchError(
-            f"task vector {name}: {after.name} is stored as {after.dtype}, in the base as {before.dtype}: both "
+            f"task vector {name}: {after.name} is stored as {after.kind}, in the base as {before.kind}: both "
             "have to be unquantized (float32, bfloat16 or float16)."
         )
 

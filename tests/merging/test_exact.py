@@ -10,7 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from medbench.errors import MedbenchError  # noqa: E402
-from medbench.merging.exact import ExactSum, NotFinite, Replacement, Term, round_to_grid  # noqa: E402
+from medbench.merging.exact import ExactSum  # noqa: E402
+from medbench.merging.proof import NotFinite, Replacement, Term, round_to_grid  # noqa: E402
 
 
 def neighbours(value: float, dtype: torch.dtype) -> list[float]:
@@ -108,11 +109,11 @@ def test_round_to_grid_agrees_with_torch_where_torch_rounds_once() -> None:
     values = np.concatenate([np.geomspace(1e-44, 1e38, 5000), [0.0, -0.0], -np.geomspace(1e-40, 1e30, 999)])
     once = values.astype(np.float32)
     for dtype in (torch.bfloat16, torch.float16):
-        ours = torch.from_numpy(round_to_grid(once.astype(np.float64), dtype)).to(dtype)
+        ours = torch.from_numpy(round_to_grid(once.astype(np.float64), str(dtype).removeprefix("torch."))).to(dtype)
         assert ours.equal(torch.from_numpy(once).to(dtype))
 
 
 def test_round_to_grid_does_not_round_twice() -> None:
     value = 1 + 2.0**-8 + 2.0**-40
     assert torch.tensor(value, dtype=torch.float64).to(torch.bfloat16).item() == 1.0  # torch, over float32
-    assert round_to_grid(np.array([value]), torch.bfloat16)[0] == 1.0078125
+    assert round_to_grid(np.array([value]), "bfloat16")[0] == 1.0078125

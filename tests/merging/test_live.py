@@ -118,6 +118,29 @@ def test_a_model_in_float32_keeps_the_sum_and_one_in_bfloat16_says_what_rounding
         get_model(f"medbench/{tiny / 'base'}", adapters=given, memoize=False, merge_rounding="up")
 
 
+def test_a_base_that_stores_other_names_than_the_model_s_parameters(tiny: Path, tmp_path: Path) -> None:
+    """gpt2's own files have no `transformer.` prefix."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+
+    from .test_real_adapters import gpt2, peft_logits
+
+    base = gpt2(tmp_path / "base")
+    adapter = make_adapter(base, tmp_path / "pt", seed=1, std=0.2, target_modules=["c_attn", "c_proj"])
+    weights = load_file(base / "model.safetensors")
+    plain = {key.removeprefix("transformer."): value for key, value in weights.items()}
+    save_file(plain, base / "model.safetensors", metadata={"format": "pt"})
+    loaded = AutoModelForCausalLM.from_pretrained(base)
+    before = {name: value.clone() for name, value in loaded.state_dict().items()}
+    live = LiveWeights(str(base), torch.device("cpu"))
+    live.apply(live.recipe([f"pt={adapter}:1"]))(loaded)
+    with torch.no_grad():
+        logits = loaded(input_ids=torch.tensor([[1, 5, 7, 2, 9, 3]])).logits
+    torch.testing.assert_close(logits, peft_logits(base, adapter), rtol=1e-4, atol=1e-4)
+    live.restore(loaded)
+    assert all(value.equal(before[name]) for name, value in loaded.state_dict().items())
+
+
 def test_what_merge_refuses_the_provider_refuses(tiny: Path, tmp_path: Path) -> None:
     for adapters, match in (
         ("pt=/nowhere:0.3", "no directory"),

@@ -373,10 +373,11 @@ def test_too_little_space_and_a_disk_that_fills(lab: Any, tmp_path: Path, monkey
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.os, "fsync", full)
-        with pytest.raises(MedbenchError, match="full"):
-            merge(lab, tmp_path / "out")
+    for call in ("fsync", "pwrite"):  # pwrite: on a worker's thread
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints.os, call, full)
+            with pytest.raises(MedbenchError, match="full"):
+                merge(lab, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".*unfinished"))
 
@@ -384,9 +385,10 @@ def test_too_little_space_and_a_disk_that_fills(lab: Any, tmp_path: Path, monkey
 def test_a_kill_leaves_nothing_that_loads_and_the_next_run_clears_up(lab: Any, tmp_path: Path) -> None:
     # Slow every block down, so that the kill comes in the middle.
     script = (
-        "import sys, time, medbench.merging.exact as e\n"
-        "rows = e.ExactSum.rows\n"
-        "e.ExactSum.rows = lambda *a: (time.sleep(0.2), rows(*a))[1]\n"
+        "import sys, time\n"
+        "from medbench.merging.bfloat16 import Bfloat16Sum\n"
+        "block = Bfloat16Sum.block\n"
+        "Bfloat16Sum.block = lambda *a: (time.sleep(0.2), block(*a))[1]\n"
         "from medbench.cli import main\nmain()\n"
     )
     out = tmp_path / "out"
@@ -403,6 +405,16 @@ def test_a_kill_leaves_nothing_that_loads_and_the_next_run_clears_up(lab: Any, t
         transformers.AutoModelForCausalLM.from_pretrained(left)
     merge(lab, out)
     assert not list(tmp_path.glob(".out.*.unfinished"))
+
+
+def test_a_plain_merge_does_not_wait_for_torch(lab: Any, tmp_path: Path) -> None:
+    script = "import sys\nfrom medbench.cli import cli\ncli(sys.argv[1:], standalone_mode=False)\n"
+    script += "sys.exit('torch' in sys.modules)"
+    command = ["merge", "--base", lab.base, "--adapter", f"pt={lab.pt}:0.3", "--adapter", f"sft={lab.sft}:0.7"]
+    for mode in ("stochastic", "nearest"):
+        given = [*map(str, command), "--rounding", mode, "--out", str(tmp_path / mode)]
+        done = subprocess.run([sys.executable, "-c", script, *given], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_method_errors_and_flags_on_the_command_line(lab: Any, tmp_path: Path) -> None:

@@ -19,9 +19,11 @@ merge_utils = pytest.importorskip("peft.utils.merge_utils")
 from safetensors.torch import save_file  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
-from medbench.merging.adapters import LowRank  # noqa: E402
 from medbench.merging.coefficients import inner_products  # noqa: E402
-from medbench.merging.methods import METHODS, Weights, generator_for, low_rank_terms, method  # noqa: E402
+from medbench.merging.methods import METHODS, generator_for, low_rank_terms, method  # noqa: E402
+from medbench.merging.proof import as_tensor  # noqa: E402
+from medbench.merging.updates import LowRank  # noqa: E402
+from medbench.merging.weights import Weights  # noqa: E402
 
 OUT, IN = 14, 11
 WEIGHTS = {"pt": 0.3, "sft": 0.9}
@@ -245,7 +247,7 @@ def test_the_method_equals_its_formula(name: str, at: int, transposed: bool, tmp
         found = chosen.function(list(deltas.values()), list(weights.values()), generator, **settings)
     else:
         terms, apart, size = low_rank_terms(chosen, settings, weights, updates, "w.weight")
-        found = sum(term.coefficient * term.left.double() @ term.right.double() for term in terms)
+        found = sum(term.coefficient * as_tensor(term.left).double() @ as_tensor(term.right).double() for term in terms)
         found = found.T if transposed else found
         linear = total(deltas, weights)
         if chosen.kind == "factors":
@@ -279,7 +281,7 @@ def test_null_space_leaves_the_outputs_at_the_given_tokens_alone(tmp_path: Path)
     save_file({"model.w": x}, tmp_path / "x.safetensors")
     settings = {"project": "sft", "activations": str(tmp_path / "x.safetensors")}
     terms, _, _ = low_rank_terms(METHODS["null_space"], settings, {"pt": 0.0, "sft": 1.0}, updates, "model.w.weight")
-    merged = sum(term.coefficient * term.left @ term.right for term in terms)
+    merged = sum(term.coefficient * as_tensor(term.left) @ as_tensor(term.right) for term in terms)
     assert float((merged @ x.T).abs().max()) < 1e-5 * float((updates["sft"].delta() @ x.T).abs().max())
     assert float(merged.norm()) > 0.1
     with pytest.raises(MedbenchError, match="unknown weight in"):
@@ -303,7 +305,7 @@ def test_zero_updates_and_lone_ones_do_no_harm(tmp_path: Path) -> None:
         weights = {"pt": 1.0, "sft": 1.0}
         for updates in ({"pt": fresh, "sft": update(2, 4)}, {"pt": fresh, "sft": fresh}, {"sft": update(2, 4)}):
             terms, _, _ = low_rank_terms(chosen, settings, weights, updates, "w")
-            assert all(term.left.isfinite().all() and term.right.isfinite().all() for term in terms), name
+            assert all(as_tensor(factor).isfinite().all() for term in terms for factor in (term.left, term.right)), name
 
 
 def test_dare_keeps_the_expectation_and_depends_on_the_seed() -> None:
@@ -318,7 +320,7 @@ def test_dare_keeps_the_expectation_and_depends_on_the_seed() -> None:
 def test_inner_products_are_those_of_the_dense_updates() -> None:
     updates = [update(1, 3), update(2, 5, scale=0.5)]
     dense = torch.stack([one.delta(torch.float64).flatten() for one in updates])
-    torch.testing.assert_close(inner_products(updates), dense @ dense.T)
+    torch.testing.assert_close(torch.from_numpy(inner_products(updates)), dense @ dense.T)
 
 
 def test_overrides_by_layer_and_module_the_last_one_decides() -> None:

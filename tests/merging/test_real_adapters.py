@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
 from medbench.trainers import merge as room  # noqa: E402
+from medbench.trainers import verify_merge as verifying  # noqa: E402
 
 from .conftest import make_adapter, make_base  # noqa: E402
 
@@ -63,7 +64,7 @@ def check(base: Path, adapter: Path, out: Path, kind: Any = transformers.AutoMod
     expected = peft_logits(base, adapter, kind)
     assert (expected - logits_of(base, kind)).abs().max() > 0.01
     torch.testing.assert_close(logits_of(out, kind), expected, rtol=1e-4, atol=1e-4)
-    found, changed = room.recover(base, out, [f"pt={adapter}"], {"pt": 1.0})
+    found, changed = verifying.recover(base, out, [f"pt={adapter}"], {"pt": 1.0})
     assert found.weights["pt"] == pytest.approx(1.0, abs=1e-6)
     assert not changed
 
@@ -112,7 +113,7 @@ def test_a_transposed_merge_is_rejected_by_verify_merge(tmp_path: Path) -> None:
         k: before[k] + (v - before[k]).T if v.ndim == 2 and v.shape[0] == v.shape[1] else v for k, v in after.items()
     }
     save_file({k: v.contiguous() for k, v in turned.items()}, tmp_path / "out" / "model.safetensors")
-    found, _ = room.recover(base, tmp_path / "out", [f"pt={adapter}"], {"pt": 1.0})
+    found, _ = verifying.recover(base, tmp_path / "out", [f"pt={adapter}"], {"pt": 1.0})
     assert not found.has_form
 
 
@@ -258,6 +259,8 @@ def test_a_hostile_pattern_is_stopped(lab: Any, tmp_path: Path) -> None:
     start = time.process_time()
     bad = edited(lab.pt, tmp_path / "bad", {"rank_pattern": {pattern: 6, "q_proj": 6}})
     refused(lab.base, bad, tmp_path, "rank_pattern .*takes longer than 2.0 seconds")
+    many = edited(lab.pt, tmp_path / "many", {"rank_pattern": {f"(x+)+{at}": 4 for at in range(20_000)}})
+    refused(lab.base, many, tmp_path, "rank_pattern .*takes longer than 2.0 seconds")
     assert time.process_time() - start < 30
 
 
@@ -265,6 +268,7 @@ def test_a_hostile_pattern_is_stopped(lab: Any, tmp_path: Path) -> None:
     ("config", "match"),
     [
         ({"base_model_name_or_path": 7}, "base_model_name_or_path in .* is 7; expected a name"),
+        ({"base_model_name_or_path": "a\0b"}, "base_model_name_or_path in .* expected a name"),
         ({"target_modules": [1, None]}, "target_modules in .* expected names"),
         ({"target_modules": {"a": 1}}, "target_modules in .* expected names"),
         ({"lora_alpha": float("inf")}, "lora_alpha in .* is inf; expected a number above 0"),
@@ -274,6 +278,8 @@ def test_a_hostile_pattern_is_stopped(lab: Any, tmp_path: Path) -> None:
         ({"r": True}, "r in .* is True"),
         ({"rank_pattern": [1]}, "expected a mapping"),
         ({"rank_pattern": {"(" * 2000: 4}}, "rank_pattern"),
+        ({"rank_pattern": {"(?R)": 6}}, "rank_pattern .*unknown extension"),
+        ({"alpha_pattern": {"(?:x_proj){e<=1}": 3}}, "alpha_pattern .*not every engine"),  # fuzzy: all projections
     ],
 )
 def test_configs_that_are_not_what_they_should_be(lab: Any, tmp_path: Path, config: dict[str, Any], match: str) -> None:

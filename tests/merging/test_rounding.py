@@ -19,7 +19,8 @@ from safetensors.torch import load_file  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
 from medbench.manifest import read_manifest  # noqa: E402
-from medbench.merging.exact import ExactSum, NotFinite, Term, round_to_grid  # noqa: E402
+from medbench.merging.exact import ExactSum  # noqa: E402
+from medbench.merging.proof import NotFinite, Term, round_to_grid  # noqa: E402
 from medbench.merging.rounding import Rounding, stochastic  # noqa: E402
 from medbench.trainers import merge as room  # noqa: E402
 
@@ -45,7 +46,7 @@ def test_each_value_becomes_a_neighbour_with_the_chance_of_its_distance(dtype: A
     rounded = stochastic(values, KEY, 0, dtype).double()
     for row in range(6):
         value = float(values[row, 0])
-        near = float(round_to_grid(np.array([value]), dtype)[0])
+        near = float(round_to_grid(np.array([value]), str(dtype).removeprefix("torch."))[0])
         towards = torch.tensor(float("inf") if near <= value else float("-inf"), dtype=dtype)
         other = float(torch.nextafter(torch.tensor(near, dtype=dtype), towards))
         assert set(rounded[row].tolist()) <= {near, other}
@@ -170,7 +171,7 @@ def test_a_merge_that_lost_much_says_so_and_what_to_do(lab: Any, tmp_path: Path)
 
     nearest = run("--rounding", "nearest")
     assert "WARNING: rounding to bfloat16 (nearest) kept 0." in nearest
-    for remedy in ("--rounding stochastic", "--format adapter", "float32 base"):
+    for remedy in ("--rounding stochastic", "--format adapter", "--dtype float32"):
         assert remedy in nearest
     assert "WARNING" not in run("--rounding", "stochastic", "--seed", "1")
     assert re.search(r"effective weights: pt 0\.(49|50)", run())

@@ -18,6 +18,7 @@ from medbench.errors import MedbenchError  # noqa: E402
 from medbench.manifest import read_manifest  # noqa: E402
 from medbench.merging.checkpoints import open_checkpoint  # noqa: E402
 from medbench.trainers import merge as room  # noqa: E402
+from medbench.trainers import verify_merge as verifying  # noqa: E402
 
 from .conftest import make_base  # noqa: E402
 from .test_merge import deltas, half_ulp  # noqa: E402
@@ -83,7 +84,7 @@ def test_other_methods_see_the_same_update_as_from_dense_matrices(
             generator = generator_for(settings.get("seed", 0), name)
             expected = chosen.function(updates, list(weights.values()), generator, **settings)
         else:
-            from medbench.merging.adapters import Whole
+            from medbench.merging.updates import Whole
 
             wholes = {"pt": Whole(one[name], base[name]), "sft": Whole(two[name], base[name])}
             found = chosen.function(weights, wholes)
@@ -98,7 +99,7 @@ def test_other_methods_see_the_same_update_as_from_dense_matrices(
 
 def test_verify_merge_recovers_the_weights(lab: Any, tuned: Path, tmp_path: Path) -> None:
     room.merge(lab.base, [f"pt={lab.pt}:0.3"], tmp_path / "out", task_vectors=[f"sft={tuned}:0.7"])
-    found, changed = room.recover(
+    found, changed = verifying.recover(
         lab.base, tmp_path / "out", [f"pt={lab.pt}"], {"pt": 0.3, "sft": 0.7}, task_vectors=[f"sft={tuned}"]
     )
     assert found.weights == pytest.approx({"pt": 0.3, "sft": 0.7}, abs=0.005)
@@ -110,9 +111,9 @@ def test_the_command_line(lab: Any, tuned: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(room.merge_command, arguments)
     assert result.exit_code == 0, result.output
     check = ["--base", str(lab.base), "--merged", str(tmp_path / "out"), "--task-vector", f"sft={tuned}"]
-    result = CliRunner().invoke(room.verify_command, [*check, "--expect", "sft=0.7"])
+    result = CliRunner().invoke(verifying.verify_command, [*check, "--expect", "sft=0.7"])
     assert result.exit_code == 0, result.output
-    assert CliRunner().invoke(room.verify_command, [*check, "--expect", "sft=0.3"]).exit_code == 1
+    assert CliRunner().invoke(verifying.verify_command, [*check, "--expect", "sft=0.3"]).exit_code == 1
 
 
 def test_what_is_no_task_vector_of_this_base(lab: Any, tuned: Path, tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ transformers = pytest.importorskip("transformers")
 from click.testing import CliRunner  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
-from medbench.merging.adapters import LowRank  # noqa: E402
-from medbench.merging.checkpoints import InMemory  # noqa: E402
-from medbench.merging.solve import Weight, recover_weights, spacing  # noqa: E402
+from medbench.merging.equations import Weight, spacing  # noqa: E402
+from medbench.merging.solve import recover_weights  # noqa: E402
+from medbench.merging.stored import InMemory  # noqa: E402
+from medbench.merging.updates import LowRank  # noqa: E402
 from medbench.trainers import merge as room  # noqa: E402
+from medbench.trainers import verify_merge as verifying  # noqa: E402
 
 from .conftest import make_adapter, make_base  # noqa: E402
 
@@ -33,7 +35,7 @@ def pair(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path
 def verify(lab: Any, merged: Path, pair: tuple[Path, Path], *extra: str) -> Any:
     adapters = ["--adapter", f"pt={pair[0]}", "--adapter", f"sft={pair[1]}"]
     return CliRunner().invoke(
-        room.verify_command, ["--base", str(lab.base), "--merged", str(merged), *adapters, *extra]
+        verifying.verify_command, ["--base", str(lab.base), "--merged", str(merged), *adapters, *extra]
     )
 
 
