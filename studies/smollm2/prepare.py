@@ -42,9 +42,11 @@ def prepare(data: Path, out: Path, amounts: Amounts) -> None:
         MedbenchError: a file of `data` is missing, or holds too few rows.
     """
     files = {name: data / name for name in (MEDQA, PUBMEDQA, PUBMEDQA_TEST, F5, SFT)}
-    missing = [str(file) for file in files.values() if not file.is_file()]
+    missing = [name for name, file in files.items() if not file.is_file()]
     if missing:
-        raise MedbenchError(f"{', '.join(missing)} not found: --data must name the folder of the published files.")
+        raise MedbenchError(
+            f"--data {data}: it must be the folder of the published files, and lacks {', '.join(missing)}."
+        )
     for folder in ("tested", "corpus"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     labelled = json.loads(files[PUBMEDQA].read_text("utf-8"))

@@ -87,9 +87,10 @@ class Chain:
         fetch = Step(
             "fetch", (), "model", {}, lambda: medbench("fetch", "smollm2", "--dtype", "float32", "--out", out / "model")
         )
-        steps = [] if self.base else [fetch]
-        steps += [
+        steps = [
+            # First, so that missing data are told before anything is downloaded.
             Step("prepare", (), "data", amounts, lambda: prepare(self.data, out / "data", self.amounts)),
+            *([] if self.base else [fetch]),
             # The audit's manifest is written after the clean copy's.
             Step(
                 "audit", ("data",), "audit", {}, lambda: self.audit([str(out / "data" / "corpus")], "audit", clean=True)

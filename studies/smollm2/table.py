@@ -36,6 +36,7 @@ COLUMNS = (
     ("traces", "trace", "trace/raw"),
 )
 FIGURES = {"bleu": "BLEU-4 (as generated) on f5", "medqa": "accuracy on medqa", "pubmedqa": "accuracy on pubmedqa"}
+_IN_PART = {"declined/answer": "declined_in_part/answer", "refusal/answer": "partial/answer"}
 # Light colours of the report's style sheet: a file of its own has no page around it.
 STYLE = (
     "<style>svg{background:#fff;font-family:system-ui,sans-serif}text{font-size:12px;fill:#1c2024}.tick,.label,.key"
@@ -76,6 +77,8 @@ def _cell(analysis: Analysis, name: str, title: str, task: str, key: str) -> str
     else:
         kept = _kept(analysis, task, title)
         values = table.item_means(key)[table.candidates.index(name)][kept]
+        if key in _IN_PART:  # any refusal, on whose boundary the detector was calibrated
+            values = values + table.item_means(_IN_PART[key])[table.candidates.index(name)][kept]
         found, rate = stats.rate(values[np.isfinite(values)]), True
     scale, digits = (100, 0) if rate else (1, 1)
     low, high = f"{scale * found.low:.{digits}f}", f"{scale * found.high:.{digits}f}"

@@ -46,6 +46,9 @@ def killed_at(data: Path, out: Path, sign: Path, after: float = 0.0) -> None:
     chain.wait()
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def finished(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A study that was killed in every kind of step, and then went through."""
@@ -114,4 +117,4 @@ def test_dry_run_tells_the_cost(shared_data: Path, tmp_path: Path) -> None:
 def test_missing_data_are_named(tmp_path: Path) -> None:
     refused = run(tmp_path / "nothing", tmp_path / "out")
     assert refused.returncode == 2
-    assert "us_4_options_test.jsonl not found" in refused.stderr
+    assert "nothing: it must be the folder of the published files, and lacks medqa/us_4_options_test" in refused.stderr
