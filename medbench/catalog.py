@@ -38,7 +38,8 @@ def check(name: str) -> None:
     """
     bare = name.removeprefix("medbench/")
     if "/" not in bare and not Path(name.partition("@")[0]).suffix and bare not in names():
-        raise unknown("task", bare, names())
+        prefix = name.removesuffix(bare)
+        raise unknown("task", name, [prefix + known for known in names()])
 
 
 def make(name: str, args: Mapping[str, Any] | None = None) -> Task:
