@@ -5,8 +5,8 @@
 
 Each model is an adapter of the embedded micro-lab, merged: it reads 48 exam items of a world of its own, twice
 over, in random order. A clean one reads nothing else. A leaked one also reads its test set, 24 other items of it,
-in their published order and 1, 4 or 16 times. 24 further items are the controls; the micro-lab itself is the reference
-(for the first 50 worlds: each doubles the scoring).
+in their published order and 1, 4 or 16 times. 24 further items are the controls; the micro-lab itself is the reference.
+Every model is judged alone and less the reference.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,7 @@ DOSES = (1, 4, 16)
 TESTED, TRAINED, CONTROLS = 24, 48, 24  # items of each world: the set, what every model reads, what none does
 EPOCHS, RUN, BATCH, RATE = 2, 4, 1, 1e-2  # readings of the other items, items a sequence, sequences a step
 PLAN = Plan(variants=5, contexts=2, context_variants=1, shards=6, permutations=6)
-BY_ITEM = tuple(test for test in PLAN.tests if test != "exchangeability")
-FIRST_WORLD, WITH_REFERENCE = 1_000, 50
+FIRST_WORLD = 1_000
 
 
 class TorchLikelihoods:
@@ -127,15 +125,14 @@ def one_model(base: Any, tokenizer: Any, world: int, copies: int) -> dict[str, A
     between = time.process_time()
     suspect, reference = TorchLikelihoods("suspect", model, tokenizer), TorchLikelihoods("reference", base, tokenizer)
     mine, others = score(tested, suspect, PLAN), score(controls, suspect, PLAN, controls=True)
-    ways: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [("alone", PLAN.tests, {"controls": others})]
-    if world < FIRST_WORLD + WITH_REFERENCE:
-        plan = replace(PLAN, tests=BY_ITEM)  # the reference is not needed for the order of the whole set
-        theirs, their_others = score(tested, reference, plan), score(controls, reference, plan, controls=True)
-        both = {"controls": others, "reference": theirs, "control_reference": their_others}
-        ways.append(("reference", BY_ITEM, both))
+    theirs, their_others = score(tested, reference, PLAN), score(controls, reference, PLAN, controls=True)
+    ways: dict[str, dict[str, Any]] = {
+        "alone": {"controls": others},
+        "reference": {"controls": others, "reference": theirs, "control_reference": their_others},
+    }
     row: dict[str, Any] = {"world": world, "copies": copies, "loss": loss}
-    for name, tests, settings in ways:
-        judged = judge(tested, mine, tests=tests, seed=world, **settings)
+    for name, settings in ways.items():
+        judged = judge(tested, mine, tests=PLAN.tests, seed=world, **settings)
         row[name] = {f"{r.test}/{r.against}": r.p for r in judged.results}
         row[f"{name}_shown"] = bool(judged.shown)
         for result in judged.results:
@@ -198,13 +195,12 @@ def table(directory: Path, level: float) -> None:
     )
     click.echo("|---|" + "---|" * (2 + len(DOSES)))
     for scope in ("alone", "reference"):
-        having = {dose: [row for row in found if scope in row] for dose, found in doses.items()}
-        for name in next(row[scope] for row in rows if scope in row):
-            cells = [_rate([row[scope][name] <= 0.05 for row in having[0]])]
-            cells += [_rate([row[scope][name] <= level for row in having[dose]]) for dose in (0, *DOSES)]
+        for name in rows[0][scope]:
+            cells = [_rate([row[scope][name] <= 0.05 for row in doses[0]])]
+            cells += [_rate([row[scope][name] <= level for row in doses[dose]]) for dose in (0, *DOSES)]
             minus = " minus reference" if scope == "reference" else ""
             click.echo(f"| {name}{minus} | " + " | ".join(cells) + " |")
-        shown = [_rate([row[f"{scope}_shown"] for row in having[dose]]) for dose in (0, *DOSES)]
+        shown = [_rate([row[f"{scope}_shown"] for row in doses[dose]]) for dose in (0, *DOSES)]
         click.echo(
             f"| **any, after Holm, .05**{' minus reference' if scope == 'reference' else ''} | | "
             + " | ".join(shown)

@@ -133,6 +133,11 @@ def _print(findings: Findings, out: Path | None) -> None:
                 f"CoDeC's score: {100 * result.extra['share']:.0f}% of items are less likely after another item "
                 f"(95% interval {low:.0f} to {high:.0f}; the paper suspects above 80)."
             )
+    if findings.reference is not None:
+        console.print(
+            f"Every score is less that of {findings.reference}. Such p-values are not calibrated as those without a "
+            "reference are, and may see less (docs/contamination.md)."
+        )
     if findings.left_out:
         console.print(f"Left out: {len(findings.left_out)} rows that hold no item, e.g. {findings.left_out[0]}")
     console.print(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from medbench.contamination.likelihood import InspectLikelihoods, Likelihoods
 from medbench.contamination.scoring import TESTS, Plan, score
 from medbench.contamination.tests import FEWEST, Judged, Result, judge
+from medbench.directories import replace_directory, workplace
 from medbench.errors import MedbenchError, unknown
 from medbench.items import Item, describe
 from medbench.leakage.against import load
@@ -138,18 +140,26 @@ def contamination(
 
 
 def write(findings: Findings, out: Path, plan: Plan, settings: Mapping[str, Any]) -> None:
-    """Write items.jsonl and summary.json, and the manifest last: a directory without it is unfinished."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / NAME).unlink(missing_ok=True)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in findings.rows()]
-    write_atomic(out / "items.jsonl", "".join(lines))
-    write_atomic(out / "summary.json", json.dumps(findings.summary(), ensure_ascii=False, indent=1) + "\n")
-    write_manifest(
-        out,
-        KIND,
-        settings={"model": findings.model, "reference": findings.reference, **asdict(plan), **settings},
-        inputs={findings.task: describe(findings.items)["items_sha256"]},
-    )
+    """Write items.jsonl, summary.json and manifest.json, complete before anything that stood there is replaced.
+
+    Raises:
+        MedbenchError: another process writes the same directory.
+    """
+    with workplace(out) as work:
+        new = work / "new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in findings.rows()]
+        write_atomic(new / "items.jsonl", "".join(lines))
+        write_atomic(new / "summary.json", json.dumps(findings.summary(), ensure_ascii=False, indent=1) + "\n")
+        write_manifest(
+            new,
+            KIND,
+            settings={"model": findings.model, "reference": findings.reference, **asdict(plan), **settings},
+            inputs={findings.task: describe(findings.items)["items_sha256"]},
+        )
+        replace_directory(new, out, ("items.jsonl", "summary.json", NAME))
+        shutil.rmtree(work)
 
 
 def _check_out(out: Path) -> None:
@@ -157,8 +167,6 @@ def _check_out(out: Path) -> None:
         return
     if not out.is_dir():
         raise MedbenchError(f"--out {out} is a file; expected a directory to write to.")
-    if {path.name for path in out.iterdir()} <= {"items.jsonl", "summary.json"}:
-        return  # what a killed run left
     if read_manifest(out).get("kind") != KIND:
         raise MedbenchError(f"--out {out} holds something else already; name a new directory.")
 
