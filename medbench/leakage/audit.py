@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from medbench import hub
+from medbench.compressed import open_binary
 from medbench.directories import replace_directory, workplace
 from medbench.errors import BadRow, MedbenchError
 from medbench.items import Item
@@ -34,6 +35,7 @@ from medbench.leakage.findings import (
     flagged_records,
     read_findings,
 )
+from medbench.leakage.formats import lines
 from medbench.leakage.index import Index, Thresholds
 from medbench.leakage.kernel.text import SHINGLE
 from medbench.manifest import NAME, open_atomic, sha256_file, write_atomic, write_manifest
@@ -116,20 +118,33 @@ def audit(
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         summary = _merge(new, state, shards, index, bad_items, method)
-        summary["ignored_files"] = ignored
-        summary["shared_sources"] = shared_sources(files, sources)
-        repeated: set[tuple[str, int]] = set()
-        if within:
-            repeated = _duplicates(new, files, threshold, simplify)
-            summary["duplicates"] = len(repeated)
-        if write_clean is not None:
-            flagged = flagged_records(read_findings(new)) | repeated
-            copied = clean.write_clean(files, flagged, write_clean)
-            summary["clean"] = {"directory": str(write_clean), "files": copied}
+        summary |= {"ignored_files": ignored, "shared_sources": shared_sources(files, sources)}
+        summary |= _acted_on(new, files, thresholds, within=within, write_clean=write_clean, simplify=simplify)
         _finish(new, summary, settings, files, sources)
         replace_directory(new, directory, (FINDINGS, UNCHECKED, DUPLICATES, SUMMARY, NAME, _STATE))
         shutil.rmtree(work)
     return Findings(directory, summary, keep)
+
+
+def _acted_on(
+    new: Path,
+    files: Sequence[str],
+    thresholds: Thresholds,
+    *,
+    within: bool,
+    write_clean: str | Path | None,
+    simplify: bool,
+) -> dict[str, Any]:
+    """Duplicates inside the corpus, and the corpus without what was found, as far as they are asked for."""
+    told: dict[str, Any] = {}
+    repeated: set[tuple[str, int]] = set()
+    if within:
+        repeated = _duplicates(new, files, thresholds.jaccard, simplify)
+        told["duplicates"] = len(repeated)
+    if write_clean is not None:
+        flagged = flagged_records(read_findings(new)) | repeated
+        told["clean"] = {"directory": str(write_clean), "files": clean.write_clean(files, flagged, write_clean)}
+    return told
 
 
 def _finish(
@@ -241,8 +256,8 @@ def _raise_first_unreadable(shard: corpora.Shard, content: bytes) -> None:
         return
     before = 0
     if shard.begin:
-        with corpora.open_binary(shard.file) as handle:
-            before = sum(map(len, corpora.lines(handle, 0, shard.begin)))
+        with open_binary(shard.file) as handle:
+            before = sum(map(len, lines(handle, 0, shard.begin)))
     raise BadRow(
         shard.file,
         f"record {before + bad[0]['record']}",

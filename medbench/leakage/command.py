@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -136,6 +138,7 @@ def _print(findings: Findings) -> None:
         for row in summary["by_field_and_signal"]:
             table.add_row(*(str(row[name]) for name in ("field", "signal", "findings", "items", "records")))
         console.print(table)
+    _print_missed(console, summary)
     console.print(
         f"Not checked: {unchecked['item_fields_too_short']} item fields and {unchecked['records_too_short']} records "
         f"of fewer than 5 units, {unchecked['records_unreadable']} unreadable records; listed in unchecked.jsonl."
@@ -157,3 +160,14 @@ def _print(findings: Findings) -> None:
     for file, counts in summary.get("clean", {}).get("files", {}).items():
         console.print(f"{file}: {counts['removed']} records removed, {counts['kept']} kept")
     console.print(f"{len(findings)} findings with their evidence in {findings.directory}/findings.jsonl")
+
+
+def _print_missed(console: Any, summary: Mapping[str, Any]) -> None:
+    """Which signal alone would have missed how many of the leaks, and which of them only one tells of."""
+    if not summary["leaks"]:
+        return
+    missed = ", ".join(f"{name} {n}" for name, n in summary["missed_by"].items() if name != "edited")
+    console.print(f"Of {summary['leaks']} leaks (an item in a record) each signal alone would have missed: {missed}.")
+    only = ", ".join(f"{name} {n}" for name, n in summary["told_by_one_signal"].items() if n)
+    if only:
+        console.print(f"Told by one signal alone: {only}.")

@@ -10,8 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from medbench.leakage import brief
+from medbench.leakage.brief import Brief
 from medbench.leakage.kernel import edits as kernel
-from medbench.leakage.short import Short, looked_up
+from medbench.leakage.kernel.table import BRIEFEST
+from medbench.leakage.kernel.table import LONGEST as LONGEST_TEXT
+from medbench.leakage.short import Short, sentences
 from medbench.leakage.tokens import Tokens
 from medbench.leakage.units import fold
 
@@ -19,16 +23,14 @@ PLACES = 3  # stretches of a record over which a field is laid
 INSERTED = 0.1  # what a unit put in between costs, in units of weight
 ALIKE = 0.6  # similarity of spelling from which a unit counts as misspelt, in its share, and not as another one
 NUMBER = 0.5  # what another number in its place counts
-SENTENCE = 5  # units of a sentence that is looked for by itself
 KEPT = 0.8  # share of a sentence, or an option, from which it counts as kept
 LIGHT, ALMOST = 2.5, 0.9  # what weighs less is said by others too, unless nearly all of a field is there
 SENTENCES, HEAVY = 0.4, 5.0  # share and weight of the sentences kept from which a field with others dropped counts
-FLOOR = 0.3  # share of a field in order, by equal units alone, below which nothing else is looked at
 EQUAL = 0.35  # share of equal units from which the spelling of the others is looked at
+SPELT = 0.2  # share of a field that misspelt units are taken to make up at most, before spelling is looked at
 BESIDE = 0.75  # share of the options that makes up for a question of which only `REWORDED` is kept
 REWORDED = 0.5
 LISTED = 20  # edits named in a finding
-_END = re.compile(r"[.?!。？！；;\n]")
 
 
 class Pairs(NamedTuple):
@@ -50,6 +52,7 @@ class Edited:
         text, begin, end: the units of the record: a text of the batch, and units within it.
         item_text, item_begin, item_end: the units of the field: one of its texts, and units within it.
         edits: what was changed: ``kind`` and the words of both sides.
+        whole_text: the record's text is the field and nothing else.
     """
 
     share: float
@@ -62,6 +65,7 @@ class Edited:
     edits: list[dict[str, Any]] = field(default_factory=list)
     options: float | None = None
     weight: float = 0.0
+    whole_text: bool = False
 
     @property
     def other_numbers(self) -> bool:
@@ -72,18 +76,50 @@ class Edited:
 class Verifier:
     """Lays fields over records; for one index, without state."""
 
-    def __init__(self, short: Short, threshold: float) -> None:
-        self.short, self.threshold = short, threshold
+    def __init__(self, short: Short, questions: Brief, threshold: float) -> None:
+        self.short, self.brief, self.threshold = short, questions, threshold
+        self._limits = kernel.Limits(
+            inserted=INSERTED,
+            share=threshold - SPELT,
+            with_options=REWORDED - SPELT / 2,
+            options=REWORDED,
+            all_options=BESIDE,
+            option=KEPT,
+            sentence=KEPT - SPELT,
+            sentences=SENTENCES * KEPT,
+            heavy=HEAVY * KEPT,
+            light=LIGHT * KEPT,
+            almost=ALMOST,
+        )
 
     def worth(self, tokens: Tokens, record_start: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Those of some pairs of record and field of which enough stands in order to look at the rest."""
-        short = self.short
-        shares = kernel.shares(
+        """Those of some pairs of record and field of which enough stands together to look at the rest."""
+        arrays = tokens.unit_hash, tokens.unit_start, record_start
+        return near[kernel.plausible(near, *arrays, self.short.laid, self._limits, PLACES)]
+
+    def whole_texts(self, tokens: Tokens, record_start: np.ndarray, near: np.ndarray) -> list[tuple[int, int, int]]:
+        """Of pairs of record and short question: record, question, and the text that is one, where one is."""
+        texts = kernel.alike(
             near, tokens.unit_hash, tokens.unit_start, record_start,
-            short.target_start, short.target_hash, short.least, short.reach,
-            short.query, short.query_start, short.weight, INSERTED, PLACES,
+            self.brief.query, self.brief.query_start, brief.SAME, BRIEFEST, LONGEST_TEXT,
         )  # fmt: skip
-        return near[shares >= FLOOR]
+        return [(r, k, s) for (r, k), s in zip(near.tolist(), texts.tolist(), strict=True) if s >= 0]
+
+    def whole(self, tokens: Tokens, text: int, number: int, side: Tokens) -> Edited | None:
+        """How a text is a short question, or None where it only has the stem of one."""
+        region = range(*tokens.unit_start[text : text + 2].tolist())
+        weight = self.brief.weight_of(number)
+        pairs = lay(tokens, region, side, range(len(weight)), weight)
+        share = float(min(1.0, pairs.kept / weight.sum()))
+        if share < brief.KEPT or not len(pairs.at):
+            return None
+        units = tokens.unit_hash[region.start : region.stop]
+        same = len(pairs.at) / max(len(units), len(weight))
+        if same < brief.SAME_IN_OTHER_WORDS and self.brief.natural(units, pairs.at[:, 1]):
+            return None
+        return Edited(
+            share, text, 0, len(region), 0, 0, len(weight), pairs.edits, weight=float(pairs.kept), whole_text=True
+        )
 
     def __call__(
         self, tokens: Tokens, texts: range, number: int, side: Tokens, options: Tokens | None
@@ -110,11 +146,10 @@ class Verifier:
         return best
 
     def _laid(self, tokens: Tokens, region: range, number: int, side: Tokens, options: Tokens | None) -> Edited | None:
-        short = (
-            self.short.targets[number].field == "question+options"
-        )  # a short question is nothing without its options
+        # a short question is nothing without its options
+        short = self.short.targets[number].field == "question+options"
         question = range(int(side.unit_start[1 if short else -1]))
-        weight = self.short.weight[slice(*self.short.query_start[number : number + 2].tolist())]
+        weight = self.short.weight_of(number)
         whole = lay(tokens, region, side, question, weight)
         share = whole.kept / weight.sum()
         beside = self._beside(tokens, region, options) if options is not None and (short or share >= REWORDED) else None
@@ -147,7 +182,7 @@ class Verifier:
     def _beside(self, tokens: Tokens, region: range, options: Tokens) -> float:
         """The share of the options that stand in a stretch; at least two must."""
         found, weights = [], []
-        weigh = looked_up(options.unit_hash, self.short.known, self.short.weights)
+        weigh = self.short.weigh.alone(options.unit_hash)
         for k in range(len(options.unit_start) - 1):
             wanted = range(int(options.unit_start[k]), int(options.unit_start[k + 1]))
             weight = weigh[wanted.start : wanted.stop]
@@ -158,7 +193,7 @@ class Verifier:
 
     def _by_sentence(self, tokens: Tokens, region: range, side: Tokens, weight: np.ndarray) -> Pairs | None:
         """The sentences of a field that stand in a stretch, in whatever order; None for a field of one sentence."""
-        parts = sentences(side, len(weight))
+        parts = sentences(side.texts[0], side.unit_begin[: len(weight)], side.unit_end[: len(weight)])
         if len(parts) < 2:
             return None
         at, edits, kept, places = [], [], 0.0, []
@@ -261,21 +296,6 @@ def _similarity(a: str, b: str) -> float:
         return 0.0
     codes = [np.frombuffer(text.encode("utf-32-le"), np.uint32) for text in (a, b)]
     return 1 - int(kernel.distance(*codes)) / longer
-
-
-def sentences(side: Tokens, units: int) -> list[range]:
-    """The sentences of the first text of a field as ranges of units; a short one belongs to the one before it."""
-    source = side.texts[0]
-    cuts = [0]
-    for k in range(units - 1):
-        if (
-            _END.search(source[int(side.unit_end[k]) : int(side.unit_begin[k + 1])].decode())
-            and k + 1 - cuts[-1] >= SENTENCE
-        ):
-            cuts.append(k + 1)
-    if units - cuts[-1] < SENTENCE and len(cuts) > 1:
-        cuts.pop()
-    return [range(a, b) for a, b in zip(cuts, [*cuts[1:], units], strict=True)]
 
 
 def words(tokens: Tokens, begin: int, end: int) -> str:

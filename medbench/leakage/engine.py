@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 
 from medbench.errors import MedbenchError, unknown
-from medbench.leakage.corpus import Shard, Unreadable, json_lines, read
+from medbench.leakage.corpus import Shard, json_lines, read
+from medbench.leakage.formats import Unreadable
 from medbench.leakage.index import Index
 from medbench.leakage.minhash import MinHash
 from medbench.leakage.scan import Scanner

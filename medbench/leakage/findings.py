@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from medbench.errors import BadRow, MedbenchError
+from medbench.leakage.severity import SIGNALS
 
 FINDINGS, SUMMARY, UNCHECKED = "findings.jsonl", "summary.json", "unchecked.jsonl"
 DUPLICATES = "duplicates.jsonl"
@@ -106,6 +107,10 @@ class Tally:
         self._leaking_records = 0
         self._last: tuple[str, int] | None = None
         self._last_leaking: tuple[str, int] | None = None
+        self._leaks = 0
+        self._missed: Counter[str] = Counter()
+        self._only: Counter[str] = Counter()
+        self._pair: tuple[str, int, str] | None = None
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Count one finding; rows come ordered by record."""
@@ -120,12 +125,22 @@ class Tally:
         if record != self._last:
             self._records, self._last = self._records + 1, record
         if row["field"] not in HARMLESS:
+            pair = (*record, row["item_id"])
+            if pair != self._pair:  # what a finding says of its signals is the same in all of record and item
+                self._pair = pair
+                self._leaks += 1
+                self._missed.update(row["missed_by"])
+                if row["only"]:
+                    self._only[row["only"]] += 1
             self._leaking.add(row["item_id"])
             if record != self._last_leaking:
                 self._leaking_records, self._last_leaking = self._leaking_records + 1, record
 
     def summary(self, sources: Mapping[str, str]) -> dict[str, Any]:
-        """The counts as plain values; `leaking` leaves out what only repeats a public context.
+        """The counts as plain values; `leaking` and what follows leave out what only repeats a public context.
+
+        `leaks` are pairs of record and item; `missed_by` says how many of them each signal by itself misses, and
+        `told_by_one_signal` how many no other signal tells of (see `severity.missed_by`).
 
         Args:
             sources: of each item id, the name of the source it came from.
@@ -135,6 +150,9 @@ class Tally:
             "items": len(self._items),
             "records": self._records,
             "leaking": {"items": len(self._leaking), "records": self._leaking_records},
+            "leaks": self._leaks,
+            "missed_by": {signal: self._missed[signal] for signal in SIGNALS},
+            "told_by_one_signal": {signal: self._only[signal] for signal in SIGNALS},
             "leaking_by_source": dict(sorted(Counter(sources[item] for item in self._leaking).items())),
             "by_field_and_signal": [
                 {"field": name, "signal": signal, "findings": cell[0], "items": len(cell[1]), "records": cell[2]}

@@ -11,6 +11,7 @@ import numpy as np
 
 from medbench.errors import MedbenchError
 from medbench.items import Item
+from medbench.leakage.brief import Brief, build_brief
 from medbench.leakage.kernel.compare import choose, shingle_sets
 from medbench.leakage.kernel.text import SHINGLE, all_shingles, sequence_hash
 from medbench.leakage.severity import loose_options
@@ -78,6 +79,7 @@ class Index:
         whole: for each target the one of two parts that it is a part of, or -1.
         unchecked: (item id, field, units) of the fields with no shingle at all.
         short: the fields whose edited copies are looked for.
+        brief: the short questions that whole texts are compared with.
         loose: items whose options alone are no leak (`severity.loose_options`).
     """
 
@@ -103,6 +105,7 @@ class Index:
     reach: np.ndarray
     first: np.ndarray
     short: Short
+    brief: Brief
     loose: frozenset[int]
 
     @functools.cached_property
@@ -110,10 +113,16 @@ class Index:
         """Number of units by item and field."""
         return {(t.item, t.field): n for t, n in zip(self.targets, self.units.tolist(), strict=True)}
 
+    @functools.cached_property
+    def number_of(self) -> dict[str, int]:
+        """The place of each item by its id."""
+        return {identifier: number for number, identifier in enumerate(self.ids)}
+
     @property
     def nbytes(self) -> int:
         """Size of the arrays in bytes."""
-        values = [*vars(self).values(), *vars(self.short).values()]
+        values = [v for one in (self, self.short, self.brief) for v in vars(one).values()]
+        values += [*self.short.laid, *vars(self.short.weigh).values()]
         return sum(v.nbytes for v in values if isinstance(v, np.ndarray))
 
 
@@ -145,8 +154,13 @@ def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds,
     indexed, enough = _indexed(mark, frequency, sizes, units, pairs, least, held, thresholds)
     chosen = order[indexed[order]]
     bloom, slots, posting = table_of(target_hash[chosen], owner[chosen])
+    found = [item for _, item in items.values()]
+    short = build_short(found, thresholds.edited, len(targets), simplify=simplify)
+    short_questions = build_brief(
+        found if thresholds.edited else [], len(targets) + len(short.targets), simplify=simplify
+    )
     return Index(
-        items=[item for _, item in items.values()],
+        items=found,
         ids=ids,
         against=[name for name, _ in items.values()],
         thresholds=thresholds,
@@ -167,8 +181,9 @@ def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds,
         posting=posting,
         reach=np.zeros(len(targets), np.int32),
         first=np.zeros(1, np.int64),
-        short=build_short([item for _, item in items.values()], thresholds.edited, len(targets), simplify=simplify),
-        loose=_loose([item for _, item in items.values()], targets, units),
+        short=short,
+        brief=short_questions,
+        loose=_loose(found, targets, units),
     )
 
 

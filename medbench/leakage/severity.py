@@ -11,6 +11,7 @@ from medbench.items import Item
 from medbench.leakage.short import WHOLE
 from medbench.leakage.units import fold
 
+SIGNALS = ("exact", "jaccard", "containment", "span", "edited")  # each of which may tell of a copy
 CERTAIN, LIKELY, LOOK = "certain", "likely", "look at it"
 LONG_LIST = 25  # units of all options of an item; a shorter list is found in prose too ("protein, fat, vitamins ...")
 _WORD = re.compile(r"[^\W_]")
@@ -24,11 +25,15 @@ def severity(row: Mapping[str, Any], units: int) -> str:
         units: of the field.
     """
     field, signal, score = str(row["field"]), str(row["signal"]), float(row["score"])
+    if row.get("bare"):  # as in a text that states the fact: it holds the stem, and the key after it
+        return LOOK
     if field.startswith("question"):
         if signal in ("exact", "jaccard", "option_set", "answer_nearby"):
             return CERTAIN if units >= WHOLE or signal != "exact" else LIKELY
         if signal == "containment":
             return CERTAIN if score >= 0.9 and units >= WHOLE else LIKELY
+        if row.get("whole_text"):
+            return LIKELY if score >= 0.75 else LOOK
         if signal == "edited":
             if row.get("options_beside", 0.0) >= 0.75 or (score >= 0.85 and row["weight"] >= 5):
                 return CERTAIN
@@ -40,6 +45,24 @@ def severity(row: Mapping[str, Any], units: int) -> str:
     if signal in ("containment", "edited") and score >= 0.85 and units >= 2 * WHOLE:
         return LIKELY
     return LOOK
+
+
+def missed_by(rows: Sequence[dict[str, Any]], *, looked_for_edited: bool) -> None:
+    """Say in each finding of some records how that item in that record would have gone unseen.
+
+    ``missed_by``: the signals that, each by itself, do not tell of it. ``edited`` is looked for only where none but
+    ``span`` does: elsewhere nothing is said of it. ``only``: the one signal that does, or None.
+    """
+    told: dict[tuple[int, str], set[str]] = {}
+    for row in rows:
+        told.setdefault((row["record"], row["item_id"]), set()).add(row["signal"])
+    for row in rows:
+        found = told[row["record"], row["item_id"]]
+        row["missed_by"] = [signal for signal in SIGNALS[:-1] if signal not in found]
+        if looked_for_edited and not found & {"exact", "jaccard", "containment", "edited"}:
+            row["missed_by"].append("edited")
+        copies = [signal for signal in SIGNALS if signal in found]
+        row["only"] = copies[0] if len(copies) == 1 else None
 
 
 def loose_options(items: Sequence[Item], units: Sequence[int]) -> frozenset[int]:

@@ -9,7 +9,8 @@ the bound under which no edited copy is missed; most copies with many more edits
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +18,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from medbench.items import Item
 from medbench.leakage.kernel.compare import choose, shingle_sets
+from medbench.leakage.kernel.edits import Laid
 from medbench.leakage.kernel.text import SHORT, all_shingles, shingle_hashes
-from medbench.leakage.targets import Target, frequency_of, table_of
-from medbench.leakage.tokens import Tokeniser
+from medbench.leakage.targets import Target, table_of
+from medbench.leakage.tokens import Tokeniser, Tokens
 
 WHOLE = 15  # units: a shorter question is common words, and counts with its options beside it only
 LEAST = 10  # units of a short question with its options, below which nothing is looked for
@@ -27,28 +29,46 @@ HITS = 3  # short shingles from the table that a record must hold before it is l
 SHARE = 0.4  # of a field's short shingles that must stand together before the field is laid over the place
 COMMON = 5  # fields beyond the first that hold a phrase and halve its weight
 LIGHTEST = 0.15  # weight of a unit that every item holds; one that a single item holds weighs 1
+SENTENCE = 5  # units of a sentence that is looked for by itself
+_END = re.compile("[.?!;\n]|。|？|！|；".encode())
 
 
 @dataclass
-class Short:
-    """The fields whose edited copies are looked for; the arrays that are not described are `kernel.table.Sought`'s.
+class Weights:
+    """What a unit weighs by itself, and how much lighter the phrases are that several fields share.
 
     Attributes:
-        targets: the fields.
         known, weights: sorted unit hashes of all fields, and what each weighs.
-        query, query_start, weight: the units of each field (of a question with options, the question's), where each
-            begins, and what each unit weighs.
         phrases, common: sorted short shingles that several fields have, and by how much they make their units lighter.
     """
 
-    targets: list[Target]
     known: np.ndarray
     weights: np.ndarray
     phrases: np.ndarray
     common: np.ndarray
-    query: np.ndarray
-    query_start: np.ndarray
-    weight: np.ndarray
+
+    def alone(self, unit_hash: np.ndarray) -> np.ndarray:
+        """The weight of each unit whatever stands beside it, float64."""
+        return looked_up(unit_hash, self.known, self.weights)
+
+    def __call__(self, unit_hash: np.ndarray) -> np.ndarray:
+        """The weight of each unit of one text, float64: light where many fields hold it, or the phrase around it.
+
+        The lightest phrase does not count but the heaviest that the unit stands in: a common phrase is a stem ("which
+        of the following"), and a rare word that ends one is none of it.
+        """
+        weight = self.alone(unit_hash)
+        if len(unit_hash) < SHORT:
+            return weight
+        phrase = looked_up(shingle_hashes(unit_hash, SHORT), self.phrases, self.common)
+        return weight * sliding_window_view(np.pad(phrase, SHORT - 1), SHORT).max(axis=1)
+
+
+@dataclass
+class Looked:
+    """What is looked for by some kind of shingles: the fields, and the arrays of `kernel.table.Sought`."""
+
+    targets: list[Target]
     target_start: np.ndarray
     target_hash: np.ndarray
     least: np.ndarray
@@ -59,21 +79,26 @@ class Short:
     slots: np.ndarray
     posting: np.ndarray
 
-    def weigh(self, unit_hash: np.ndarray) -> np.ndarray:
-        """The weight of each unit of one text, float64: light where many fields hold it, or the phrase around it.
-
-        The lightest phrase does not count but the heaviest that the unit stands in: a common phrase is a stem ("which
-        of the following"), and a rare word that ends one is none of it.
-        """
-        weight = looked_up(unit_hash, self.known, self.weights)
-        if len(unit_hash) < SHORT:
-            return weight
-        phrase = looked_up(shingle_hashes(unit_hash, SHORT), self.phrases, self.common)
-        return weight * sliding_window_view(np.pad(phrase, SHORT - 1), SHORT).max(axis=1)
-
     def shingles(self, number: int) -> np.ndarray:
-        """The distinct short shingles of a field."""
+        """The distinct shingles of a field."""
         return self.target_hash[self.target_start[number] : self.target_start[number + 1]]
+
+
+@dataclass
+class Short(Looked):
+    """The fields whose edited copies are looked for, by short shingles.
+
+    Attributes:
+        weigh: of units.
+        laid: what is laid over records.
+    """
+
+    weigh: Weights
+    laid: Laid
+
+    def weight_of(self, number: int) -> np.ndarray:
+        """The weight of each unit of a field (of a question with options, of the question)."""
+        return self.laid.weight[slice(*self.laid.query_start[number : number + 2].tolist())]
 
 
 def looked_up(wanted: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -98,53 +123,84 @@ def build_short(items: Sequence[Item], threshold: float, first: int, *, simplify
     tokenise = Tokeniser(simplify=simplify)
     targets = _fields(items, tokenise) if threshold else []
     tokens = tokenise([text.encode("utf-8", "replace") for target in targets for text in target.texts])
-    hashes, start = all_shingles(tokens.unit_hash, tokens.unit_start, SHORT)
     beyond = np.cumsum([len(target.texts) for target in targets], dtype=np.int64)
     begin = beyond - np.array([len(target.texts) for target in targets], np.int64)
+    units = tokens.unit_start[beyond] - tokens.unit_start[begin]
+    looked = look_for(
+        targets, tokens, begin, beyond, SHORT, first,
+        held=lambda sizes: np.maximum(1, sizes - SHORT * edits_of(units)), hits=HITS, reach=reach_of(units),
+    )  # fmt: skip
+    sizes = np.diff(looked.target_start)
+    looked.least = np.minimum(looked.least, np.maximum(2, np.ceil(SHARE * sizes))).astype(np.int32)
+    weigh = weights_of(tokens, begin, beyond)
+    laid = _laid(targets, items, looked, tokens, begin, weigh, Tokeniser(simplify=simplify))
+    fields = {field.name: getattr(looked, field.name) for field in dataclasses.fields(looked)}
+    return Short(**fields, weigh=weigh, laid=laid)
+
+
+def look_for(
+    targets: list[Target], tokens: Tokens, begin: np.ndarray, beyond: np.ndarray, size: int, first: int,
+    *, held: Callable[[np.ndarray], np.ndarray], hits: int, reach: np.ndarray,
+) -> Looked:  # fmt: skip
+    """The table of some fields' shingles of `size` units: of each the rarest, as many as the bound needs.
+
+    Args:
+        tokens, begin, beyond: the texts of all fields, and which are each one's.
+        held: given each field's number of distinct shingles, how many of them a record holds at least.
+        hits: how many from the table must come up, where so many are held.
+    """
+    hashes, start = all_shingles(tokens.unit_hash, tokens.unit_start, size)
     target_hash, target_start = np.empty(len(hashes), np.uint64), np.zeros(len(targets) + 1, np.int64)
     shingle_sets(hashes, start[begin], start[beyond], target_hash, target_start)
     target_hash = target_hash[: target_start[-1]]
     sizes = np.diff(target_start)
-    units = tokens.unit_start[beyond] - tokens.unit_start[begin]
-    held = np.maximum(1, sizes - SHORT * edits_of(units))
-    enough = np.minimum(held, HITS)
-    owner = np.repeat(np.arange(len(targets), dtype=np.int32), sizes)
+    least = held(sizes)
+    enough = np.minimum(least, hits)
     chosen = np.zeros(len(target_hash), np.bool_)
-    order = np.argsort(target_hash)
-    if len(order):
-        frequency, _ = frequency_of(target_hash, order, np.zeros(len(owner), np.bool_))
+    if len(target_hash):
         choose(
             tokens.unit_hash, tokens.unit_start, hashes, start, begin, beyond,
-            target_hash, target_start, frequency, np.where(sizes > 0, sizes - held + enough, 0),
-            np.zeros(len(targets), np.int64), chosen,
+            target_hash, target_start, _commonness(tokens, hashes, start, target_hash, size),
+            np.where(sizes > 0, sizes - least + enough, 0), np.zeros(len(targets), np.int64), chosen,
         )  # fmt: skip
-    first_texts = [slice(*tokens.unit_start[text : text + 2].tolist()) for text in begin.tolist()]
-    phrases, count = _shared(target_hash[order])
+    owner = np.repeat(np.arange(len(targets), dtype=np.int32), sizes)
+    order = np.argsort(target_hash)
     entered = order[chosen[order]]
     empty = np.zeros(1, np.uint64), np.zeros(1, np.uint64), np.empty(0, np.int32)
     bloom, slots, posting = table_of(target_hash[entered], owner[entered]) if len(entered) else empty
-    known, weights = _weights(tokens.unit_hash[: tokens.unit_start[-1]], tokens.unit_start, begin, beyond)
-    short = Short(
-        query=np.concatenate([np.empty(0, np.uint64), *(tokens.unit_hash[unit] for unit in first_texts)]),
-        query_start=np.concatenate([[0], np.cumsum([unit.stop - unit.start for unit in first_texts], dtype=np.int64)]),
-        weight=np.empty(0),
+    return Looked(
         targets=targets,
-        known=known,
-        weights=weights,
-        phrases=phrases,
-        common=1 / (1 + (count - 1) / COMMON),
         target_start=target_start,
         target_hash=target_hash,
-        least=np.minimum(held, np.maximum(2, np.ceil(SHARE * sizes))).astype(np.int32),
+        least=least.astype(np.int32),
         enough=enough.astype(np.uint8),
-        reach=reach_of(units).astype(np.int32),
+        reach=reach.astype(np.int32),
         first=np.array([first], np.int64),
         bloom=bloom,
         slots=slots,
         posting=posting,
     )
-    weights_of = [short.weigh(tokens.unit_hash[unit]) for unit in first_texts]
-    return dataclasses.replace(short, weight=np.concatenate([short.weight, *weights_of]))
+
+
+def _commonness(tokens: Tokens, hashes: np.ndarray, start: np.ndarray, wanted: np.ndarray, size: int) -> np.ndarray:
+    """How common shingles are likely to be in a corpus, for their order alone: the logarithm of how often the fields
+    have a shingle, of how often they have its rarer pair, and the mean one of its units.
+
+    Most shingles stand in one field only, and of those the ones of common words come up everywhere.
+    """
+    total = int(tokens.unit_start[-1])
+    _, number, count = np.unique(tokens.unit_hash[:total], return_inverse=True, return_counts=True)
+    unit = np.log(count[number])
+    pairs = shingle_hashes(tokens.unit_hash[:total], 2)
+    _, number, count = np.unique(pairs, return_inverse=True, return_counts=True)
+    pair = np.append(np.log(count[number]), 0.0)
+    # the first unit of each shingle
+    lengths = np.diff(start)
+    first = np.repeat(tokens.unit_start[:-1] - start[:-1], lengths) + np.arange(len(hashes))
+    value = np.mean([unit[first + k] for k in range(size)], axis=0)
+    value += np.min([pair[first + k] for k in range(size - 1)], axis=0)
+    known, at, count = np.unique(hashes, return_index=True, return_counts=True)
+    return (value[at] + np.log(count))[np.searchsorted(known, wanted)]
 
 
 def reach_of(units: np.ndarray) -> np.ndarray:
@@ -169,19 +225,70 @@ def _fields(items: Sequence[Item], tokenise: Tokeniser) -> list[Target]:
     return targets
 
 
-def _weights(
-    unit_hash: np.ndarray, unit_start: np.ndarray, begin: np.ndarray, beyond: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Units with their weights: 1 for what one field in all holds, falling with the logarithm of how many hold it."""
-    fields = np.repeat(np.arange(len(begin)), unit_start[beyond] - unit_start[begin])
-    known, number = np.unique(unit_hash, return_inverse=True)
+def _laid(
+    targets: Sequence[Target], items: Sequence[Item], looked: Looked, tokens: Tokens, begin: np.ndarray, weigh: Weights,
+    tokenise: Tokeniser,
+) -> Laid:  # fmt: skip
+    """What is laid over records: each field's first text, its sentences, and the options beside a question.
+
+    Args:
+        tokenise: another one than that of `tokens`.
+    """
+    query, weight, cuts = [], [], []
+    for text in begin.tolist():
+        units = slice(*tokens.unit_start[text : text + 2].tolist())
+        query.append(tokens.unit_hash[units])
+        weight.append(weigh(tokens.unit_hash[units]))
+        cuts.append(sentences(tokens.texts[text], tokens.unit_begin[units], tokens.unit_end[units]))
+    beside = [items[t.item].options if t.field.startswith("question") else () for t in targets]
+    options = tokenise([option.encode("utf-8", "replace") for group in beside for option in group])
+    option = options.unit_hash[: options.unit_start[-1]].copy()
+    return Laid(
+        target_start=looked.target_start,
+        target_hash=looked.target_hash,
+        least=looked.least,
+        reach=looked.reach,
+        query=np.concatenate([np.empty(0, np.uint64), *query]),
+        query_start=np.cumsum([0, *map(len, query)], dtype=np.int64),
+        weight=np.concatenate([np.empty(0), *weight]),
+        cut=np.array([part.stop for parts in cuts for part in parts], np.int64),
+        cut_start=np.cumsum([0, *map(len, cuts)], dtype=np.int64),
+        option=option,
+        option_weight=weigh.alone(option),
+        option_start=options.unit_start,
+        option_first=np.cumsum([0, *map(len, beside)], dtype=np.int64),
+        with_options_only=np.array([t.field == "question+options" for t in targets], np.bool_),
+    )
+
+
+def sentences(text: bytes, begin: np.ndarray, end: np.ndarray) -> list[range]:
+    """The sentences of a text as ranges of units, which lie at these bytes; a short one belongs to the one before."""
+    cuts = [0]
+    for match in _END.finditer(text):
+        k = int(np.searchsorted(begin, match.start()))
+        if k < len(begin) and k - cuts[-1] >= SENTENCE and end[k - 1] <= match.start():
+            cuts.append(k)
+    if len(begin) - cuts[-1] < SENTENCE and len(cuts) > 1:
+        cuts.pop()
+    return [range(a, b) for a, b in zip(cuts, [*cuts[1:], len(begin)], strict=True)]
+
+
+def weights_of(tokens: Tokens, begin: np.ndarray, beyond: np.ndarray) -> Weights:
+    """What the units of some fields weigh: 1 for what one field in all holds, falling with the logarithm of how many
+    hold it.
+
+    Args:
+        tokens, begin, beyond: the texts of all fields, and which are each one's.
+    """
+    units = tokens.unit_hash[: tokens.unit_start[-1]]
+    fields = np.repeat(np.arange(len(begin)), tokens.unit_start[beyond] - tokens.unit_start[begin])
+    known, number = np.unique(units, return_inverse=True)
     pairs = np.unique(number.astype(np.int64) * max(1, len(begin)) + fields)
-    count = np.bincount(pairs // max(1, len(begin)), minlength=len(known))
-    weights = 1 - np.log(count) / np.log(max(2, len(begin)) + 1)
-    return known, np.maximum(LIGHTEST, weights)
-
-
-def _shared(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The short shingles that several fields have, and how many have each."""
-    phrases, count = np.unique(ordered, return_counts=True)
-    return phrases[count > 1], count[count > 1]
+    held = np.bincount(pairs // max(1, len(begin)), minlength=len(known))
+    weights = np.maximum(LIGHTEST, 1 - np.log(held) / np.log(max(2, len(begin)) + 1))
+    hashes, start = all_shingles(tokens.unit_hash, tokens.unit_start, SHORT)
+    sets, set_start = np.empty(len(hashes), np.uint64), np.zeros(len(begin) + 1, np.int64)
+    shingle_sets(hashes, start[begin], start[beyond], sets, set_start)
+    phrases, count = np.unique(sets[: set_start[-1]], return_counts=True)
+    shared = count > 1
+    return Weights(known, weights, phrases[shared], 1 / (1 + (count[shared] - 1) / COMMON))

@@ -6,6 +6,7 @@ finding. What one character stands for is in the tables of `units`.
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 import unicodedata
@@ -141,19 +142,41 @@ def _compose(written: Written) -> None:
 
 def changes(corpus: str, item: str) -> list[str]:
     """What of the writing, apart from the words, is other in the corpus than in the item."""
-    checks: list[tuple[str, Callable[[str], bool]]] = [
-        ("entities", lambda text: any(_decoded(m[1]) for m in _ENTITY.finditer(text))),
-        ("tags", lambda text: _TAG.search(html.unescape(text)) is not None),
-        ("words split at a line's end", lambda text: _LINE_END.search(text) is not None),
-        ("look-alike letters", lambda text: any(fold(c) in _ALIKE for c in set(text) if not c.isascii())),
-        ("invisible characters", lambda text: any(is_skipped(c) for c in set(text))),
-        ("width", lambda text: any(unicodedata.east_asian_width(c) in "FH" and fold(c).isascii() for c in set(text))),
-        ("combining marks", lambda text: any(unicodedata.combining(c) for c in set(text))),
-    ]
-    found = [name for name, check in checks if check(corpus) != check(item)]
+    there, here = _traits(corpus), _traits(item)
+    found = [name for name in _TRAITS if (name in there) != (name in here)]
     if corpus.islower() != item.islower() or corpus.isupper() != item.isupper():
         found.append("case")
     return found
+
+
+_TRAITS = ("entities", "tags", "words split at a line's end", "look-alike letters", "invisible characters")
+_TRAITS += ("width", "combining marks")
+
+
+def _traits(text: str) -> set[str]:
+    found: set[str] = set()
+    if "&" in text and any(_decoded(match[1]) for match in _ENTITY.finditer(text)):
+        found.add("entities")
+    if ("<" in text or "&" in text) and _TAG.search(html.unescape(text)):
+        found.add("tags")
+    if _LINE_END.search(text):
+        found.add("words split at a line's end")
+    if not text.isascii():
+        for character in set(text):
+            if not character.isascii():
+                found |= _traits_of(character)
+    return found
+
+
+@functools.lru_cache(1 << 16)
+def _traits_of(character: str) -> frozenset[str]:
+    checks = {
+        "look-alike letters": fold(character) in _ALIKE,
+        "invisible characters": is_skipped(character),
+        "width": unicodedata.east_asian_width(character) in "FH" and fold(character).isascii(),
+        "combining marks": unicodedata.combining(character) > 0,
+    }
+    return frozenset(name for name, holds in checks.items() if holds)
 
 
 _ALIKE = frozenset(LOOK_ALIKE.values())

@@ -51,6 +51,21 @@ def training(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def edited(training: Path) -> Path:
+    """Three more records at different places: an item edited inside a long text, a short one as a whole, tags."""
+    rows = training.read_text("utf-8").splitlines()
+    scurvy = "Which vitamin shortage causes scurvy in sailors on long travels at sea?"
+    for number, text in (
+        (44, "绪论" * 50 + QUESTION.replace("胸痛", "腹痛").replace("合适", "恰当") + "结语" * 50),
+        (150, scurvy),
+        (390, "<p>" + scurvy.replace("scurvy", "<b>scurvey</b>") + "</p>"),
+    ):
+        rows[number] = json.dumps({"text": text}, ensure_ascii=False)
+    training.write_text("\n".join(rows), "utf-8")
+    return training
+
+
 def test_audit_finds_records_writes_its_files_and_joins(items: Path, training: Path, tmp_path: Path) -> None:
     found = audit(training, items, out=tmp_path / "out")
     rows = list(found)
@@ -87,6 +102,24 @@ def test_audit_finds_records_writes_its_files_and_joins(items: Path, training: P
     }
 
 
+def test_a_finding_says_which_signals_would_have_missed_it(items: Path, edited: Path, tmp_path: Path) -> None:
+    found = audit(edited, items, out=tmp_path / "out")
+    by_record = {row["record"]: row for row in found}
+    assert by_record[333]["missed_by"] == ["span"]  # 13 units: no long run
+    assert by_record[333]["only"] is None
+    assert by_record[44]["missed_by"] == ["exact", "jaccard", "containment", "span"]
+    assert by_record[44]["only"] == "edited"
+    pairs = {(row["record"], row["item_id"]): row for row in found}.values()
+    assert found.summary["leaks"] == len(pairs)
+    for signal in ("exact", "jaccard", "containment", "span", "edited"):
+        assert found.summary["missed_by"][signal] == sum(signal in row["missed_by"] for row in pairs)
+        assert found.summary["told_by_one_signal"][signal] == sum(row["only"] == signal for row in pairs)
+    result = CliRunner().invoke(command, [str(edited), "--against", str(items), "--out", str(tmp_path / "again")])
+    assert "each signal alone would have missed: exact " in result.output
+    assert "Told by one signal alone: " in result.output
+    assert "edited 3" in result.output
+
+
 def test_a_context_alone_contaminates_nothing() -> None:
     row = {"corpus_file": "a", "record": 0, "item_id": "i", "field": "context", "signal": "exact", "score": 1.0}
     assert flagged_records([row]) == set()
@@ -101,10 +134,11 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_shards")
 def test_two_jobs_and_a_resumed_run_give_the_same_bytes(
-    items: Path, training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    items: Path, edited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = audit(training, items, out=tmp_path / "one")
-    audit(training, items, out=tmp_path / "two", jobs=2)
+    expected = audit(edited, items, out=tmp_path / "one")
+    audit(edited, items, out=tmp_path / "two", jobs=2)
+    assert {row["record"] for row in expected if row["signal"] == "edited"} == {44, 150, 390}
 
     done: list[corpus.Shard] = []
     scan_shard = engine.scan_shard
@@ -118,7 +152,7 @@ def test_two_jobs_and_a_resumed_run_give_the_same_bytes(
     resumed = tmp_path / "resumed"
     monkeypatch.setattr(engine, "scan_shard", killed)
     with pytest.raises(KeyboardInterrupt):
-        audit(training, items, out=resumed)
+        audit(edited, items, out=resumed)
     assert not (resumed / "findings.jsonl").exists()
 
     def counted(worker: Any, shard: corpus.Shard) -> bytes:
@@ -126,7 +160,7 @@ def test_two_jobs_and_a_resumed_run_give_the_same_bytes(
         return scan_shard(worker, shard)
 
     monkeypatch.setattr(engine, "scan_shard", counted)
-    audit(training, items, out=resumed)
+    audit(edited, items, out=resumed)
     for name in ("findings.jsonl", "summary.json", "unchecked.jsonl"):
         contents = {(tmp_path / run / name).read_bytes() for run in ("one", "two", "resumed")}
         assert len(contents) == 1, name
@@ -310,9 +344,9 @@ def test_the_key_of_a_row_may_be_a_letter_a_number_or_the_text(key: str | int) -
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
-def test_ray_gives_the_same_bytes(items: Path, training: Path, tmp_path: Path) -> None:
+def test_ray_gives_the_same_bytes(items: Path, edited: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    audit(training, items, out=tmp_path / "local")
-    audit(training, items, out=tmp_path / "ray", engine="ray", jobs=1)
+    assert any(row["signal"] == "edited" for row in audit(edited, items, out=tmp_path / "local"))
+    audit(edited, items, out=tmp_path / "ray", engine="ray", jobs=1)
     for name in ("findings.jsonl", "summary.json", "unchecked.jsonl"):
         assert (tmp_path / "local" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes()

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from medbench.errors import MedbenchError
-from medbench.leakage import corpus
+from medbench.leakage import formats
 from medbench.leakage.clean import write_clean
 from medbench.manifest import read_manifest
 
@@ -50,7 +50,7 @@ def test_csv_keeps_quoting_and_rows_over_several_lines(tmp_path: Path) -> None:
 
 
 def test_csv_rows_that_cannot_be_read_are_kept_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "MAX_RECORD", 100)
+    monkeypatch.setattr(formats, "MAX_RECORD", 100)
     content = b"q,a\nx,y\n\xff,z\nlong," + b"z" * 300 + b"\nu,v\nlast,w\n"
     assert cleaned(tmp_path, "a.csv", content) == content
     assert cleaned(tmp_path, "a.csv", content, 3) == content.replace(b"u,v\n", b"")

@@ -15,8 +15,9 @@ import pytest
 import zstandard
 
 from medbench.errors import MedbenchError
-from medbench.leakage import corpus
-from medbench.leakage.corpus import Shard, Unreadable, expand, leaves, read, shards
+from medbench.leakage import corpus, formats
+from medbench.leakage.corpus import Shard, expand, leaves, read, shards
+from medbench.leakage.formats import Unreadable
 
 ROWS = [{"id": k, "text": f"文档 {k}", "turns": [{"content": "a"}, {"content": f"b{k}"}]} for k in range(7)]
 
@@ -72,7 +73,7 @@ def test_shards_of_any_size_partition_the_lines(tmp_path: Path, size: int, monke
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(lines), "utf-8")
     monkeypatch.setattr(corpus, "SHARD", size)
-    monkeypatch.setattr(corpus, "BLOCK", 16)
+    monkeypatch.setattr(formats, "BLOCK", 16)
     found = [value for shard in shards([str(path)]) for _, value in everything(shard)[0]]
     assert found == [json.loads(line) for line in lines if line]
 
@@ -81,7 +82,7 @@ def test_json_array_is_streamed_in_small_pieces(tmp_path: Path, monkeypatch: pyt
     rows = [{"t": "ab" * k, "n": [k, {"deep": "字"}]} for k in range(50)] + [12345, "text", None]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
-    monkeypatch.setattr(corpus, "BLOCK", 5)
+    monkeypatch.setattr(formats, "BLOCK", 5)
     assert everything(shards([str(path)])[0]) == (list(enumerate(rows)), [])
 
 
@@ -126,8 +127,8 @@ def test_truncated_compression_keeps_what_was_read_and_says_so(tmp_path: Path, n
 
 
 def test_a_line_without_end_is_refused_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "MAX_RECORD", 1000)
-    monkeypatch.setattr(corpus, "BLOCK", 100)
+    monkeypatch.setattr(formats, "MAX_RECORD", 1000)
+    monkeypatch.setattr(formats, "BLOCK", 100)
     path = tmp_path / "a.jsonl"
     path.write_text('{"t": "before"}\n{"t": "' + "x" * 5000 + '"}\n{"t": "after"}\n')
     parts = [everything(shard) for shard in shards([str(path)])]  # the line begins in the first, and ends in the last
@@ -136,7 +137,7 @@ def test_a_line_without_end_is_refused_in_bounded_memory(tmp_path: Path, monkeyp
 
 
 def test_a_corpus_is_cut_so_that_workers_end_together(tmp_path: Path) -> None:
-    sizes = {"a.jsonl": 5 * corpus.BLOCK, "b.txt": 3 * corpus.BLOCK + 1, "c.jsonl": 0}
+    sizes = {"a.jsonl": 5 * formats.BLOCK, "b.txt": 3 * formats.BLOCK + 1, "c.jsonl": 0}
     for name, size in sizes.items():
         with open(tmp_path / name, "wb") as handle:
             handle.truncate(size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -11,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from medbench import directories
+from medbench import directories, records
 from medbench.directories import replace_directory, workplace
 from medbench.errors import BadRow, MedbenchError
-from medbench.leakage import audit
+from medbench.leakage import audit, formats
 from medbench.manifest import read_manifest
-from medbench.records import BadRows, read_records
 
 QUESTION = "Which vitamin deficiency causes scurvy in sailors on long voyages at sea?"
 
@@ -98,35 +98,49 @@ def test_a_directory_is_replaced_where_names_cannot_be_exchanged(tmp_path: Path,
 
 
 def huge(path: Path, megabytes: int) -> None:
-    """A file of one line that compresses to nearly nothing."""
+    """A compressed file of one line that compresses to nearly nothing."""
     import zstandard
 
     piece = b"a" * (1 << 20)
-    with open(path, "wb") as sink, zstandard.ZstdCompressor().stream_writer(sink) as packed:
-        packed.write(b'{"text": "')
-        for _ in range(megabytes):
-            packed.write(piece)
-        packed.write(b'"}\n')
+    with open(path, "wb") as sink:
+        packer: Any = gzip.GzipFile(fileobj=sink, mode="wb", compresslevel=1)
+        if path.suffix == ".zst":
+            packer = zstandard.ZstdCompressor().stream_writer(sink)
+        with packer as packed:
+            packed.write(b'{"text": "')
+            for _ in range(megabytes):
+                packed.write(piece)
+            packed.write(b'"}\n')
 
 
-def test_a_huge_line_is_refused_in_bounded_memory(tmp_path: Path, items: Path) -> None:
-    path = tmp_path / "corpus.jsonl.zst"
-    huge(path, 400)
-    script = (
-        "import resource, sys\n"
-        "from medbench.compressed import open_binary\n"
-        "from medbench.leakage.corpus import line_blocks\n"
-        "from medbench.records import BadRows, read_records\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "with open_binary(sys.argv[1]) as handle:\n"
-        "    assert list(line_blocks(handle)) == [None]\n"
-        "bad = BadRows('skip')\n"
-        "assert list(read_records(sys.argv[1], bad_rows=bad)) == [] and len(bad.rows) == 1\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 350  # MiB: the 64 that a line may have, a few times over
-    with pytest.raises(BadRow, match="longer than 64 MiB"):
+PEAK = """
+import resource, sys
+from medbench import records
+from medbench.compressed import open_binary
+from medbench.leakage import formats
+
+formats.MAX_RECORD = records.MAX_LINE = 4 << 20
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with open_binary(sys.argv[1]) as handle:
+    assert list(formats.line_blocks(handle)) == [None]
+bad = records.BadRows("skip")
+assert list(records.read_records(sys.argv[1], bad_rows=bad)) == [] and len(bad.rows) == 1
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_huge_line_is_refused_in_bounded_memory(
+    tmp_path: Path, items: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100 MB under a limit of 4 MB for 1 GB under 64 MB, and the same bound for both kinds of compression."""
+    path = tmp_path / f"corpus.jsonl{suffix}"
+    huge(path, 100)
+    run = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 48  # MiB: the 4 that a line may have, a few times over, and 16 of a decompressed piece
+    monkeypatch.setattr(formats, "MAX_RECORD", 4 << 20)
+    monkeypatch.setattr(records, "MAX_LINE", 4 << 20)
+    with pytest.raises(BadRow, match="longer than"):
         audit(path, items)
-    with pytest.raises(BadRow, match="longer than 64 MiB"):
-        list(read_records(path, bad_rows=BadRows()))
+    with pytest.raises(BadRow, match="longer than 4 MiB"):
+        list(records.read_records(path, bad_rows=records.BadRows()))

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medbench.items import Item
-from medbench.leakage import corpus
-from medbench.leakage.corpus import Batch, Unreadable, _json_line
+from medbench.leakage import formats
+from medbench.leakage.corpus import Batch
+from medbench.leakage.formats import Unreadable, json_line
 from medbench.leakage.index import Thresholds, build
 from medbench.leakage.scan import Scanner
 from medbench.leakage.written import units
@@ -242,7 +243,7 @@ def test_lines_scanned_as_they_lie_give_what_parsed_records_give(lines: list[byt
         [("items", [question("fever cough x fever 血 压"), question("Ⅲ Ⅲ x x 字 a")])], Thresholds(contained_units=5)
     )
     bad: list[Unreadable] = []
-    parsed = [_json_line(line) for line in lines if line and not line.isspace()]
+    parsed = [json_line(line) for line in lines if line and not line.isspace()]
     batch = Batch("corpus.jsonl")
     for number, value in enumerate(parsed, 7):
         if isinstance(value, Unreadable):
@@ -256,7 +257,7 @@ def test_lines_scanned_as_they_lie_give_what_parsed_records_give(lines: list[byt
 
 def test_only_lines_that_hold_something_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
-    monkeypatch.setattr(corpus, "_json_line", lambda line: parsed.append(line) or json.loads(line))
+    monkeypatch.setattr(formats, "json_line", lambda line: parsed.append(line) or json.loads(line))
     plain = [{"text": "nothing \n of \u00e9 the kind", "n": [1, -2.5e3, True, None, {}]}, {"text": STEM}]
     content = "\n".join(json.dumps(row) for row in plain).encode()
     found = Scanner(build([("items", [question(STEM)])], Thresholds())).scan_lines(content, 0, "corpus.jsonl")

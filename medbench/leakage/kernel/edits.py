@@ -1,5 +1,9 @@
 """What an edit leaves: where a record holds many short shingles of a field, and the field laid over that place."""
 
+from __future__ import annotations
+
+from typing import NamedTuple
+
 import numpy as np
 
 from medbench.leakage.kernel.compiled import compiled
@@ -122,39 +126,172 @@ def distance(a, b):
 
 
 @compiled
-def shares(
-    near, unit_hash, unit_start, record_start, target_start, target_hash, least, reach,
-    query, query_start, weight, inserted, most,
-):  # fmt: skip
-    """The share of each field that stands in its record in order, by equal units alone: what is worth a closer look.
-
-    Args:
-        near: int64 (candidates, 2): record and field.
-        unit_hash, unit_start, record_start: the batch.
-        target_start, target_hash, least, reach: as in `table.Sought`.
-        query, query_start, weight: the units of each field, and what each weighs.
-        inserted: as in `fit`, as a share of the mean weight.
-        most: as in `regions`.
-
-    Returns:
-        float64 (candidates,).
-    """
-    out = np.zeros(near.shape[0], np.float64)
-    for c in range(near.shape[0]):
-        r, t = near[c, 0], near[c, 1]
-        record = unit_hash[unit_start[record_start[r]] : unit_start[record_start[r + 1]]]
-        field = query[query_start[t] : query_start[t + 1]]
-        own = weight[query_start[t] : query_start[t + 1]]
-        found = regions(record, target_hash[target_start[t] : target_start[t + 1]], reach[t], least[t], most)
-        for k in range(found.shape[0]):
-            begin, end = widened(found[k, 0], found[k, 1], reach[t], record.size)
-            _, total = fit(field, own, record[begin:end], inserted * own.mean())
-            out[c] = max(out[c], total / own.sum())
-    return out
-
-
-@compiled
 def widened(begin, end, reach, size):
     """A stretch with room on both sides for what of a field holds no short shingle of it."""
     wider = max(0, reach - (end - begin)) // 2 + 10
     return max(0, begin - wider), min(size, end + wider)
+
+
+class Laid(NamedTuple):
+    """Fields as they are laid over records.
+
+    Attributes:
+        target_start, target_hash, least, reach: as in `table.Sought`, of short shingles.
+        query, query_start, weight: the units of each field (of a question with options, the question's), where each
+            field's begin, and what each unit weighs.
+        cut, cut_start: where each sentence of a field ends, in units from the field's first.
+        option, option_weight, option_start: units of all options, what each weighs, and where each option's begin.
+        option_first: (fields + 1,): which options stand beside a question.
+        with_options_only: bool (fields,): counts with its options beside it only.
+    """
+
+    target_start: np.ndarray
+    target_hash: np.ndarray
+    least: np.ndarray
+    reach: np.ndarray
+    query: np.ndarray
+    query_start: np.ndarray
+    weight: np.ndarray
+    cut: np.ndarray
+    cut_start: np.ndarray
+    option: np.ndarray
+    option_weight: np.ndarray
+    option_start: np.ndarray
+    option_first: np.ndarray
+    with_options_only: np.ndarray
+
+
+class Limits(NamedTuple):
+    """From what share and weight of equal units on a place is looked at closely; `edited.Verifier` says why."""
+
+    inserted: float
+    share: float
+    with_options: float
+    options: float
+    all_options: float
+    option: float
+    sentence: float
+    sentences: float
+    heavy: float
+    light: float
+    almost: float
+
+
+@compiled
+def plausible(near, unit_hash, unit_start, record_start, laid, limits, most):
+    """Which fields may stand in their records in an edited form, by equal units alone.
+
+    Args:
+        near: int64 (candidates, 2): record and field.
+        unit_hash, unit_start, record_start: the batch.
+        laid, limits: see there.
+        most: as in `regions`.
+
+    Returns:
+        bool (candidates,).
+    """
+    out = np.zeros(near.shape[0], np.bool_)
+    for c in range(near.shape[0]):
+        r, t = near[c, 0], near[c, 1]
+        record = unit_hash[unit_start[record_start[r]] : unit_start[record_start[r + 1]]]
+        target = laid.target_hash[laid.target_start[t] : laid.target_start[t + 1]]
+        found = regions(record, target, laid.reach[t], laid.least[t], most)
+        for k in range(found.shape[0]):
+            begin, end = widened(found[k, 0], found[k, 1], laid.reach[t], record.size)
+            out[c] |= _plausible(record[begin:end], t, laid, limits)
+    return out
+
+
+@compiled
+def _plausible(region, t, laid, limits):
+    field = laid.query[laid.query_start[t] : laid.query_start[t + 1]]
+    weight = laid.weight[laid.query_start[t] : laid.query_start[t + 1]]
+    whole = weight.sum()
+    kept = most_kept(field, weight, region, limits.inserted * weight.mean())
+    share = kept / whole
+    short = laid.with_options_only[t]
+    if kept < limits.light and share < limits.almost and not short:
+        return False
+    if share >= limits.share and not short:
+        return True
+    if share >= limits.with_options and laid.option_first[t + 1] > laid.option_first[t]:
+        beside = options_beside(region, t, laid, limits)
+        if beside >= limits.all_options or (short and share >= limits.share and beside >= limits.options):
+            return True
+    if short:
+        return False
+    kept = 0.0
+    first = 0
+    for s in range(laid.cut_start[t], laid.cut_start[t + 1]):
+        end = laid.cut[s]
+        own = weight[first:end]
+        part = most_kept(field[first:end], own, region, limits.inserted * own.mean())
+        if part >= limits.sentence * own.sum():
+            kept += part
+        first = end
+    return kept >= max(limits.heavy, limits.sentences * whole)
+
+
+@compiled
+def options_beside(region, t, laid, limits):
+    """The share of a question's options, by weight, that stand in a stretch; at least two must."""
+    whole = held = 0.0
+    n = 0
+    for o in range(laid.option_first[t], laid.option_first[t + 1]):
+        units = laid.option[laid.option_start[o] : laid.option_start[o + 1]]
+        if units.size == 0:
+            continue
+        weight = laid.option_weight[laid.option_start[o] : laid.option_start[o + 1]]
+        own = weight.sum()
+        whole += own
+        if most_kept(units, weight, region, limits.inserted * weight.mean()) >= limits.option * own:
+            held += own
+            n += 1
+    return held / whole if n >= 2 else 0.0
+
+
+@compiled
+def most_kept(query, weight, region, inserted):
+    """The maximum of `fit`, without the way there."""
+    score = np.zeros(region.size + 1, np.float64)
+    for i in range(query.size):
+        diagonal = score[0]
+        for j in range(1, region.size + 1):
+            above = score[j]
+            best = max(above, score[j - 1] - inserted)
+            if query[i] == region[j - 1]:
+                best = max(best, diagonal + weight[i])
+            diagonal = above
+            score[j] = best
+    return score.max()
+
+
+@compiled
+def alike(near, unit_hash, unit_start, record_start, query, query_start, least, shortest, longest):
+    """Which text of a record is most of all a short question as a whole, with edits.
+
+    Args:
+        near: int64 (candidates, 2): record and question.
+        query, query_start: the units of the questions.
+        least: what `share` must reach: the units that both have in order over those of the longer one.
+        shortest, longest: units of texts that are looked at.
+
+    Returns:
+        int64 (candidates,): the text, -1 for none.
+    """
+    out = np.full(near.shape[0], -1, np.int64)
+    for c in range(near.shape[0]):
+        r, t = near[c, 0], near[c, 1]
+        question = query[query_start[t] : query_start[t + 1]]
+        one = np.ones(question.size)
+        best = least
+        for s in range(record_start[r], record_start[r + 1]):
+            text = unit_hash[unit_start[s] : unit_start[s + 1]]
+            longer = max(text.size, question.size)
+            if text.size < shortest or text.size > longest or min(text.size, question.size) < best * longer:
+                continue
+            share = most_kept(question, one, text, 0.0) / longer
+            if share > best or (share == best and out[c] < 0):
+                best = share
+                out[c] = s
+    return out

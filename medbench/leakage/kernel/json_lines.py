@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medbench.leakage.kernel.compiled import compiled
-from medbench.leakage.kernel.table import finish_record, take
+from medbench.leakage.kernel.table import EPOCH_BITS, finish_record, take
 from medbench.leakage.kernel.text import CHARACTER, SEED, finish, put, read
 
 # What a line of JSON is to `sift_lines`.
@@ -14,6 +14,7 @@ _DEEPEST = 32  # nested containers, and keys of one object, of a plain line
 _OBJECT = 1
 # What may come next in a line of JSON.
 _VALUE, _VALUE_OR_END, _KEY, _KEY_OR_END, _COLON, _MORE_OR_END = range(6)
+_EPOCH_BITS = np.uint64(EPOCH_BITS)
 _0, _1, _2, _4, _6, _10, _1023 = (np.uint64(n) for n in (0, 1, 2, 4, 6, 10, 1023))
 
 
@@ -36,8 +37,8 @@ def sift_lines(
     Returns:
         int64 array of shape (candidates, 2): line, target; ordered by line.
     """
-    raw = sieve.scratch.raw
-    count = np.zeros(4, np.int64)
+    raw = sieve.raw
+    count = np.zeros(6, np.int64)
     found = np.empty((256, 2), np.int64)
     n_found = 0
     containers = np.empty(_DEEPEST, np.int64)
@@ -52,7 +53,7 @@ def sift_lines(
         if kind[r] == BLANK:
             continue
         i, end = np.uint64(line_begin[r]), np.uint64(line_end[r])
-        now = np.uint32(epoch + r) << np.uint32(8)
+        now = np.uint64(epoch + r) << _EPOCH_BITS
         before = n_found
         count[:] = 0
         depth = 0

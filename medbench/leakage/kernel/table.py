@@ -15,7 +15,12 @@ POSTING_BITS = 28
 _POSTING_BITS, _POSTING_MASK = np.uint64(POSTING_BITS), np.uint64((1 << POSTING_BITS) - 1)
 _KEY_SHIFT = np.uint64(POSTING_BITS)
 _ROLL4, _ROLL2 = (np.uint64(pow(int(ROLL), size - 1, 1 << 64)) for size in (SHINGLE, SHORT))
-_0, _1, _6, _58, _63 = (np.uint64(n) for n in (0, 1, 6, 58, 63))
+_0, _1, _6, _8, _58, _63 = (np.uint64(n) for n in (0, 1, 6, 8, 58, 63))
+# A tally: epoch << 40 | where the target's last shingle stood << 8 | how many came up, 255 once reported.
+EPOCH_BITS = 40
+_EPOCH_BITS, _COUNT, _PLACE = np.uint64(EPOCH_BITS), np.uint64(255), np.uint64((1 << 32) - 1)
+# Units of a text that may be a short question as a whole (`brief`)
+BRIEFEST, LONGEST = 8, 30
 
 
 @compiled
@@ -67,34 +72,40 @@ class Scratch(NamedTuple):
     """Space to work in, and what is kept between calls.
 
     Attributes:
-        raw, every: uint64: room for the units of the longest record.
+        every: uint64: room for the shingles of the longest record.
         passed, home: uint64 (2 * PIECE,).
-        tally: uint32 (targets,): epoch << 8 | count. A count belongs to the record whose epoch it carries, so nothing
-            is cleared between records.
+        at: int32 (2 * PIECE,): where in the record each of `passed` stands; empty where that does not matter.
+        tally: uint64 (targets,), as above. A count belongs to the record whose epoch it carries, so nothing is cleared
+            between records.
     """
 
-    raw: np.ndarray
     every: np.ndarray
     passed: np.ndarray
     home: np.ndarray
+    at: np.ndarray
     tally: np.ndarray
 
 
 class Sieve(NamedTuple):
-    """Both tables with their scratch space: shingles, and short shingles for what was edited."""
+    """The tables with their scratch space: shingles; short shingles for what was edited; pairs for texts that are short
+    questions as a whole. `raw`, uint64, has room for the units of the longest record."""
 
+    raw: np.ndarray
     sought: Sought
     scratch: Scratch
     short: Sought
     short_scratch: Scratch
+    brief: Sought
+    brief_scratch: Scratch
 
 
 PIECE = 1 << 15  # units whose shingles are looked up together
 
 
 @compiled
-def _roll(raw, bloom, every, n, passed, n_passed):
+def _roll(raw, bloom, scratch, n, n_passed):
     """Append the hashes of shingles to `every`, and those that the filter lets through to `passed`."""
+    every, passed = scratch.every, scratch.passed
     shift = np.uint64(64 - int(np.log2(bloom.size)))
     h = w0 = w1 = w2 = w3 = w4 = _0
     for i in range(raw.size):
@@ -112,68 +123,112 @@ def _roll(raw, bloom, every, n, passed, n_passed):
 
 
 @compiled
-def _roll_short(raw, bloom, every, n, passed, n_passed):
-    """`_roll` for short shingles."""
-    shift = np.uint64(64 - int(np.log2(bloom.size)))
-    h = w0 = w1 = w2 = _0
+def _roll_both(raw, first, sieve, count):
+    """`_roll` for shingles and short ones in one pass; the latter from those that end with unit `first` of `raw` on."""
+    bloom, every, passed = sieve.sought.bloom, sieve.scratch.every, sieve.scratch.passed
+    bloom3, every3, passed3 = sieve.short.bloom, sieve.short_scratch.every, sieve.short_scratch.passed
+    at3 = sieve.short_scratch.at
+    shift, shift3 = np.uint64(64 - int(np.log2(bloom.size))), np.uint64(64 - int(np.log2(bloom3.size)))
+    n, n_passed, n3, n_passed3 = count[0], count[1], count[2], count[3]
+    h = h3 = w0 = w1 = w2 = w3 = w4 = _0
     for i in range(raw.size):
-        w2, w1, w0 = w1, w0, finish(raw[i])
+        w4, w3, w2, w1, w0 = w3, w2, w1, w0, finish(raw[i])
         h = h * ROLL + w0
+        h3 = h3 * ROLL + w0
+        if i >= first:
+            every3[n3] = h3
+            bits = bloom3[h3 >> shift3]
+            passed3[n_passed3] = h3
+            at3[n_passed3] = n3
+            n3 += 1
+            n_passed3 += np.int64((bits >> (h3 & _63)) & (bits >> ((h3 >> _6) & _63)) & _1)
         if i >= SHORT - 1:
+            h3 -= w2 * _ROLL2
+        if i >= SHINGLE - 1:
             every[n] = h
             n += 1
             bits = bloom[h >> shift]
             passed[n_passed] = h
             n_passed += np.int64((bits >> (h & _63)) & (bits >> ((h >> _6) & _63)) & _1)
-            h -= w2 * _ROLL2
-    return n, n_passed
+            h -= w4 * _ROLL4
+    count[0], count[1], count[2], count[3] = n, n_passed, n3, n_passed3
+
+
+@compiled
+def _roll_pairs(raw, sieve, count):
+    """The pairs of a whole text."""
+    bloom, every, passed = sieve.brief.bloom, sieve.brief_scratch.every, sieve.brief_scratch.passed
+    shift = np.uint64(64 - int(np.log2(bloom.size)))
+    n, n_passed = count[4], count[5]
+    before = finish(raw[0])
+    for i in range(1, raw.size):
+        unit = finish(raw[i])
+        h = before * ROLL + unit
+        before = unit
+        every[n] = h
+        n += 1
+        bits = bloom[h >> shift]
+        passed[n_passed] = h
+        n_passed += np.int64((bits >> (h & _63)) & (bits >> ((h >> _6) & _63)) & _1)
+    count[4], count[5] = n, n_passed
 
 
 @compiled
 def take(n_raw, record, now, sieve, count, found, n_found):
-    """The shingles of a text, of which `scratch.raw` holds so many units: the last two arguments, brought forward.
+    """The shingles of a text, of which `sieve.raw` holds so many units: the last two arguments, brought forward.
 
     Args:
-        count: int64 (4,): shingles of the record so far, those in `passed`, and the same of short shingles; updated.
+        count: int64 (6,): shingles of the record so far, those in `passed`, the same of short shingles, and of pairs;
+            updated.
     """
-    raw = sieve.scratch.raw
+    raw = sieve.raw
+    edited = sieve.short.posting.size > 0
     for a in range(0, n_raw, PIECE):
         if count[1] > PIECE:
-            passed = sieve.scratch.passed[: count[1]]
-            found, n_found = _look_up(passed, record, now, sieve.sought, sieve.scratch, found, n_found)
+            found, n_found = _look_up(count[1], record, now, sieve.sought, sieve.scratch, found, n_found)
             count[1] = 0
-        piece = raw[max(0, a - SHINGLE + 1) : min(n_raw, a + PIECE)]
-        scratch = sieve.scratch
-        count[0], count[1] = _roll(piece, sieve.sought.bloom, scratch.every, count[0], scratch.passed, count[1])
-        if sieve.short.posting.size == 0:
-            continue
-        scratch = sieve.short_scratch
         if count[3] > PIECE:
-            found, n_found = _look_up(scratch.passed[: count[3]], record, now, sieve.short, scratch, found, n_found)
+            found, n_found = _look_up(count[3], record, now, sieve.short, sieve.short_scratch, found, n_found)
             count[3] = 0
-        piece = raw[max(0, a - SHORT + 1) : min(n_raw, a + PIECE)]
-        count[2], count[3] = _roll_short(piece, sieve.short.bloom, scratch.every, count[2], scratch.passed, count[3])
+        piece = raw[max(0, a - SHINGLE + 1) : min(n_raw, a + PIECE)]
+        if edited:
+            _roll_both(piece, SHINGLE - 1 if a else SHORT - 1, sieve, count)
+        else:
+            count[0], count[1] = _roll(piece, sieve.sought.bloom, sieve.scratch, count[0], count[1])
+    if BRIEFEST <= n_raw <= LONGEST and sieve.brief.posting.size:
+        if count[5] > PIECE:
+            found, n_found = _look_up(count[5], record, now, sieve.brief, sieve.brief_scratch, found, n_found)
+            count[5] = 0
+        _roll_pairs(raw[:n_raw], sieve, count)
     return found, n_found
 
 
 @compiled
-def _look_up(passed, record, now, sought, scratch, found, n_found):
+def _look_up(n_passed, record, now, sought, scratch, found, n_found):
     """Count shingles of a record for their targets; append those that reach `enough` to `found`, grown if need be.
 
+    A count begins anew where a target's next shingle stands further off than the target reaches: a stretch that holds
+    enough is never missed, since it has no such gap.
+
     Args:
-        passed: those that the filter let through; overwritten.
-        now: the record's epoch << 8.
+        n_passed: how many of `scratch.passed` the filter let through; overwritten.
+        now: the record's epoch << EPOCH_BITS.
         found, n_found: int64 (..., 2): pairs of record and target, and their number.
     """
-    slots, home, tally, posting = sought.slots, scratch.home, scratch.tally, sought.posting
+    slots, passed, home, at, tally = sought.slots, scratch.passed, scratch.home, scratch.at, scratch.tally
+    posting, enough, reach = sought.posting, sought.enough, sought.reach
     mask = np.uint64(slots.size - 1)
+    placed = at.size > 0
     # in stages: loads that wait for nothing but memory wait together
-    for j in range(passed.size):
+    for j in range(n_passed):
         home[j] = slots[(passed[j] >> _KEY_SHIFT) & mask]
     n = 0
-    for j in range(passed.size):
+    for j in range(n_passed):
         passed[n], home[n] = passed[j], home[j]
+        if placed:
+            at[n] = at[j]
         n += home[j] != 0
+    place = _0
     for j in range(n):
         key = passed[j] >> _KEY_SHIFT
         where = home[j]
@@ -183,6 +238,8 @@ def _look_up(passed, record, now, sought, scratch, found, n_found):
             where = slots[slot]
         if not where:
             continue
+        if placed:
+            place = np.uint64(at[j])
         p = np.int64(where & _POSTING_MASK) - 1
         last = False
         while not last:
@@ -190,17 +247,23 @@ def _look_up(passed, record, now, sought, scratch, found, n_found):
             last = t < 0
             t = ~t if last else t
             p += 1
-            count = (tally[t] & np.uint32(255)) + 1 if tally[t] >= now else 1
-            if count > sought.enough[t]:
-                continue
-            tally[t] = now | np.uint32(count)
-            if count == sought.enough[t]:
+            before = tally[t]
+            count = _1
+            if before >= now:
+                count = before & _COUNT
+                if count == _COUNT:
+                    continue
+                near = place - (before >> _8 & _PLACE) <= np.uint64(reach[t])
+                count = count + _1 if near else _1
+            if count >= enough[t]:
                 if n_found == found.shape[0]:
                     larger = np.empty((2 * n_found, 2), np.int64)
                     larger[:n_found] = found
                     found = larger
                 found[n_found, 0], found[n_found, 1] = record, t + sought.first[0]
                 n_found += 1
+                count = _COUNT
+            tally[t] = now | place << _8 | count
     return found, n_found
 
 
@@ -255,25 +318,33 @@ def _within(hashes, target, reach, least):
 @compiled
 def finish_record(record, now, sieve, count, found, before, n_found):
     """Look the rest up, and keep of what was found for a record the targets of which it holds `least` shingles."""
-    sought, scratch, short, short_scratch = sieve.sought, sieve.scratch, sieve.short, sieve.short_scratch
-    found, n_found = _look_up(scratch.passed[: count[1]], record, now, sought, scratch, found, n_found)
+    short, brief = sieve.short, sieve.brief
+    found, n_found = _look_up(count[1], record, now, sieve.sought, sieve.scratch, found, n_found)
     if count[3]:
-        found, n_found = _look_up(short_scratch.passed[: count[3]], record, now, short, short_scratch, found, n_found)
+        found, n_found = _look_up(count[3], record, now, short, sieve.short_scratch, found, n_found)
+    if count[5]:
+        found, n_found = _look_up(count[5], record, now, brief, sieve.brief_scratch, found, n_found)
     kept = before
-    nowhere = np.empty(0, np.int32)
     for k in range(before, n_found):
         t = found[k, 1]
-        if t < short.first[0]:
-            target = sought.target_hash[sought.target_start[t] : sought.target_start[t + 1]]
-            worth = elements(scratch.every[: count[0]], target, nowhere) >= sought.least[t]
-        else:
+        if t >= brief.first[0]:
+            worth = _holds(sieve.brief_scratch.every[: count[4]], t - brief.first[0], brief)
+        elif t >= short.first[0]:
             t -= short.first[0]
             target = short.target_hash[short.target_start[t] : short.target_start[t + 1]]
-            worth = _within(short_scratch.every[: count[2]], target, short.reach[t], short.least[t])
+            worth = _within(sieve.short_scratch.every[: count[2]], target, short.reach[t], short.least[t])
+        else:
+            worth = _holds(sieve.scratch.every[: count[0]], t, sieve.sought)
         if worth:
             found[kept] = found[k]
             kept += 1
     return found, kept
+
+
+@compiled
+def _holds(hashes, t, sought):
+    target = sought.target_hash[sought.target_start[t] : sought.target_start[t + 1]]
+    return elements(hashes, target, np.empty(0, np.int32)) >= sought.least[t]
 
 
 @compiled
@@ -293,15 +364,15 @@ def sift(
         marked: bool (records,): set where a text needs `written.restore` first; what is found here does not count.
 
     Returns:
-        int64 array of shape (candidates, 2): record, target (those of short shingles after the others); ordered by
-        record.
+        int64 array of shape (candidates, 2): record, target (those of short shingles after the others, those of
+        pairs last); ordered by record.
     """
     found = np.empty((256, 2), np.int64)
     n_found = 0
-    raw = sieve.scratch.raw
-    count = np.zeros(4, np.int64)
+    raw = sieve.raw
+    count = np.zeros(6, np.int64)
     for r in range(record_start.size - 1):
-        now = np.uint32(epoch + r) << np.uint32(8)
+        now = np.uint64(epoch + r) << _EPOCH_BITS
         before = n_found
         count[:] = 0
         for s in range(record_start[r], record_start[r + 1]):

@@ -14,6 +14,7 @@ from medbench.leakage.units import COMBINING, EXPANSION, SEPARATOR, SINGLE, SKIP
 
 SHINGLE = 5  # units per shingle, as the audit issue and the peers it is compared with have it
 SHORT = 3  # units per short shingle, of which some survive where a text was edited
+PAIR = 2  # units of what survives where three of ten units were edited
 
 SEED = np.uint64(0x9E3779B97F4A7C15)
 CHARACTER = np.uint64(0xD6E8FEB86659FD93)  # odd, so that each step of a word's hash is invertible
