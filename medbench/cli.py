@@ -119,6 +119,7 @@ def demo(out: Path) -> None:
     _step("report", out / "study", *report, "--title", "medbench demo: the micro-lab")
     click.echo(f"\nlogs     {out / 'study'}   (inspect view --log-dir {out / 'study'})")
     click.echo(f"report   {out / 'report' / 'report.html'}")
+    click.echo("leaks seen from a model alone: medbench contamination --model medbench/microlab --task microlab_exam")
 
 
 def _step(*words: object) -> None:

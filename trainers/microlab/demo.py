@@ -24,7 +24,7 @@ from medbench.trainers.microlab.world import (
     sft_documents,
 )
 
-KINDS: Final = ("exact", "near", "embedded", "permuted")
+KINDS: Final = ("exact", "near", "embedded", "permuted", "edited")
 PER_KIND: Final = 3
 
 
@@ -102,9 +102,9 @@ def _models(lab: Path) -> dict[str, Any]:
 def leaking_corpus(world: World) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
     """The lab's PT and SFT data with exam items planted in them.
 
-    Four kinds, `PER_KIND` of each, in turn in both files: ``exact`` (the prompt as it is asked, with its answer),
+    Five kinds, `PER_KIND` of each, in turn in both files: ``exact`` (the prompt as it is asked, with its answer),
     ``near`` (one word of it changed), ``embedded`` (inside a longer passage), ``permuted`` (the options in another
-    order).
+    order), ``edited`` (from a web page: tags, look-alike letters, a word of the question changed).
 
     Returns:
         file name -> rows, and the key: rows of `corpus_file`, `record` (0-based), `item_id`, `kind`.
@@ -149,7 +149,24 @@ def _leak(row: dict[str, Any], kind: str, draw: Draw, *, chat: bool) -> dict[str
             "zh": "旧试卷里也有这道题。{}很多人答错了。",
         }
         prompt = around[language].format(prompt.replace("\n", " "))
+    if kind == "edited":
+        prompt = _from_the_web(row["question"], options, language)
     answer = P.SHORT[language].format(answer=row["target"])
     if chat:
         return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]}
     return {"text": f"{prompt}\n{answer}"}
+
+
+def _from_the_web(question: str, options: dict[str, str], language: str) -> str:
+    """An item as a web page has it: one word of the question is another, no five words in a row are as they were."""
+    if language == "en":
+        words = question.split()
+        words[1] = {"is": "was", "does": "did", "drug": "medicine"}[words[1]]
+        question = " ".join(words).translate(str.maketrans("aeo", "\u0430\u0435\u043e"))  # Cyrillic
+    else:
+        for word, other in (("药物", "用药"), ("主要", "首要"), ("治疗", "来医"), ("可见", "能见"), ("表现", "表征")):
+            if word in question:
+                question = question.replace(word, other, 1)
+                break
+    listed = "".join(f"<li>{letter}&#46; {text}</li>" for letter, text in options.items())
+    return f"<p><b>{question}</b></p><ol>{listed}</ol>"
