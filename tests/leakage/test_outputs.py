@@ -103,9 +103,11 @@ def huge(path: Path, megabytes: int) -> None:
 
     piece = b"a" * (1 << 20)
     with open(path, "wb") as sink:
-        packer: Any = gzip.GzipFile(fileobj=sink, mode="wb", compresslevel=1)
+        packer: Any
         if path.suffix == ".zst":
             packer = zstandard.ZstdCompressor().stream_writer(sink)
+        else:
+            packer = gzip.GzipFile(fileobj=sink, mode="wb", compresslevel=1)
         with packer as packed:
             packed.write(b'{"text": "')
             for _ in range(megabytes):
