@@ -6,6 +6,7 @@ Each file reads alone:
 - `table`: the table of shingles that are looked for, and the sieve that says which targets a record may hold.
 - `json_lines`: the same sieve over lines of JSON as they lie in a file.
 - `compare`: a record against a target, in full.
+- `edits`: a field laid over a record that holds it in an edited form.
 
 Every function releases the GIL and is compiled once per machine (`compiled`).
 
