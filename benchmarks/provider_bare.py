@@ -1,4 +1,4 @@
-"""The least a script can do: sort by length, batch, generate. `python benchmarks/provider_bare.py MODEL FILE OUT`."""
+"""The least a script can do: sort, batch, generate. `python provider_bare.py MODEL FILE OUT [NEW_TOKENS]`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 BATCH, NEW_TOKENS = 64, 16
 
 
-def main(directory: str, file: str, out: str) -> None:
+def main(directory: str, file: str, out: str, tokens: str = str(NEW_TOKENS)) -> None:
     rows = [json.loads(line) for line in Path(file).read_text("utf-8").splitlines()]
     tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     texts = [
         tokenizer.apply_chat_template(
@@ -29,7 +30,7 @@ def main(directory: str, file: str, out: str) -> None:
         members = order[start : start + BATCH]
         batch = tokenizer.pad({"input_ids": [encoded[i] for i in members]}, return_tensors="pt")
         with torch.inference_mode():
-            output = model.generate(**batch, max_new_tokens=NEW_TOKENS, do_sample=False)
+            output = model.generate(**batch, max_new_tokens=int(tokens), do_sample=False)
         for index, tokens in zip(members, output[:, batch["input_ids"].shape[1] :], strict=True):
             answers[rows[index]["id"]] = tokenizer.decode(tokens, skip_special_tokens=True)
     Path(out).write_text(json.dumps(answers, ensure_ascii=False), "utf-8")

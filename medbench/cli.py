@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("medbench.trainers.merge:merge_command", "merge weighted adapters into their base"),
     "sweep": ("medbench.trainers.sweep:command", "candidates x tasks x decoding settings, resumable"),
     "verify-merge": ("medbench.trainers.verify_merge:verify_command", "find the weights that a merge really used"),
+    "verify-served": ("medbench.served.command:command", "is an endpoint serving the base with these adapters?"),
     "geometry": ("medbench.trainers.geometry:geometry_command", "how two adapters lie to each other"),
     "microlab": ("medbench.trainers.microlab.command:microlab", "build and study the embedded micro-lab"),
     "probes": ("medbench.probes.command:probes", "the refusal detector against human labels"),
@@ -45,6 +46,7 @@ EXTRAS = {
     "merge": "local",
     "sweep": "local",
     "verify-merge": "local",
+    "verify-served": "local,api",
     "geometry": "local",
     "microlab": "train",
 }

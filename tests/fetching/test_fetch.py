@@ -6,82 +6,19 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
-gguf_package = pytest.importorskip("gguf", reason="the extra gguf is not installed")
+pytest.importorskip("gguf", reason="the extra gguf is not installed")
+
+from tiny_gguf import write_gguf  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
 from medbench.fetching import smollm2  # noqa: E402
 from medbench.fetching.command import command, fetch  # noqa: E402
 from medbench.fetching.gguf import facts, quantisation  # noqa: E402
-
-HIDDEN, LAYERS, HEADS, VOCABULARY, INNER = 64, 2, 2, 260, 96
-
-
-def write_gguf(
-    path: Path, *, architecture: str = "llama", pre: str = "smollm", quantise: bool = True
-) -> dict[str, Any]:
-    """A random llama of two layers, its linear layers as Q4_1; returns what the reader should dequantise to."""
-    import numpy as np
-    from gguf import GGMLQuantizationType, quants
-
-    writer = gguf_package.GGUFWriter(path, architecture)
-    writer.add_block_count(LAYERS)
-    writer.add_context_length(123)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_feed_forward_length(INNER)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_vocab_size(VOCABULARY)
-    _add_tokenizer(writer, pre)
-    generator = np.random.default_rng(0)
-    expected = {}
-
-    def add(name: str, *shape: int) -> None:
-        values = generator.normal(size=shape).astype(np.float32) * 0.1
-        if quantise and len(shape) == 2:
-            packed = quants.quantize(values, GGMLQuantizationType.Q4_1)
-            writer.add_tensor(name, packed, raw_dtype=GGMLQuantizationType.Q4_1)
-            values = quants.dequantize(packed, GGMLQuantizationType.Q4_1)
-        else:
-            writer.add_tensor(name, values)
-        expected[name] = torch.from_numpy(values)
-
-    add("token_embd.weight", VOCABULARY, HIDDEN)
-    add("output_norm.weight", HIDDEN)
-    for layer in range(LAYERS):
-        for kind in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            add(f"blk.{layer}.{kind}.weight", HIDDEN, HIDDEN)
-        for kind, shape in (("ffn_gate", (INNER, HIDDEN)), ("ffn_up", (INNER, HIDDEN)), ("ffn_down", (HIDDEN, INNER))):
-            add(f"blk.{layer}.{kind}.weight", *shape)
-        for kind in ("attn_norm", "ffn_norm"):
-            add(f"blk.{layer}.{kind}.weight", HIDDEN)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return expected
-
-
-def _add_tokenizer(writer: Any, pre: str) -> None:
-    from tokenizers import pre_tokenizers
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *letters, "ĠĠ"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
-    writer.add_token_list(tokens)
-    writer.add_token_types([3, 3, 3] + [1] * (len(tokens) - 3))
-    writer.add_token_merges(["Ġ Ġ"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_chat_template("{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}")
 
 
 def test_a_gguf_file_becomes_a_model_directory_that_loads(tmp_path: Path) -> None:
@@ -130,6 +67,39 @@ def test_facts_and_bad_files(tmp_path: Path) -> None:
     with pytest.raises(MedbenchError, match="smollm2"):
         fetch("smollm", tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["alien.gguf", "small.gguf", "text.gguf"]
+
+
+def test_a_conversion_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medbench.fetching import gguf
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_gguf(tmp_path / "small.gguf")
+    monkeypatch.setattr(gguf, "_tokenizer", full)  # the weights are written by then
+    with pytest.raises(MedbenchError, match=r"disk of .* is full: nothing was left"):
+        fetch(str(tmp_path / "small.gguf"), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["small.gguf"]
+
+
+def test_a_hub_cache_that_holds_a_part_is_not_taken_for_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    (tmp_path / "config.json").write_text("{}")
+
+    def download(*_: object, local_files_only: bool = False, **__: object) -> str:
+        assert local_files_only, "the hub was not asked first"
+        return str(tmp_path)
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    with pytest.raises(MedbenchError, match=r"the hub did not give .*: no network"):
+        smollm2.from_hub()
 
 
 @pytest.fixture

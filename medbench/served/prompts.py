@@ -1,0 +1,28 @@
+"""The prompts at which an endpoint is compared: short, of several kinds, so that their answers open in unlike ways."""
+
+PROMPTS = (
+    "What helps against a headache?",
+    "Is aspirin an anticoagulant? Answer yes or no, then explain.",
+    "Write the first line of a poem about the sea.",
+    "My child has had a fever for two days. What should I do?",
+    "Which organ makes insulin?",
+    "List three causes of chest pain.",
+    "Translate 'good morning' into French.",
+    "I have pain in my lower back after lifting a box.",
+    "What is 17 times 3?",
+    "Complete: The patient was admitted with acute",
+    "Complete: We conclude that treatment with statins",
+    "Name a drug for high blood pressure.",
+    "What are the side effects of metformin?",
+    "Hello!",
+    "Can I take ibuprofen and paracetamol together?",
+    "Write a Python function that adds two numbers.",
+    "感冒了应该怎么办？",
+    "糖尿病有哪些症状？",
+    "Doctor, I cannot sleep at night and feel anxious.",
+    "Summarize: Asthma is a chronic disease of the airways.",
+    "Who discovered penicillin?",
+    "A 45-year-old man presents with jaundice. What is the next step?",
+    "Why is the sky blue?",
+    "Explain what a randomized controlled trial is.",
+)
