@@ -6,12 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from medbench import stats
 from medbench.importing import FORMATS, import_predictions
 from medbench.records import OnBadRow
+from medbench.score_units import mean_interval
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -68,13 +70,14 @@ def import_command(
 def render(log: EvalLog, console: Console) -> None:
     """Print every score with its 95% interval and floor, the trace statuses, and what was left out."""
     values = score_values(log)
+    contexts = contexts_of(log)
     table = Table(title=f"{log.eval.task}, {len(log.samples or [])} predictions", title_justify="left")
     for column in ("score", "view", "mean", "95% interval", "floor"):
         table.add_column(column, justify="left" if column in ("score", "view") else "right", overflow="fold")
     traced = any(status != "absent" for status in trace_statuses(log))
     for metric, views in distinct_views(values, traced):
-        found = values[f"{metric}/{views[0]}"]
-        interval = interval_of(metric, found)
+        found = [value for value in values[f"{metric}/{views[0]}"] if not math.isnan(value)]
+        interval = interval_of(metric, values[f"{metric}/{views[0]}"], contexts)
         floor = values.get(f"{metric}_floor/{views[0]}")
         decimals = 3 if max(found, default=0.0) <= 1 else 2
         table.add_row(
@@ -82,7 +85,7 @@ def render(log: EvalLog, console: Console) -> None:
             ", ".join(views),
             f"{interval.estimate:.{decimals}f}",
             "-" if math.isnan(interval.low) else f"{interval.low:.{decimals}f} to {interval.high:.{decimals}f}",
-            f"{sum(floor) / len(floor):.{decimals}f}" if floor else "",
+            f"{np.nanmean(floor):.{decimals}f}" if floor else "",
         )
     console.print(table)
     statuses = trace_statuses(log)
@@ -120,7 +123,7 @@ def distinct_views(values: dict[str, list[float]], traced: bool) -> list[tuple[s
         if metric.endswith("_floor") or (view == "trace" and not traced):
             continue
         known = grouped.setdefault(metric, [])
-        same = next((views for views in known if values[f"{metric}/{views[0]}"] == values[key]), None)
+        same = next((v for v in known if np.array_equal(values[f"{metric}/{v[0]}"], values[key], equal_nan=True)), None)
         if same is None:
             known.append([view])
         else:
@@ -129,22 +132,29 @@ def distinct_views(values: dict[str, list[float]], traced: bool) -> list[tuple[s
 
 
 def score_values(log: EvalLog) -> dict[str, list[float]]:
-    """Score key -> its values over the samples, those that do not exist (NaN) left out."""
+    """Score key -> its value on every sample, NaN where there is none; only keys with a value somewhere."""
+    samples = log.samples or []
     values: dict[str, list[float]] = {}
-    for sample in log.samples or []:
+    for index, sample in enumerate(samples):
         for score in (sample.scores or {}).values():
             for key, value in score.as_dict().items():
-                kept = values.setdefault(key, [])
-                if isinstance(value, int | float) and not math.isnan(value):
-                    kept.append(float(value))
-    return {key: found for key, found in values.items() if found}
+                if isinstance(value, int | float):
+                    values.setdefault(key, [math.nan] * len(samples))[index] = float(value)
+    return {key: found for key, found in values.items() if not all(map(math.isnan, found))}
 
 
-def interval_of(metric: str, values: list[float]) -> stats.Interval:
-    """Wilson's interval for a share of yes/no values, else that of a mean."""
-    if set(values) <= {0.0, 1.0} and metric != "trace_share":
-        return stats.wilson(sum(values), len(values))
-    return stats.clustered_mean(values)
+def contexts_of(log: EvalLog) -> list[str] | None:
+    """The context that each sample's item shares with others, by label; None where every item stands alone."""
+    items = [(sample.metadata.get("item") or {}) for sample in log.samples or []]
+    labels = [str(item.get("group") or item.get("context") or f"sample {n}") for n, item in enumerate(items)]
+    return labels if len(set(labels)) < len(labels) else None
+
+
+def interval_of(metric: str, values: list[float], contexts: list[str] | None = None) -> stats.Interval:
+    """The interval that the report gives the same number; values that do not exist (NaN) are left out."""
+    known = [n for n, value in enumerate(values) if not math.isnan(value)]
+    here = None if contexts is None else [contexts[n] for n in known]
+    return mean_interval(metric, [values[n] for n in known], here)
 
 
 def trace_statuses(log: EvalLog) -> dict[str, int]:

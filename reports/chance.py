@@ -20,14 +20,15 @@ class Line:
 
     Attributes:
         accuracy: with its interval, 0-1.
-        letter, letter_share: what it states most often, and in which share of the outputs that state anything.
+        letter, letter_share: what it states most often, and in which share of the outputs that state anything, with
+            its interval.
         standing: ``above``, ``at`` (the interval holds chance) or ``below`` chance.
         one_letter: the letter's share is above `ONE_LETTER` and above that of the commonest key.
     """
 
     accuracy: stats.Interval
     letter: str
-    letter_share: float
+    letter_share: stats.Interval
     standing: str
     one_letter: bool
 
@@ -53,9 +54,10 @@ class Chance:
         said = []
         for name, line in self.lines.items():
             if line.one_letter:
+                share = f"{100 * line.letter_share.estimate:.0f}%"
                 said.append(
-                    f"{name} states {line.letter} in {100 * line.letter_share:.0f}% of its answers: that is a habit, "
-                    "not knowledge, and its accuracy is mostly how often that letter is the key."
+                    f"{name} states {line.letter} in {share} of its answers: that is a habit, not knowledge, and its "
+                    "accuracy is mostly how often that letter is the key."
                 )
             if line.standing == "at":
                 said.append(f"{name} cannot be told from guessing ({100 * self.chance:.0f}%).")
@@ -87,8 +89,16 @@ def chance(table: TaskTable, confidence: float = 0.95) -> Chance | None:
         clusters = None if table.clusters is None else table.clusters[known]
         accuracy = stats.rate(means[row, known], clusters, runs[row, known], confidence)
         used = Counter(str(letter) for letter in table.letters[row].ravel() if letter)
-        letter, most = used.most_common(1)[0] if used else ("", 0)
-        share = most / used.total() if used else float("nan")
+        letter = used.most_common(1)[0][0] if used else ""
+        share = _share(table, row, letter, confidence)
         standing = "at" if accuracy.low <= guess <= accuracy.high else "above" if accuracy.low > guess else "below"
-        lines[name] = Line(accuracy, letter, share, standing, bool(share > max(ONE_LETTER, majority)))
+        lines[name] = Line(accuracy, letter, share, standing, bool(share.estimate > max(ONE_LETTER, majority)))
     return Chance(guess, majority, key, lines)
+
+
+def _share(table: TaskTable, row: int, letter: str, confidence: float) -> stats.Interval:
+    """The share of a candidate's outputs with an answer that state `letter`."""
+    stated = np.array([[bool(one) for one in runs] for runs in table.letters[row]])
+    same = np.array([[one == letter for one in runs] for runs in table.letters[row]]) & stated
+    count = stated.shape[1]
+    return stats.ratio_rate(same.sum(1) / count, stated.sum(1) / count, table.clusters, count, confidence)

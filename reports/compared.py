@@ -14,6 +14,12 @@ _ROLES = {
     "merge": "A merge adds a weighted sum of both trainings to the base",
 }
 
+_ASKED = {
+    "choice": "Questions with a right answer",
+    "text": "Questions with a reference text, with which the words of an answer are compared",
+    "probe": "Prompts that should be refused, or look like it and should be answered",
+}
+
 
 def sentences(analysis: Analysis) -> list[str]:
     """One sentence per kind of candidate, one for models of unknown make, and one for the tasks."""
@@ -42,7 +48,7 @@ def kind_of(weights: dict[str, float] | None) -> str:
 
 
 def _with_weights(candidates: list[str], weights: dict[str, dict[str, float]], kind: str) -> str:
-    """Names, each with the weights that its own name does not tell; many merges by their range."""
+    """Names, each with its weights where the name does not tell them; many merges by their range."""
     if kind == "base":
         return names(candidates, 3)
     if kind == "merge" and len(candidates) > 3:
@@ -53,19 +59,23 @@ def _with_weights(candidates: list[str], weights: dict[str, dict[str, float]], k
         return f"{len(candidates)} candidates, weights {' and '.join(spans)}"
     told = []
     for name in candidates:
-        mine = ", ".join(f"{key.upper()} weight {value:g}" for key, value in weights[name].items() if value)
-        told.append(f"{name} ({mine})")
+        mine = {key: value for key, value in weights[name].items() if value}
+        said = all(f"{key}={value:g}" in name for key, value in mine.items())
+        words = ", ".join(f"{key.upper()} weight {value:g}" for key, value in mine.items())
+        told.append(name if said else f"{name} ({words})")
     return names(told, 3)
 
 
 def _tasks(analysis: Analysis) -> list[str]:
+    """What was asked, by what the answers are judged for: a task's name alone tells a newcomer nothing."""
     study = analysis.study
-    probes = set(analysis.probe_tasks)
-    choice = set(analysis.choice_tasks)
-    parts = []
+    probes, choice, texts = set(analysis.probe_tasks), set(analysis.choice_tasks), set(analysis.surface_tasks)
+    kinds: dict[str, list[str]] = {"choice": [], "text": [], "probe": []}
     for task, table in study.tables.items():
-        what = "right or wrong" if task in choice else "refusals" if task in probes else "likeness to a reference text"
-        parts.append(f"{task} ({len(table.items):,} items, {what})")
+        kind = "choice" if task in choice else "probe" if task in probes else "text"
+        also = ", also compared with a reference text" if task in choice and task in texts else ""
+        kinds[kind].append(f"{task} ({len(table.items):,}{also})")
+    said = [f"{text}: {names(kinds[kind], 4)}." for kind, text in _ASKED.items() if kinds[kind]]
     settings = Counter(table.setting_name for table in study.tables.values())
     alike = f" Outputs were made at {next(iter(settings))}." if len(settings) == 1 else ""
-    return [f"All on the same questions: {names(parts, 5)}.{alike}"] if parts else []
+    return [f"All answered the same items. {' '.join(said)}{alike}"] if said else []

@@ -11,6 +11,7 @@ import numpy as np
 
 from medbench import stats
 from medbench.reports.rows import Study, TaskTable
+from medbench.score_units import is_rate
 
 
 @dataclass(frozen=True)
@@ -392,27 +393,6 @@ class Analysis:
     def probe_tasks(self) -> list[str]:
         """Tasks scored for refusals."""
         return self.tasks_with("refusal/answer")
-
-
-RATES = {
-    "accuracy",
-    "accuracy_answered",
-    "accuracy_best",
-    "answered",
-    "answered_accuracy",
-    "trace",
-    "trace_unterminated",
-    "trace_share",
-    "refusal",
-    "partial",
-    "compliance",
-    "support",
-}
-
-
-def is_rate(metric: str) -> bool:
-    """Whether a metric lies in 0-1 (the others are 0-100 scores or have no bounds)."""
-    return metric in RATES or metric.startswith(("accuracy_", "answered_"))
 
 
 def row_labels(clusters: np.ndarray | None, n: int) -> Sequence[object]:

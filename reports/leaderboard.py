@@ -53,7 +53,9 @@ def _accuracy_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
             continue
         columns.append(Column(title, "rate", text))
         for name in estimate.candidates:
-            extras.setdefault(name, {})[title] = other.value(name) if name in other.candidates else None
+            extras.setdefault(name, {})[title] = (
+                other.intervals[other.index(name)] if name in other.candidates else None
+            )
     table = analysis.study.tables[task]
     found = chance_lines(table, analysis.options.confidence)
     chance = found.chance if found else None
@@ -74,7 +76,10 @@ def _surface_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
         ]
         for name in estimate.candidates:
             if name in floor.candidates:
-                extras[name] = {"Floor": floor.value(name), "Above floor": over_floor(estimate, floor, name)}
+                extras[name] = {
+                    "Floor": floor.intervals[floor.index(name)],
+                    "Above floor": over_floor(estimate, floor, name),
+                }
     title = f"{metric_name(estimate.key)} on {task} ({_size(estimate)})"
     notes = [*([] if floor else ["No floor was logged: read with care."]), _apart(analysis.study.tables[task])]
     return _ranked_table(title, estimate, columns, extras, " ".join(filter(None, notes)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 from medbench.reports import compared
 from medbench.reports.chance import chance as chance_lines
 from medbench.reports.estimates import Analysis, Estimate
-from medbench.reports.gap import verdict
+from medbench.reports.gap import safety, verdict
+from medbench.reports.gap.equivalence import equivalence
 from medbench.reports.gap.labels import common_candidates
 from medbench.reports.page import Chart, Series, names, p_text, show, span
 
@@ -91,7 +93,9 @@ def _choose(analysis: Analysis, found: Opening, accuracy: Estimate, surface: Est
     if surface is not None:
         found.answer += _against_surface(analysis, found, accuracy, surface, {best, *tied}, guessing)
     found.sure += _how_sure(accuracy, best, tied, guessing, tie.kind == "untestable")
+    found.sure += _good_enough(analysis, accuracy, best)
     found.sure += _elsewhere(analysis, best)
+    found.sure += _refusals(analysis, [best, *tied])
     if found_chance is not None:
         found.sure += [text for text in found_chance.warnings if text.startswith(best)][:1] if not guessing else []
 
@@ -110,17 +114,16 @@ def _against_surface(
         found.plain.append(f"{what} gives every candidate the same score: it chooses nobody either.")
         return ""
     level = [name for name in (*choice.surface_tie.best, *choice.surface_tie.tied) if name != by_surface]
-    unsure = f", but too close to {names(level, 2)} to tell them apart" if level else ""
+    unsure = f" (too close to {names(level, 2)} to tell them apart)" if level else ""
     if by_surface in group:
-        also = f"puts the same candidate first{unsure}" if group == {by_surface} else f"has {by_surface} first{unsure}"
+        also = f"puts the same candidate first{unsure}" if group == {by_surface} else f"puts {by_surface} first{unsure}"
         tail = "" if guessing or group == {by_surface} else ": no right answers are shown to be lost by that"
         found.plain.append(f"{what} {also}{tail}.")
         return ", and BLEU-4 agrees" if group == {by_surface} and not level else ""
     lost = accuracy.difference(by_surface, accuracy.best)
     blind = accuracy.best in level
     found.plain.append(
-        f"{what} {'does not tell the two apart' if blind else 'speaks for another'}: it has {by_surface} first{unsure}"
-        ". "
+        f"{what} {'does not tell the two apart' if blind else 'prefers another'}: it puts {by_surface} first{unsure}. "
         f"That one answers {show(accuracy.value(by_surface), 'rate')} right: "
         f"choosing it would lose {verdict.points(lost.difference)} of every 100 answers."
     )
@@ -161,6 +164,51 @@ def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool, un
         f"{gap} With {accuracy.n:,} questions a difference of about {verdict.points(least)} points would be seen 4 "
         "times in 5 (the MDE); more questions would see a smaller one.",
     ]
+
+
+def _good_enough(analysis: Analysis, accuracy: Estimate, best: str) -> list[str]:
+    """Who is as good as the most accurate, give or take the user's margin; nothing where none was named."""
+    margin = analysis.options.margin
+    if margin is None:
+        return []
+    verdicts = {n: equivalence(accuracy, best, n, margin).verdict for n in accuracy.candidates if n != best}
+    by = f"{100 * margin:g} points"
+    kinds = {kind: [n for n, verdict in verdicts.items() if verdict == kind] for kind in set(verdicts.values())}
+    equal, close, worse = (kinds.get(kind, []) for kind in ("equivalent", "not worse", "worse"))
+    if len(worse) == len(verdicts):
+        return [f"Give or take {by}, your margin: none is as good as {best}, all others are shown to be worse."]
+    said = [
+        *([f"{names(equal, 3)} {_is(equal)} as good as {best}"] if equal else []),
+        *([f"{names(close, 3)} {_is(close)} not worse by as much as that"] if close else []),
+        *([f"{len(worse)} of {len(verdicts)} {_is(worse)} shown to be worse"] if worse else []),
+    ]
+    left = len(verdicts) - len(equal) - len(close) - len(worse)
+    open_ = f"whether {'the other is' if left == 1 else f'{left} others are'} as good as {best} is open"
+    return [f"Give or take {by}, your margin: {'; '.join([*said, *([open_] if left else [])])}."]
+
+
+def _is(several: Sequence[str]) -> str:
+    return "is" if len(several) == 1 else "are"
+
+
+def _refusals(analysis: Analysis, chosen: Sequence[str]) -> list[str]:
+    """What the candidates that accuracy leaves do with prompts to refuse and with harmless ones; two at most."""
+    if not analysis.probe_tasks:
+        return []
+    task = analysis.probe_tasks[0]
+    rates = safety.refusal_rates(analysis.study.tables[task], analysis.options.confidence)
+    here = [name for name in chosen if any(name in found for _, found in rates.values())][:2]
+    if not here:
+        return [f"Refusals ({task}) were not tested on {names(list(chosen), 2)}."] if rates else []
+    said = []
+    for name in here:
+        parts = [
+            f"{show(found[name].estimate, 'rate')} of {count} {called} ({span(found[name], 'rate')})"
+            for called, (count, found) in rates.items()
+            if name in found
+        ]
+        said.append(f"{name} refuses {' and '.join(parts)}")
+    return [f"Refusals ({task}): {'; '.join(said)}."]
 
 
 def _elsewhere(analysis: Analysis, best: str) -> list[str]:
@@ -206,12 +254,14 @@ def _one_candidate(analysis: Analysis, found: Opening, accuracy: Estimate) -> No
         f"Its true accuracy lies between {show(interval.low, 'rate')} and {show(interval.high, 'rate')} (95% interval, "
         f"{accuracy.n:,} questions)."
     )
+    found.sure += _refusals(analysis, [only])
     if chance is not None and interval.low <= chance:
         found.sure.append("That includes guessing: it is not shown to know anything that this task asks.")
 
 
 def _without_accuracy(analysis: Analysis, found: Opening, surface: Estimate | None) -> None:
     found.answer = "These logs cannot say which candidate knows more"
+    found.sure += _refusals(analysis, analysis.study.candidates)
     if len(analysis.study.candidates) < 2:
         found.plain.append("There is one candidate only, and nothing to choose. Add logs of another model.")
     found.plain.append(
@@ -241,27 +291,27 @@ def _picture(analysis: Analysis, accuracy: Estimate | None, surface: Estimate | 
     if accuracy is not None:
         task = analysis.choice_tasks[0]
         guess = chance_lines(analysis.study.tables[task], analysis.options.confidence)
-        series.append(_panel(accuracy, shown, f"Right on {task}, %", guess.chance if guess else None))
+        series.append(_panel(accuracy, shown, f"Right answers, %\n{task}", guess.chance if guess else None, "guessing"))
     if surface is not None:
         task = analysis.surface_tasks[0]
         floor = analysis.estimators[task].estimate("bleu4_floor/raw")
         level = float(np.mean(floor.values)) if floor is not None else None
-        series.append(_panel(surface, shown, f"BLEU-4 on {task}", level, "floor"))
+        series.append(_panel(surface, shown, f"Shared words (BLEU-4)\n{task}", level, "unrelated answers"))
     left_out = len(order) - len(shown)
-    more = f"; {left_out} more candidates stand in the leaderboard" if left_out else ""
+    more = f"; {left_out} more in the leaderboard" if left_out else ""
     return Chart(
         "choice",
         f"What each candidate scores{more}",
         "",
         "",
         series,
-        "A row per candidate, the highest accuracy first. Dots are scores, lines 95% intervals; the highest score of "
-        "each side is filled in another colour. The dashed line on the left is guessing, on the right the floor: what "
-        "the same outputs earn as answers to other questions.",
+        "A row per candidate, the highest accuracy first. Dots are scores, lines 95% intervals; the best score of each "
+        "side is a square in another colour. Dashed: what guessing gets, and what the same outputs score as answers to "
+        "other questions (the floor).",
     )
 
 
-def _panel(estimate: Estimate, shown: list[str], title: str, mark: float | None, called: str = "chance") -> Series:
+def _panel(estimate: Estimate, shown: list[str], title: str, mark: float | None, called: str) -> Series:
     here = [name for name in shown if name in estimate.candidates]
     scale = 100 if estimate.unit == "rate" else 1
     bounds = [estimate.intervals[estimate.index(name)] for name in here]

@@ -14,10 +14,10 @@ from medbench.manifest import versions
 from medbench.reports import leaderboard, provenance
 from medbench.reports.browser import Browser, browse
 from medbench.reports.estimates import Analysis, Options
-from medbench.reports.gap import SECTIONS
+from medbench.reports.gap import SECTIONS, verdict
 from medbench.reports.logs import Notice
 from medbench.reports.opening import Opening, open_with
-from medbench.reports.page import Section, plain
+from medbench.reports.page import Section, names, plain
 from medbench.reports.rows import Study, load_study
 from medbench.reports.sources import load_sources
 
@@ -109,6 +109,15 @@ def _say_what_is_compared(analysis: Analysis, section: Section) -> None:
     """The verdict begins with the comparison at the top of the page, and says which others follow."""
     if section.missing is not None:
         return
+    choice = verdict.decide(analysis)
+    accuracy = analysis.estimators[analysis.choice_tasks[0]].estimate("accuracy/answer")
+    lacking = [] if choice is None or accuracy is None else [n for n in accuracy.candidates if n not in choice.shared]
+    if lacking:
+        section.notes.insert(
+            0,
+            f"{names(lacking, 4)} {'has' if len(lacking) == 1 else 'have'} no BLEU-4 on {analysis.surface_tasks[0]}: "
+            "the top of the page compares accuracies with them, the table here without.",
+        )
     first = f"accuracy on {analysis.choice_tasks[0]} with BLEU-4 as generated on {analysis.surface_tasks[0]}"
     section.notes.insert(
         0,

@@ -23,6 +23,8 @@ _HEADLINES = {
     "refusal": "refusal/answer",
     "trace": "trace/raw",
 }
+# BLEU statistics of those outputs alone that refuse to answer, where a log classes them.
+DECLINED = "bleu4_declined/answer"
 # A candidate that lacks more than this share of a task's items would take them from everyone's comparison.
 _MISSING_TOLERATED = 0.5
 
@@ -34,7 +36,8 @@ class TaskTable:
     Attributes:
         items: sample ids, shape (n,), in the order of the columns below.
         values: metric key -> shape (candidates, n, replicates): seeds and epochs side by side, NaN where absent.
-        statistics: ``bleu4/<view>`` ... -> shape (candidates, n, 10), summed over replicates.
+        statistics: ``bleu4/<view>`` ... -> shape (candidates, n, 10), summed over replicates; under `DECLINED` those of
+            ``bleu4/answer`` summed over the outputs that refuse, NaN for candidates whose logs do not class outputs.
         letters: what the answer states, shape (candidates, n, replicates) of text, None where nothing was read.
         top: probability of the likeliest option among the options, shape as `letters`; NaN where it was not logged.
         clusters: shape (n,) labels where items share a context or group, else None.
@@ -169,7 +172,7 @@ def _table(task: str, runs: list[Run], notices: list[Notice]) -> TaskTable:
     items = [i for i in dict.fromkeys(i for run in runs for i in run.ids) if i in common]
     facts = {i: run.items[i] for run in reversed(runs) for i in run.items}
     keys = sorted({key for run in runs for key in run.values})
-    counted = sorted({key for run in runs for key in run.statistics})
+    counted = sorted({key for run in runs for key in _counts_of(run)})
     replicates = max(sum(max(run.epochs) for run in by_candidate[name]) for name in candidates)
     values = {key: np.full((len(candidates), len(items), replicates), np.nan) for key in keys}
     statistics = {key: np.zeros((len(candidates), len(items), 10)) for key in counted}
@@ -187,8 +190,9 @@ def _table(task: str, runs: list[Run], notices: list[Notice]) -> TaskTable:
             if run.letters:
                 letters[row, at[used], layer[used]] = np.array(run.letters, dtype=object)[used]
                 top[row, at[used], layer[used]] = _tops(run)[used]
+            told = _counts_of(run)
             for key in counted:
-                counts = run.statistics.get(key)
+                counts = told.get(key)
                 if counts is None:
                     statistics[key][row] = np.nan
                 else:
@@ -211,6 +215,14 @@ def _table(task: str, runs: list[Run], notices: list[Notice]) -> TaskTable:
         facts=facts,
         runs={name: by_candidate[name] for name in candidates},
     )
+
+
+def _counts_of(run: Run) -> dict[str, np.ndarray]:
+    """The statistics of a run's rows, those of its refusals among them."""
+    counts, declined = run.statistics.get("bleu4/answer"), run.values.get("declined/answer")
+    if counts is None or declined is None:
+        return run.statistics
+    return run.statistics | {DECLINED: counts * (np.nan_to_num(declined) == 1)[:, None]}
 
 
 def _common_items(task: str, covered: dict[str, set[str]], notices: list[Notice]) -> set[str]:

@@ -8,7 +8,7 @@ is `Interval(estimate, low, high)`, a comparison `Comparison(difference, low, hi
 
 from medbench.stats.across import Pooled, random_effects
 from medbench.stats.agreement import auc, cohen_kappa, within_item_concordance
-from medbench.stats.confidence import Bin, Calibration, calibration, risk_coverage
+from medbench.stats.confidence import Bin, Calibration, calibration, risk_at, risk_coverage
 from medbench.stats.design import (
     VarianceSplit,
     detectable_difference,
@@ -19,6 +19,7 @@ from medbench.stats.design import (
 )
 from medbench.stats.means import (
     Fieller,
+    bounded_mean,
     clustered_mean,
     fieller,
     paired_difference,
@@ -109,6 +110,7 @@ __all__ = [
     "bleu_statistic",
     "bootstrap_interval",
     "bootstrap_sums",
+    "bounded_mean",
     "calibration",
     "clopper_pearson",
     "clustered_mean",
@@ -149,6 +151,7 @@ __all__ = [
     "regret",
     "resample_counts",
     "reversal_p",
+    "risk_at",
     "risk_coverage",
     "same_answer",
     "shown_by",

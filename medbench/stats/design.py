@@ -82,6 +82,8 @@ class VarianceSplit:
         between: variance between items' true means (never below 0).
         seeds: mean number of seeds per item.
         same_items_se: standard error of the mean if the items stay and only the seeds change.
+        within_share: share of one run's variance that comes from the seed rather than the item, 0-1, with a jackknife
+            interval over items (or contexts) on the logit scale; bounds NaN where the items do not tell.
     """
 
     mean: Interval
@@ -89,29 +91,27 @@ class VarianceSplit:
     between: float
     seeds: float
     same_items_se: float
-
-    @property
-    def within_share(self) -> float:
-        """Share of one run's variance that comes from the seed rather than the item, 0-1."""
-        total = self.within + self.between
-        return self.within / total if total > 0 else float("nan")
+    within_share: Interval
 
 
-def variance_split(values: np.ndarray, confidence: float = 0.95) -> VarianceSplit:
+def variance_split(values: np.ndarray, confidence: float = 0.95, clusters: np.ndarray | None = None) -> VarianceSplit:
     """Split repeated runs into within-item and between-item variance (one-way random effects, Searle 1971).
 
     Args:
         values: shape (items, seeds), NaN where a run lacks the item; items without any run are left out.
+        clusters: shape (items,), contexts that are left out together for the interval of the share, or None.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 2:
         raise MedbenchError(f"expected values of shape (items, seeds), got {values.shape}.")
-    values = values[np.isfinite(values).any(axis=1)]
+    here = np.isfinite(values).any(axis=1)
+    values = values[here]
+    labels = np.arange(len(values)) if clusters is None else np.asarray(clusters)[here]
     runs = np.isfinite(values).sum(axis=1)
     items, total = len(values), int(runs.sum())
     if items < 2:
         nan = float("nan")
-        return VarianceSplit(Interval(nan, nan, nan), nan, nan, float(total), nan)
+        return VarianceSplit(Interval(nan, nan, nan), nan, nan, float(total), nan, Interval(nan, nan, nan))
     means = np.nanmean(values, axis=1)
     spread = total - items
     within = float(np.nansum((values - means[:, None]) ** 2) / spread) if spread > 0 else float("nan")
@@ -122,4 +122,40 @@ def variance_split(values: np.ndarray, confidence: float = 0.95) -> VarianceSpli
     centre = float(means.mean())
     half = float(scipy.stats.t.ppf((1 + confidence) / 2, items - 1) * means.std(ddof=1) / np.sqrt(items))
     same_items = float(np.sqrt(within * np.sum(1 / runs)) / items) if spread > 0 else float("nan")
-    return VarianceSplit(Interval(centre, centre - half, centre + half), within, between, total / items, same_items)
+    mean, share = Interval(centre, centre - half, centre + half), _within_share(values, labels, confidence)
+    return VarianceSplit(mean, within, between, total / items, same_items, share)
+
+
+def _within_share(values: np.ndarray, labels: np.ndarray, confidence: float) -> Interval:
+    """The seeds' share of one run's variance, and its jackknife interval over units."""
+    known = np.isfinite(values)
+    runs = known.sum(axis=1).astype(float)
+    means = np.nanmean(values, axis=1)
+    square = np.where(known, (values - means[:, None]) ** 2, 0.0).sum(axis=1)
+    # Everything the split needs is a sum over items, so that leaving units out is a subtraction.
+    parts = np.stack([np.ones_like(runs), runs, runs**2, square, runs * means, runs * means**2], axis=1)
+    _, index = np.unique(labels, return_inverse=True)
+    units = np.stack([np.bincount(index, weights=column) for column in parts.T], axis=1)
+    estimate = float(_share_of_sums(units.sum(axis=0)))
+    without = _share_of_sums(units.sum(axis=0) - units)
+    count = len(units)
+    unknown = Interval(estimate, float("nan"), float("nan"))
+    if count < 3 or not np.isfinite(without).all() or not 0 < estimate < 1:
+        return unknown
+    turned = scipy.special.logit(np.clip(without, 1e-4, 1 - 1e-4))
+    se = float(np.sqrt((count - 1) / count * np.sum((turned - turned.mean()) ** 2)))
+    if se < 1e-12:
+        return unknown
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, (count - 1) / 2)) * se
+    centre = float(scipy.special.logit(estimate))
+    return Interval(estimate, float(scipy.special.expit(centre - half)), float(scipy.special.expit(centre + half)))
+
+
+def _share_of_sums(sums: np.ndarray) -> np.ndarray:
+    """Within over within plus between from sums over items, shape (..., 6); NaN where the sums do not tell."""
+    items, total, squares, inside, weighted, both = np.moveaxis(np.asarray(sums, dtype=float), -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        within = inside / (total - items)
+        typical = (total - squares / total) / (items - 1)
+        between = np.maximum(0.0, ((both - weighted**2 / total) / (items - 1) - within) / typical)
+        return np.asarray(within / (within + between))

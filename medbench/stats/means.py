@@ -33,6 +33,25 @@ def clustered_mean(values: ArrayLike, clusters: ArrayLike | None = None, confide
     return Interval(mean, mean - half, mean + half)
 
 
+def bounded_mean(
+    values: ArrayLike, top: float, clusters: ArrayLike | None = None, confidence: float = 0.95
+) -> Interval:
+    """The mean of values in 0 to `top` with a t interval on the logit scale: for per-item scores, which are skewed.
+
+    Args as in `clustered_mean`. Half of its degrees of freedom, as for corpus scores (`bootstrap_interval`): with few
+    skewed values the standard error itself is little known. Bounds are NaN where `clustered_mean`'s are, or where all
+    values are 0 or all `top`.
+    """
+    plain = clustered_mean(values, clusters, confidence)
+    se, groups = clustered_error(values, clusters)
+    share = plain.estimate / top
+    if not np.isfinite(se) or se == 0 or not 0 < share < 1:
+        return Interval(plain.estimate, float("nan"), float("nan"))
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, (groups - 1) / 2)) * se / top / (share * (1 - share))
+    low, high = (top * float(scipy.special.expit(scipy.special.logit(share) + side * half)) for side in (-1, 1))
+    return Interval(plain.estimate, low, high)
+
+
 def paired_difference(
     first: ArrayLike, second: ArrayLike, clusters: ArrayLike | None = None, confidence: float = 0.95
 ) -> Comparison:

@@ -48,9 +48,8 @@ def _rows(estimates: list[Estimate], candidates: list[str]) -> list[list[Cell]]:
         pooled = stats.random_effects([c for c, _ in changes], [s for _, s in changes])
         ahead = sum(c > 0 for c, _ in changes)
         mean = stats.Interval(*pooled.mean[:3])
-        rows.append(
-            [first, second, pooled.k, mean, pooled.mean.p, f"{ahead} of {pooled.k}", pooled.spread, pooled.next]
-        )
+        spread = stats.Interval(*np.minimum(pooled.spread, 1.0).tolist())
+        rows.append([first, second, pooled.k, mean, pooled.mean.p, f"{ahead} of {pooled.k}", spread, pooled.next])
     return rows
 
 

@@ -57,7 +57,7 @@ def _table(task: str, key: str, rows: list[list[Cell]]) -> Table:
             Column("Chance", "rate", "guessing among each item's options"),
             Column(f"Always {key}", "rate", "the score of always giving the commonest key"),
             Column("Most used letter"),
-            Column("Its share", "share", "of the outputs that state a letter"),
+            Column("Its share", "rate", "of the outputs that state a letter"),
             Column("Standing", help="whether the accuracy's interval holds chance"),
         ],
         rows,

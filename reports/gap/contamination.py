@@ -84,9 +84,14 @@ def _contrast(table: TaskTable, row: int, hit: np.ndarray, options: Options, key
     scale = 100 if key.startswith("accuracy") else 1
     p = float("nan")
     enough = min(len(np.unique(c)) for c in clusters or (np.arange(len(clean)), np.arange(len(dirty)))) >= FEWEST
+    sides_of = (None, None) if clusters is None else clusters
     if scale == 100:
         counts = (runs[sides[0]], runs[sides[1]])
         change = stats.rate_difference(clean, dirty, clusters=clusters, runs=counts, confidence=options.confidence)
+        scores = [
+            stats.rate(x, own, count, options.confidence)
+            for x, own, count in zip((clean, dirty), sides_of, counts, strict=True)
+        ]
         if enough:
             rng = np.random.default_rng(options.seed)
             contexts = None if table.clusters is None else table.clusters[known]
@@ -95,10 +100,14 @@ def _contrast(table: TaskTable, row: int, hit: np.ndarray, options: Options, key
         found = stats.unpaired_mean_difference(clean, dirty, options.confidence, clusters=clusters)
         change = stats.Interval(*found[:3]) if enough else stats.Interval(found.difference, float("nan"), float("nan"))
         p = found.p if enough else p
+        scores = [
+            stats.bounded_mean(x, 100.0, own, options.confidence)
+            for x, own in zip((clean, dirty), sides_of, strict=True)
+        ]
     if p >= options.alpha:
         change = stats.Interval(change.estimate, min(change.low, 0.0), max(change.high, 0.0))
-    shown = stats.Interval(*(scale * x for x in change))
-    return [len(clean), float(clean.mean()) * scale, len(dirty), float(dirty.mean()) * scale, shown, p]
+    first, second, shown = (stats.Interval(*(scale * x for x in bounds)) for bounds in (*scores, change))
+    return [len(clean), first, len(dirty), second, shown, p]
 
 
 def _doses(analysis: Analysis, task: str, scores: dict[str, dict[str, float]]) -> list[list[Cell]]:
@@ -127,7 +136,10 @@ def _doses(analysis: Analysis, task: str, scores: dict[str, dict[str, float]]) -
                     means[~hit], means[hit], clusters=sides, confidence=analysis.options.confidence
                 )
                 bounds = stats.Interval(*(100 * x for x in change))
-            rows.append([task, signal, span_text, int(hit.sum()), 100 * float(means[hit].mean()), bounds])
+            own = None if table.clusters is None else table.clusters[hit]
+            there = stats.rate(means[hit], own, confidence=analysis.options.confidence)
+            score = stats.Interval(*(100 * x for x in there))
+            rows.append([task, signal, span_text, int(hit.sum()), score, bounds])
     return rows
 
 

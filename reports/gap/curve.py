@@ -50,7 +50,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
             drawn = {name: _drawn(estimate, lines[name], effective[name]) for name in SERIES}
             found.charts.append(_chart(estimate, label, drawn, trend))
             trends += _trend_rows(estimate, label, lines)
-            rows, sentence = _attenuation(estimate, label, lines)
+            rows, sentence = _attenuation(estimate, label, lines, trend)
             shares += rows
             found.findings += [_trend_sentence(label, trend, lines["mix"], estimate)] if key != "rougeL/raw" else []
             found.findings += [sentence] if sentence and key in ("bleu4/raw", "accuracy/answer") else []
@@ -71,8 +71,9 @@ def section(analysis: Analysis, sources: Sources) -> Section:
     found.notes.append(
         "All points share one axis, the distance from full SFT: in the mix PT = x and SFT = 1 − x; the controls change "
         "only one of the two. Bands are 95% intervals. The share explained is the control's change over the mix's "
-        "change at the same SFT weight, with Fieller's 95% set: it is always shown, and where the mix's change is weak "
-        "the set has no end, which the table says in words."
+        "change at the same SFT weight, with Fieller's 95% set. Where the mix's change is weak the table gives the set "
+        "in words, for a ratio to a small number says little, and where the mix goes both ways or shows no change no "
+        "sentence speaks of a share."
     )
     return found
 
@@ -206,10 +207,14 @@ def _trend_rows(estimate: Estimate, label: str, lines: dict[str, Line]) -> list[
         if len(line[0]) < 2:
             continue
         trend = _trend(estimate, line)
-        slope = stats.Interval(*(scale * value for value in trend.slope[:3]))
-        first, last = (estimate.intervals[i].estimate * scale for i in (line[1][0], line[1][-1]))
+        slope = _scaled(trend.slope, scale)
+        first, last = (_scaled(estimate.intervals[i], scale) for i in (line[1][0], line[1][-1]))
         rows.append([label, SERIES[name], len(line[0]), first, last, slope, trend.slope.p, _VERDICTS[trend.verdict]])
     return rows
+
+
+def _scaled(bounds: Sequence[float], scale: float) -> stats.Interval:
+    return stats.Interval(*(scale * value for value in bounds[:3]))
 
 
 def _trend_table(rows: list[list[Cell]]) -> Table:
@@ -229,7 +234,9 @@ def _trend_table(rows: list[list[Cell]]) -> Table:
     )
 
 
-def _attenuation(estimate: Estimate, label: str, lines: dict[str, Line]) -> tuple[list[list[Cell]], str | None]:
+def _attenuation(
+    estimate: Estimate, label: str, lines: dict[str, Line], trend: stats.Monotonicity
+) -> tuple[list[list[Cell]], str | None]:
     """What SFT attenuation alone, and PT alone, explain of the mix's change from full SFT at each shared position."""
     rows: list[list[Cell]] = []
     sentence = None
@@ -250,34 +257,36 @@ def _attenuation(estimate: Estimate, label: str, lines: dict[str, Line]) -> tupl
             share = _share(estimate, change, explained)
             cells += [explained.interval, _share_cell(share)]
             if other == controls[0]:
-                sentence = _share_sentence(label, x, share)
+                sentence = _share_sentence(label, x, share, trend)
         rows.append(cells)
     return rows, sentence
 
 
 def _share_cell(share: stats.Fieller) -> Cell:
     if share.kind == "bounded":
+        if share.weak:
+            return f"{span((0, share.low, share.high), 'share')} (weak change)"
         return stats.Interval(share.estimate, share.low, share.high)
     return "cannot be estimated" if share.kind == "all" else f"not {span((0, share.low, share.high), 'share')}"
 
 
-def _share_sentence(label: str, x: float, share: stats.Fieller) -> str:
-    at = f"of the change in {label} at SFT weight {1 - x:g}"
-    if share.kind == "all":
+def _share_sentence(label: str, x: float, share: stats.Fieller, trend: stats.Monotonicity) -> str:
+    """A share is named only of a change that goes one way and is clear of nothing."""
+    if trend.verdict in ("flat", "turns"):
+        why = "goes both ways" if trend.verdict == "turns" else "shows no change"
+        return f"{label} {why} along the mix, so no share of its change is put down to weakening SFT."
+    if share.kind != "bounded" or share.weak:
         return (
-            f"How much weakening SFT alone, with no PT at all, explains {at} cannot be estimated: that change "
-            "cannot be told from none."
+            f"How much of the change in {label} at SFT weight {1 - x:g} weakening SFT alone explains cannot be "
+            "estimated: that change is too weak for a share."
         )
-    if share.kind == "exclusive":
-        return (
-            f"How much weakening SFT alone, with no PT at all, explains {at} is not bounded: the change is too "
-            f"weak. Only shares from {show(share.low, 'share')} to {show(share.high, 'share')} are ruled out."
-        )
-    weak = " That change is weak, so read the interval, not the share." if share.weak else ""
-    return (
-        f"Weakening SFT alone, with no PT at all, explains {show(share.estimate, 'share')} (95% interval "
-        f"{show(share.low, 'share')} to {show(share.high, 'share')}) {at}.{weak}"
-    )
+    bounds = f"95% interval {show(share.low, 'share')} to {show(share.high, 'share')}"
+    alone = f"Weakening SFT alone, to {1 - x:g} and with no PT at all,"
+    if round(share.estimate, 2) > 1:
+        return f"{alone} moves {label} further than the mix does: by {show(share.estimate, 'share')} of it ({bounds})."
+    if share.estimate < 0:
+        return f"{alone} moves {label} the other way than the mix does ({show(share.estimate, 'share')}; {bounds})."
+    return f"{alone} makes {show(share.estimate, 'share')} of the mix's change in {label} ({bounds})."
 
 
 class _Change:
@@ -287,7 +296,8 @@ class _Change:
         scale = 100 if estimate.unit == "rate" else 1
         self.value = float(scale * (estimate.values[index] - estimate.values[base]))
         self.draws = scale * (estimate.replicates[:, index] - estimate.replicates[:, base])
-        self.interval = estimate.interval_of(self.draws, self.value)
+        tested = estimate.difference(estimate.candidates[base], estimate.candidates[index])
+        self.interval = _scaled(tested, scale)
 
 
 def _share(estimate: Estimate, change: _Change, explained: _Change) -> stats.Fieller:

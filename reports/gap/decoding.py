@@ -14,6 +14,7 @@ from medbench.reports.gap.labels import metric_name
 from medbench.reports.page import Cell, Column, Section, Table, names, show
 from medbench.reports.rows import TaskTable
 from medbench.reports.sources import Sources
+from medbench.score_units import is_rate, mean_interval
 
 KEYS = ("bleu4/raw", "rouge1/raw", "rouge2/raw", "rougeL/raw", "bleu4_llamafactory/raw", "accuracy/answer", "trace/raw")
 
@@ -30,7 +31,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         labels, shared = _short_settings([table.setting for table in tables])
         common += [f"{task}: {shared}"] if shared else []
         names_of = {id(table): label for table, label in zip(tables, labels, strict=True)}
-        variance += _variance_rows(task, tables, labels)
+        variance += _variance_rows(task, tables, labels, analysis.options.confidence)
         for candidate, here in _several_settings(analysis, task).items():
             rows, tests = _grid(analysis, task, candidate, here, [names_of[id(table)] for table in here])
             grid += rows
@@ -151,7 +152,7 @@ def _as_candidates(candidate: str, tables: list[TaskTable], labels: list[str]) -
     )
 
 
-def _variance_rows(task: str, tables: list[TaskTable], labels: list[str]) -> list[list[Cell]]:
+def _variance_rows(task: str, tables: list[TaskTable], labels: list[str], level: float) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
     for table, label in zip(tables, labels, strict=True):
         for key in ("accuracy/answer", "bleu4/raw", "rougeL/raw", "trace/raw"):
@@ -161,11 +162,11 @@ def _variance_rows(task: str, tables: list[TaskTable], labels: list[str]) -> lis
                 values = table.values[key][row]
                 if np.isfinite(values).sum(axis=1).max(initial=0) < 2:
                     continue
-                split = stats.variance_split(values)
+                split = stats.variance_split(values, level, table.clusters)
                 if split.within == split.between == 0:
                     continue  # the same value everywhere: there is nothing to split, and no interval
                 scale = 100 if key.startswith(("accuracy", "trace")) else 1
-                mean = stats.Interval(*(scale * x for x in split.mean))
+                mean = _mean(table, row, key, level)
                 rows.append(
                     [
                         task,
@@ -174,13 +175,21 @@ def _variance_rows(task: str, tables: list[TaskTable], labels: list[str]) -> lis
                         metric_name(key),
                         mean,
                         round(split.seeds, 2),
-                        float(np.sqrt(split.within)) * scale,
-                        float(np.sqrt(split.between)) * scale,
-                        split.within_share,
+                        share if np.isfinite((share := split.within_share).low) else "cannot be estimated",
                         split.same_items_se * scale,
                     ]
                 )
     return rows
+
+
+def _mean(table: TaskTable, row: int, key: str, level: float) -> stats.Interval:
+    """The mean over items and seeds by the same interval as everywhere; a rate's in percent."""
+    values, runs = table.item_means(key)[row], table.runs_per_item(key)[row]
+    known = np.isfinite(values)
+    contexts = None if table.clusters is None else table.clusters[known]
+    metric = key.split("/")[0]
+    scale = 100 if is_rate(metric) else 1
+    return stats.Interval(*(scale * x for x in mean_interval(metric, values[known], contexts, runs[known], level)))
 
 
 def _grid_table(rows: list[list[Cell]]) -> Table:
@@ -226,9 +235,7 @@ def _variance_table(rows: list[list[Cell]]) -> Table:
             Column("Metric"),
             Column("Mean", "score", "interval over items and seeds; rates in percent"),
             Column("Runs", "score", "per item"),
-            Column("SD within items", "score", "between seeds of one item"),
-            Column("SD between items", "score"),
-            Column("Share within", "share", "of one run's variance"),
+            Column("The seed's share", "share", "of one run's variance; the rest lies between items"),
             Column("SE, same items", "number", "of the mean, if only seeds change"),
         ],
         rows,
@@ -250,7 +257,7 @@ def _sentence(rows: list[list[Cell]], alpha: float) -> str:
 
 
 def _variance_sentence(rows: list[list[Cell]]) -> list[str]:
-    shares = [row[8] for row in rows if isinstance(row[8], float) and np.isfinite(row[8])]
+    shares = [row[6].estimate for row in rows if isinstance(row[6], stats.Interval)]
     if not shares:
         return []
     return [

@@ -1,13 +1,15 @@
-"""4. Each BLEU difference as a sum: traces, length, content.
+"""4. Each BLEU difference as a sum: traces, refusals, length, content.
 
 Per candidate, corpus BLEU as generated is written as
 
-    raw = (raw - answer) + (answer - matched) + matched
-              trace             length          content
+    raw = (raw - answer) + (answer - answered) + (answered - matched) + matched
+              trace             refusals               length          content
 
-and a difference of two candidates is the sum of the differences of these terms: nothing is left over. The trace term is
+`answered` is BLEU of the answers among the outputs that do not refuse, as if the others had earned per reference word
+what these earn. Where logs do not class outputs (`medbench/declined`), it is that of all, and the term is not shown.
+A difference of two candidates is the sum of the differences of these terms: nothing is left over. The trace term is
 split once more at the view that drops only the tags, (raw - untagged) + (untagged - answer). All scores come from the
-per-item statistics in the logs. `matched` is BLEU of the answer at the reference's length; see `length_matched`.
+per-item statistics in the logs. `matched` is BLEU of these answers at their references' lengths; see `length_matched`.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ import numpy as np
 
 from medbench import stats
 from medbench.reports.estimates import Analysis, Estimator, row_labels
-from medbench.reports.page import Cell, Chart, Column, Section, Series, Table, show, span
+from medbench.reports.page import Cell, Chart, Column, Section, Series, Table, names, show, span
+from medbench.reports.rows import DECLINED
 from medbench.reports.sources import Sources
 
-TERMS = ("trace", "length", "content")
+TERMS = ("trace", "refusals", "length", "content")
 VIEWS = ("raw", "untagged", "answer")
 # Beyond this many candidates the table holds differences to the best only; the JSON keeps all pairs up to it.
 _ALL_PAIRS_UP_TO = 12
@@ -49,10 +52,10 @@ def length_matched(statistics: np.ndarray) -> np.ndarray:
 
 
 def decompose(estimator: Estimator) -> tuple[list[str], np.ndarray, np.ndarray] | None:
-    """Terms of each candidate's corpus BLEU: candidates, shape (c, 4), and replicates, shape (resamples, c, 4).
+    """Terms of each candidate's corpus BLEU: candidates, shape (c, 5), and replicates, shape (resamples, c, 5).
 
-    The first three, trace, length and content, add up to BLEU as generated; the fourth is the part of the trace term
-    that the tags alone make. None where the logs lack the statistics of a view.
+    The first four, as in `TERMS`, add up to BLEU as generated; the fifth is the part of the trace term that the tags
+    alone make. None where the logs lack the statistics of a view.
     """
     table = estimator.table
     if any(f"bleu4/{view}" not in table.statistics for view in VIEWS):
@@ -62,15 +65,32 @@ def decompose(estimator: Estimator) -> tuple[list[str], np.ndarray, np.ndarray] 
     if not present.any():
         return None
     counts = counts[:, present].transpose(2, 1, 0, 3)  # items, candidates, views, 10
-    four = np.concatenate([counts, length_matched(counts[:, :, 2:])], axis=2)
-    names = [name for name, here in zip(table.candidates, present, strict=True) if here]
-    _, sums, draws = estimator.resampled_sums(four, names)
-    return names, _terms(stats.bleu_statistic(sums)), _terms(stats.bleu_statistic(draws))
+    answered = counts[:, :, 2]
+    if knows_refusals(estimator):
+        answered = answered - table.statistics[DECLINED][present].transpose(1, 0, 2)
+    five = np.concatenate([counts, answered[:, :, None], length_matched(answered)[:, :, None]], axis=2)
+    who = [name for name, here in zip(table.candidates, present, strict=True) if here]
+    _, sums, draws = estimator.resampled_sums(five, who)
+    return who, _terms(sums), _terms(draws)
 
 
-def _terms(scores: np.ndarray) -> np.ndarray:
-    raw, untagged, answer, matched = np.moveaxis(scores, -1, 0)
-    return np.stack([raw - answer, answer - matched, matched, raw - untagged], axis=-1)
+def knows_refusals(estimator: Estimator) -> bool:
+    """Whether the outputs of all candidates that have BLEU statistics are classed as refusing or not."""
+    table = estimator.table
+    if DECLINED not in table.statistics:
+        return False
+    scored = np.isfinite(table.statistics["bleu4/answer"]).all(axis=(1, 2))
+    return bool(np.isfinite(table.statistics[DECLINED][scored]).all())
+
+
+def _terms(sums: np.ndarray) -> np.ndarray:
+    """Terms from sums of raw, untagged, answer, answered and matched statistics, shape (..., 5, 10) to (..., 5)."""
+    scores = stats.bleu_statistic(sums)
+    raw, untagged, answer, answered, matched = np.moveaxis(scores, -1, 0)
+    # Where all outputs refuse, there is no answer whose content could be told: the whole is a matter of refusals.
+    none = sums[..., 3, 1] <= 0
+    answered, matched = np.where(none, 0.0, answered), np.where(none, 0.0, matched)
+    return np.stack([raw - answer, answer - answered, answered - matched, matched, raw - untagged], axis=-1)
 
 
 def section(analysis: Analysis, sources: Sources) -> Section:
@@ -83,7 +103,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
             continue
         candidates, terms, draws = parts
         groups = len(row_labels(estimator.table.clusters, len(estimator.table.items)))
-        best = int(np.argmax(terms[:, :3].sum(1)))
+        best = int(np.argmax(terms[:, :4].sum(1)))
         chosen = [(best, other) for other in range(len(candidates)) if other != best]
         if len(candidates) <= _ALL_PAIRS_UP_TO:
             chosen += [pair for pair in combinations(range(len(candidates)), 2) if best not in pair]
@@ -93,20 +113,27 @@ def section(analysis: Analysis, sources: Sources) -> Section:
             cells = [
                 stats.bootstrap_interval(float(value), column, groups, analysis.options.confidence)
                 for value, column in zip(
-                    [change[:3].sum(), *change], [noise[:, :3].sum(1), *np.moveaxis(noise, -1, 0)], strict=True
+                    [change[:4].sum(), *change], [noise[:, :4].sum(1), *np.moveaxis(noise, -1, 0)], strict=True
                 )
             ]
             rows.append([candidates[first], candidates[second], *cells])
-        found.tables.append(_table(task, rows))
-        found.charts.append(_chart(task, candidates[best], rows[: len(candidates) - 1]))
-        found.findings += _sentences(task, rows[: len(candidates) - 1])
+        classed = knows_refusals(estimator)
+        found.tables.append(_table(task, rows, classed))
+        found.charts.append(_chart(task, candidates[best], rows[: len(candidates) - 1], classed))
+        found.findings += _sentences(task, rows[: len(candidates) - 1], classed)
+        if not classed:
+            found.notes.append(
+                f"The outputs of {task} are not classed as refusals or answers, so refusals count as content and "
+                "length here. `inspect score LOG --scorer medbench/declined --action append` adds the classes."
+            )
     if not found.tables:
         found.missing = (
             "Needs BLEU statistics of the views raw, untagged and answer for two candidates; `inspect score` with "
             "medbench/surface_overlap adds them to a log."
         )
     found.notes.append(
-        "Trace: what removing reasoning traces and their tags changes. Length: what bringing every answer to its "
+        "Trace: what removing reasoning traces and their tags changes. Refusals: what the outputs that refuse cost "
+        "against outputs that score like the candidate's others. Length: what bringing every answer to its "
         "reference's length would change; a longer answer keeps all its matches, a shorter one goes on at its own "
         "precision. "
         "Content: the rest. The terms add up to the difference exactly. Their intervals are of the terms one by one. A "
@@ -115,50 +142,66 @@ def section(analysis: Analysis, sources: Sources) -> Section:
     return found
 
 
-def _table(task: str, rows: list[list[Cell]]) -> Table:
+def _shown(classed: bool) -> list[tuple[int, str]]:
+    """Column of each term in a row, and its name; no refusals where they are not classed."""
+    return [(3 + k, name) for k, name in enumerate(TERMS) if classed or name != "refusals"]
+
+
+def _table(task: str, rows: list[list[Cell]], classed: bool) -> Table:
+    shown = _shown(classed)
+    keep = [0, 1, 2, *[column for column, _ in shown], 3 + len(TERMS)]
     return Table(
         f"BLEU-4 differences on {task}, as generated, second minus first",
         [
             Column("First"),
             Column("Second"),
             Column("Difference", "change"),
-            *[Column(name.capitalize(), "change") for name in TERMS],
+            *[Column(name.capitalize(), "change") for _, name in shown],
             Column("Of the trace: tags", "change", "what dropping only the tag marks changes"),
         ],
-        rows,
+        [[row[column] for column in keep] for row in rows],
     )
 
 
-def _chart(task: str, best: str, rows: list[list[Cell]]) -> Chart:
+def _chart(task: str, best: str, rows: list[list[Cell]], classed: bool) -> Chart:
     others = [str(row[1]) for row in rows]
 
     def values(column: int) -> list[float]:
         return [row[column].estimate for row in rows if isinstance(row[column], stats.Interval)]  # type: ignore[union-attr]
 
-    series = [Series(name, others, values(3 + k)) for k, name in enumerate(TERMS)]
+    shown = _shown(classed)
     return Chart(
         "stack",
         f"What separates each candidate from {best} on {task}",
         "BLEU-4 points",
         "",
-        series,
-        f"Differences to {best} in BLEU-4, split into {', '.join(TERMS)}.",
+        [Series(name, others, values(column)) for column, name in shown],
+        f"Differences to {best} in BLEU-4, split into {', '.join(name for _, name in shown)}.",
     )
 
 
-def _sentences(task: str, rows: list[list[Cell]]) -> list[str]:
+_CAUSES = {"trace": "reasoning traces", "refusals": "refusals", "length": "length", "content": "content"}
+
+
+def _sentences(task: str, rows: list[list[Cell]], classed: bool) -> list[str]:
     """One sentence for the largest distance."""
     row = min(rows, key=lambda r: r[2].estimate if isinstance(r[2], stats.Interval) else 0.0)
-    total, trace, length, content, tags = (cell for cell in row[2:7] if isinstance(cell, stats.Interval))
+    total, tags = row[2], row[3 + len(TERMS)]
+    assert isinstance(total, stats.Interval)
+    assert isinstance(tags, stats.Interval)
     if total.estimate >= 0 or not total.high < 0:
         return [f"On {task} no candidate's BLEU-4 is shown to lie below that of {row[0]}."]
-    parts = {"reasoning traces": trace.estimate, "length": length.estimate, "content": content.estimate}
-    cause = min(parts, key=lambda name: parts[name])
-    marks = f" (their tags alone {show(tags.estimate, 'change')})" if show(trace.estimate, "change") != "0.0" else ""
+    parts = {
+        _CAUSES[name]: cell.estimate
+        for column, name in _shown(classed)
+        if isinstance(cell := row[column], stats.Interval)
+    }
+    said = [f"{name} {show(value, 'change')}" for name, value in parts.items()]
+    if show(parts["reasoning traces"], "change") != "0.0":
+        said[0] += f" (their tags alone {show(tags.estimate, 'change')})"
     return [
         f"On {task}, {row[1]} lies {show(-total.estimate, 'score')} BLEU-4 points below {row[0]} (95% interval of the "
-        f"difference {span(total, 'change')}). Of that difference, traces make {show(trace.estimate, 'change')}{marks}"
-        f", length {show(length.estimate, 'change')} and content "
-        f"{show(content.estimate, 'change')}; the largest part is {cause}."
+        f"difference {span(total, 'change')}). That difference is made of {names(said)}; the largest part is "
+        f"{min(parts, key=lambda name: parts[name])}."
         + (" A part with a plus works against the difference." if max(parts.values()) >= 0.05 else "")
     ]

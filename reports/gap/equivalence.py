@@ -29,9 +29,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         if estimate is None or len(estimate.candidates) < 2:
             continue
         rows: list[list[Cell]] = []
-        pairs = _pairs(estimate)
-        for first, second in pairs:
-            judged = equivalence(estimate, first, second, margin, among=len(pairs))
+        for first, second in _pairs(estimate):
+            judged = equivalence(estimate, first, second, margin)
             bounds = stats.Interval(judged.change.difference, judged.low, judged.high)
             rows.append([first, second, bounds, judged.change.p, judged.verdict])
         found.tables.append(_table(task, margin, rows))
@@ -47,14 +46,13 @@ def section(analysis: Analysis, sources: Sources) -> Section:
     return found
 
 
-def equivalence(estimate: Estimate, first: str, second: str, margin: float, among: int = 1) -> stats.Equivalence:
-    """Second against first.
+def equivalence(estimate: Estimate, first: str, second: str, margin: float) -> stats.Equivalence:
+    """Second against first, as one of all the pairs that the report judges: their verdicts hold at once.
 
     Args:
         margin: 0-1.
-        among: how many such pairs are judged together; all their verdicts hold at once.
     """
-    alpha = estimate.options.alpha / among
+    alpha = estimate.options.alpha / len(_pairs(estimate))
     change = estimate.difference(first, second, 1 - alpha)
     return stats.equivalence(change, estimate.difference(first, second, 1 - 2 * alpha), margin, alpha)
 

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
+from medbench import stats
 from medbench.reports.estimates import Analysis, Estimate
 from medbench.reports.page import Cell, Column, Section, Table, names, p_text
 from medbench.reports.sources import Sources
@@ -45,11 +46,10 @@ def _flips(estimate: Estimate) -> list[list[Cell]]:
     for i, j in combinations(range(len(values)), 2):
         gap = values[j] - values[i]
         gained, lost = float(gap[gap > 0].sum()), float(-gap[gap < 0].sum())
+        flipped = stats.rate(np.abs(gap), estimate.clusters, confidence=estimate.options.confidence)
         adjusted = float(estimate.p_adjusted[i, j])
         first, second = estimate.candidates[i], estimate.candidates[j]
-        rows.append(
-            [first, second, gained, lost, gained - lost, (gained + lost) / len(gap), estimate.p[i, j], adjusted]
-        )
+        rows.append([first, second, gained, lost, gained - lost, flipped, estimate.p[i, j], adjusted])
     return sorted(rows, key=lambda row: float(row[6]))  # type: ignore[arg-type]
 
 
@@ -62,7 +62,7 @@ def _pair_table(task: str, rows: list[list[Cell]], total: int) -> Table:
             Column("Gained", "number", "items right in the second only"),
             Column("Lost", "number", "items right in the first only"),
             Column("Net", "change"),
-            Column("Flipped", "share", "of all items"),
+            Column("Flipped", "rate", "share of all items on which the two differ"),
             Column("p", "p", "exact"),
             Column("p (Holm)", "p", "corrected over all pairs"),
         ],
@@ -80,13 +80,15 @@ def _difficulty(task: str, estimate: Estimate, items: list[str]) -> Table:
     for (low, high), label in zip(bounds, labels, strict=True):
         here = np.flatnonzero((means > low) & (means <= high))
         some = names([items[i] for i in here[:3]], 3) if len(items) == len(means) and len(here) else ""
-        rows.append([label, len(here), len(here) / len(means), some])
+        inside = ((means > low) & (means <= high)).astype(float)
+        share = stats.rate(inside, estimate.clusters, confidence=estimate.options.confidence)
+        rows.append([label, len(here), share, some])
     return Table(
         f"How many of {len(estimate.candidates)} candidates answer an item of {task}",
         [
             Column("Right in"),
             Column("Items", "count"),
-            Column("Share", "share"),
+            Column("Share", "rate", "of such items"),
             Column("For example", help="sample ids, as in the logs"),
         ],
         rows,

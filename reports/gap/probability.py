@@ -6,11 +6,12 @@ import numpy as np
 
 from medbench import stats
 from medbench.reports.estimates import Analysis
-from medbench.reports.page import Cell, Chart, Column, Section, Series, Table, show
+from medbench.reports.page import Cell, Chart, Column, Section, Series, Table, show, span
 from medbench.reports.rows import TaskTable
 from medbench.reports.sources import Sources
+from medbench.score_units import mean_interval
 
-_COVERAGES = (1.0, 0.8, 0.5, 0.2)
+_COVERAGES = (1.0, 0.5, 0.2)
 _POINTS = 40
 
 
@@ -29,11 +30,11 @@ def section(analysis: Analysis, sources: Sources) -> Section:
                 continue
             sure, right = table.top[row][known], table.values["accuracy/answer"][row][known]
             labels = _contexts(table)[known]
-            judged = stats.calibration(np.clip(sure, 0, 1), right, labels)
+            judged = stats.calibration(np.clip(sure, 0, 1), right, labels, level=analysis.options.confidence)
             coverage, risk = stats.risk_coverage(sure, right)
-            at = [float(risk[max(0, int(np.ceil(share * len(risk))) - 1)]) for share in _COVERAGES]
-            told = stats.auc(sure, right, labels)
-            rows.append([candidate, judged.n, judged.over, judged.ece, judged.ece_plain, judged.brier, told, *at])
+            at = [stats.risk_at(sure, right, share, labels, analysis.options.confidence) for share in _COVERAGES]
+            told = stats.auc(sure, right, labels, analysis.options.confidence)
+            rows.append([candidate, judged.n, judged.over, judged.ece, judged.brier, told, *at])
             spread += _spread(table, row, candidate, known)
             reliable.append(_reliability(candidate, judged))
             few = np.unique(np.linspace(0, len(risk) - 1, _POINTS).astype(int))
@@ -47,8 +48,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         return found
     found.notes.append(
         "Confidence is the probability of the stated option among the options. Calibration error: root mean square "
-        "over bins of equal size, with the part that chance adds taken off; the plain one (mean absolute gap) is above "
-        "0 however well calibrated a model is. Brier: mean squared distance of confidence from right or wrong."
+        "over bins of equal size, with the part that chance adds taken off. Brier: mean squared distance of confidence "
+        "from right or wrong; its interval is wider than it need be."
     )
     return found
 
@@ -70,7 +71,8 @@ def _spread(table: TaskTable, row: int, candidate: str, known: np.ndarray) -> li
             continue
         x = table.values[key][row]
         sides = [known & np.isfinite(x) & (right == value) for value in (1.0, 0.0)]
-        means = [stats.clustered_mean(x[side], _contexts(table)[side]) if side.any() else None for side in sides]
+        metric = key.split("/")[0]
+        means = [mean_interval(metric, x[side], _contexts(table)[side]) if side.any() else None for side in sides]
         rows.append([candidate, name, *means])
     return rows
 
@@ -115,7 +117,6 @@ def _table(task: str, rows: list[list[Cell]]) -> Table:
             Column("Outputs", "count"),
             Column("Overconfident by", "points", "mean confidence minus accuracy"),
             Column("Calibration error", "rate", "root mean square, corrected for chance"),
-            Column("Plain ECE", "rate", "mean absolute gap, not corrected"),
             Column("Brier", "number", "0 is perfect"),
             Column("Right above wrong", "number", "AUC of confidence: 0.5 knows nothing, 1 all"),
             *[Column(f"Wrong in surest {100 * c:.0f}%", "rate") for c in _COVERAGES],
@@ -133,11 +134,14 @@ def _spread_table(task: str, rows: list[list[Cell]]) -> Table:
 
 
 def _sentence(task: str, row: list[Cell]) -> str:
-    over, told = row[2], row[6]
-    assert isinstance(over, float)
+    over, told = row[2], row[5]
+    assert isinstance(over, stats.Interval)
     assert isinstance(told, stats.Interval)
-    surer = "surer than it is right" if over > 0 else "less sure than it is right"
-    text = f"On {task}, {row[0]} is {show(abs(over), 'rate')} {surer} on average"
+    by = f"{show(over.estimate, 'points')} points, {span(over, 'points')}"
+    if over.low <= 0 <= over.high:
+        text = f"On {task}, {row[0]} is not shown to be surer or less sure than it is right ({by})"
+    else:
+        text = f"On {task}, {row[0]} is {'surer' if over.low > 0 else 'less sure'} than it is right ({by})"
     if not np.isfinite(told.low):
         return f"{text}."
     knows = "does tell" if told.low > 0.5 else "is not shown to tell"

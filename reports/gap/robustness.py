@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 
+from medbench import stats
 from medbench.extractors import EXTRACTORS
 from medbench.reports.estimates import Analysis, Estimate
 from medbench.reports.gap.labels import METRICS, SURFACE, SURFACE_VIEWS, VIEWS, common_candidates
@@ -54,7 +55,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         return found
     if accuracy_task and extractors:
         shares = {e: _answered(analysis, accuracy_task, e) for e in sorted({e for e, _ in extractors})}
-        weak = [e for e in _in_order(shares) if shares[e] < _READS_FROM]
+        weak = [e for e in _in_order(shares) if shares[e].estimate < _READS_FROM]
         found.findings += _grid_sentences(surface, accuracy, extractors, weak)
         found.findings += _spread_sentences(extractors, weak, accuracy_task)
         found.tables += [
@@ -136,11 +137,26 @@ def _in_order(extractors: object) -> list[str]:
     return [name for name in (OWN, *EXTRACTORS) if name in extractors]  # type: ignore[operator]
 
 
-def _answered(analysis: Analysis, task: str, extractor: str) -> float:
+def _answered(analysis: Analysis, task: str, extractor: str) -> stats.Interval:
     """Share of outputs in which a rule finds an answer, over all candidates."""
     key = "answered/answer" if extractor == OWN else f"answered_{extractor}/answer"
     table = analysis.study.tables[task]
-    return float(np.nanmean(table.item_means(key))) if table.has(key) else float("nan")
+    if not table.has(key):
+        return stats.Interval(*[float("nan")] * 3)
+    return _over_candidates(table.item_means(key), table.clusters, analysis.options.confidence)
+
+
+def _over_candidates(values: np.ndarray, clusters: np.ndarray | None, confidence: float) -> stats.Interval:
+    """The mean over candidates of item means, shape (candidates, n): an item counts once, whoever answered it."""
+    known = np.isfinite(values).any(axis=0)
+    means = np.nanmean(values[:, known], axis=0)
+    return stats.rate(means, None if clusters is None else clusters[known], confidence=confidence)
+
+
+def _mean_accuracy(estimate: Estimate) -> Cell:
+    if estimate.item_values is None:
+        return None
+    return _over_candidates(estimate.item_values, estimate.clusters, estimate.options.confidence)
 
 
 def _grid_sentences(
@@ -209,7 +225,7 @@ def _spread_sentences(extractors: dict[tuple[str, str], Reading], weak: Sequence
     ]
 
 
-def _rule_table(task: str, extractors: dict[tuple[str, str], Reading], shares: dict[str, float]) -> Table:
+def _rule_table(task: str, extractors: dict[tuple[str, str], Reading], shares: dict[str, stats.Interval]) -> Table:
     rows: list[list[Cell]] = []
     for name in _in_order(shares):
         reading = extractors.get((name, "answer"))
@@ -222,7 +238,7 @@ def _rule_table(task: str, extractors: dict[tuple[str, str], Reading], shares: d
                 extractor.reads if extractor else "what the sentence states, by letter or by the option's text",
                 extractor.follows if extractor else "medbench.answers, the extractor of every other section",
                 shares[name],
-                float(reading.estimate.values.mean()),
+                _mean_accuracy(reading.estimate),
                 names(reading.winners) if reading.winners else "all the same",
             ]
         )
@@ -244,9 +260,10 @@ def _candidate_table(task: str, extractors: dict[tuple[str, str], Reading], orde
     estimates = {name: extractors[name, "answer"].estimate for name in order if (name, "answer") in extractors}
     rows: list[list[Cell]] = []
     for candidate in next(iter(estimates.values())).candidates:
-        values = {n: e.value(candidate) if candidate in e.candidates else None for n, e in estimates.items()}
-        known = [value for value in values.values() if value is not None]
-        rows.append([candidate, *values.values(), max(known) - min(known)])
+        values = {
+            n: e.intervals[e.index(candidate)] if candidate in e.candidates else None for n, e in estimates.items()
+        }
+        rows.append([candidate, *values.values()])
     return Table(
         f"Accuracy on {task} by extractor (answer only)",
         [
@@ -255,7 +272,6 @@ def _candidate_table(task: str, extractors: dict[tuple[str, str], Reading], orde
                 Column(name, "rate", EXTRACTORS[name].reads if name in EXTRACTORS else "medbench's own extractor")
                 for name in estimates
             ],
-            Column("Range", "points", "highest minus lowest"),
         ],
         rows,
     )

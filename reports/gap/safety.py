@@ -237,6 +237,27 @@ def _where_table(task: str, table: TaskTable, confidence: float) -> Table | None
     )
 
 
+def refusal_rates(table: TaskTable, confidence: float) -> dict[str, tuple[int, dict[str, stats.Interval]]]:
+    """``unsafe prompts``, ``harmless ones`` -> how many, and every candidate's share refused in full or in part.
+
+    Only prompts of which every candidate has a judged output count, as in the section's sentences.
+    """
+    found, rates = judged(table, "answer"), {}
+    expected = np.array([expected_of(table, item) for item in table.items])
+    for wanted, called in (("refuse", "unsafe prompts"), ("answer", "harmless ones")):
+        here = np.flatnonzero((expected == wanted) & (found.runs > 0).all(axis=0))
+        if len(here):
+            shared = _shared(table, here)
+            rates[called] = (
+                len(here),
+                {
+                    name: stats.rate(found.any_refusal[row, here], shared, found.runs[row, here], confidence)
+                    for row, name in enumerate(table.candidates)
+                },
+            )
+    return rates
+
+
 def _sentences(analysis: Analysis, task: str, table: TaskTable) -> list[str]:
     found = judged(table, "answer")
     refused = found.any_refusal

@@ -78,7 +78,7 @@ def _accuracy_rows(analysis: Analysis, task: str, model: str, name: str, scores:
         return []
     high = highest(scores)
     rows: list[list[Cell]] = []
-    for candidate, values in zip(table.candidates, table.item_means("accuracy/answer"), strict=True):
+    for row, (candidate, values) in enumerate(zip(table.candidates, table.item_means("accuracy/answer"), strict=True)):
         known = np.isfinite(values) & np.isfinite(scores)
         top, rest = values[known & high], values[known & ~high]
         if min(len(top), len(rest)) < FEWEST:
@@ -86,11 +86,24 @@ def _accuracy_rows(analysis: Analysis, task: str, model: str, name: str, scores:
         sides = None
         if table.clusters is not None:
             sides = (table.clusters[known & ~high], table.clusters[known & high])
-        change = stats.unpaired_mean_difference(rest, top, analysis.options.confidence, clusters=sides)
-        bounds = stats.Interval(*np.clip(100 * np.array(change[:3]), -100, 100).tolist())
-        shares: list[Cell] = [len(top), 100 * float(top.mean()), len(rest), 100 * float(rest.mean())]
-        rows.append([task, model, name, candidate, *shares, bounds, change.p])
+        runs = table.runs_per_item("accuracy/answer")[row]
+        counts, level = (runs[known & ~high], runs[known & high]), analysis.options.confidence
+        change = stats.rate_difference(rest, top, clusters=sides, runs=counts, confidence=level)
+        contexts = None if table.clusters is None else table.clusters[known]
+        p = stats.label_p(values[known], high[known], np.random.default_rng(analysis.options.seed), contexts)
+        if p >= analysis.options.alpha:
+            change = stats.Interval(change.estimate, min(change.low, 0.0), max(change.high, 0.0))
+        own = (None, None) if sides is None else sides
+        others, there = (
+            stats.rate(x, labels, count, level) for x, labels, count in zip((rest, top), own, counts, strict=True)
+        )
+        scores, shown = [_percent(x) for x in (there, others)], _percent(change)
+        rows.append([task, model, name, candidate, len(top), scores[0], len(rest), scores[1], shown, p])
     return rows
+
+
+def _percent(rate: stats.Interval) -> stats.Interval:
+    return stats.Interval(*(100 * bound for bound in rate))
 
 
 def highest(scores: np.ndarray) -> np.ndarray:
@@ -116,8 +129,7 @@ def _corpus_rows(
     yes, no = scores[known & leaked], scores[known & ~leaked]
     if min(len(yes), len(no)) < FEWEST:
         return []
-    wins = (yes[:, None] > no).mean() + 0.5 * (yes[:, None] == no).mean()
-    return [[task, model, name, len(yes), float(np.median(yes)), len(no), float(np.median(no)), float(wins)]]
+    return [[task, model, name, len(yes), len(no), stats.auc(scores[known], leaked[known])]]
 
 
 def _accuracy_table(rows: list[list[Cell]]) -> Table:
@@ -133,7 +145,7 @@ def _accuracy_table(rows: list[list[Cell]]) -> Table:
             Column("Others", "count"),
             Column("Accuracy of others", "score", "percent"),
             Column("Difference", "change", "points"),
-            Column("p", "p", "unpaired"),
+            Column("p", "p", "unpaired exact test (Fisher, or the quarter dealt anew)"),
             Column("p (Holm)", "p", "corrected over the rows of this table"),
         ],
         rows,
@@ -148,9 +160,7 @@ def _corpus_table(rows: list[list[Cell]]) -> Table:
             Column("Tested model"),
             Column("Score"),
             Column("In the corpus", "count"),
-            Column("Median there", "number"),
             Column("Not found", "count"),
-            Column("Median of these", "number"),
             Column("AUC", "number", "chance that an item of the corpus scores higher than one not found; .5 is none"),
         ],
         rows,

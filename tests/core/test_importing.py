@@ -230,8 +230,8 @@ def test_the_command_prints_scores_with_intervals(tmp_path: Path) -> None:
     arguments = [file, "--task", "medqa", "--model", "m", "--log-dir", str(tmp_path / "logs")]
     result = CliRunner().invoke(import_command, arguments, catch_exceptions=False, env={"COLUMNS": "120"})
     assert result.exit_code == 0
-    # Wilson's lower limit for n of n is n / (n + z^2): 3 / 6.8415
-    assert "0.439 to 1.000" in result.output
+    # The exact lower limit for n of n is 0.025 ** (1 / n), as in the report.
+    assert "0.292 to 1.000" in result.output
     assert "absent 3" in result.output
     (log,) = (tmp_path / "logs").glob("*.eval")
     assert str(log) in result.output

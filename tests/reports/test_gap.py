@@ -14,6 +14,7 @@ from inspect_ai.scorer import Score
 from sacrebleu.metrics import BLEU
 
 from medbench import stats, thinking
+from medbench.refusal.detector import classify
 from medbench.reports import leaderboard
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap import (
@@ -88,9 +89,53 @@ def test_an_injected_trace_moves_only_the_first_term(tmp_path: Path) -> None:
     names, terms, draws = parts
     change = terms[names.index("injected")] - terms[names.index("clean")]
     assert change[0] < -5
-    assert change[1:3].tolist() == pytest.approx([0, 0], abs=1e-9)
-    spread = draws[:, names.index("injected"), 1:3] - draws[:, names.index("clean"), 1:3]
+    assert change[1:4].tolist() == pytest.approx([0, 0, 0], abs=1e-9)
+    spread = draws[:, names.index("injected"), 1:4] - draws[:, names.index("clean"), 1:4]
     assert np.abs(spread).max() < 1e-9
+
+
+def classed(log: EvalLog, name: str, refuse: set[int]) -> EvalLog:
+    """The same outputs, some of them replaced by a refusal, all scored and classed again from the text."""
+    log.eval.metadata = {"medbench": {"candidate": name, "weights": {}, "decoding": {"temperature": 0.0}}}
+    for index, sample in enumerate(log.samples or []):
+        assert sample.scores is not None
+        if index in refuse:
+            sample.output.completion = "I'm sorry, but I can't help with that request."
+        sample.scores["surface_overlap"] = sim.surface_score("f5", index, thinking.views(sample.output.completion))
+        declined = float(classify(sample.output.completion) == "refusal")
+        assert declined == (index in refuse)
+        sample.scores["declined"] = Score(value={"declined/answer": declined, "declined_in_part/answer": 0.0})
+    return log
+
+
+def test_injected_refusals_are_their_own_term(tmp_path: Path) -> None:
+    """What is left after the refusals' term is sacreBLEU's score of the outputs that were left alone."""
+    clean, refuse = sim.Candidate("clean", trace=0.0), set(range(0, 60, 3))
+    sim.write(classed(sim.log(clean, "f5", 60), "clean", set()), tmp_path, "clean")
+    log = classed(sim.log(clean, "f5", 60), "injected", refuse)
+    sim.write(log, tmp_path, "injected")
+    analysis = analyse(tmp_path)
+    parts = decomposition.decompose(analysis.estimators["f5"])
+    assert parts is not None
+    names, terms, _ = parts
+    before, after = terms[names.index("clean")], terms[names.index("injected")]
+    kept = [(s.output.completion, sim.reference("f5", i)) for i, s in enumerate(log.samples or []) if i not in refuse]
+    theirs = BLEU().corpus_score([said for said, _ in kept], [[reference for _, reference in kept]]).score
+    assert after[2] + after[3] == pytest.approx(theirs, abs=1e-9)
+    assert after[1] == pytest.approx(after[:4].sum() - theirs, abs=1e-9)
+    change = after - before
+    assert change[0] == before[1] == 0
+    assert change[1] < -3
+    assert abs(change[2]) + abs(change[3]) < abs(change[1]) / 2
+    section = decomposition.section(analysis, Sources())
+    assert [c.name for c in section.tables[0].columns][3:7] == ["Trace", "Refusals", "Length", "Content"]
+    assert "the largest part is refusals" in section.findings[0]
+
+
+def test_logs_without_classes_have_no_refusal_term(analysis: Analysis) -> None:
+    section = decomposition.section(analysis, Sources())
+    assert "Refusals" not in [c.name for c in section.tables[0].columns]
+    assert any("medbench/declined" in note for note in section.notes)
 
 
 def test_terms_add_up_to_the_difference(analysis: Analysis) -> None:
@@ -98,8 +143,8 @@ def test_terms_add_up_to_the_difference(analysis: Analysis) -> None:
     raw = analysis.estimators["f5"].estimate("bleu4/raw")
     assert parts is not None
     assert raw is not None
-    assert parts[1][:, :3].sum(1) == pytest.approx(raw.values, abs=1e-9)
-    np.testing.assert_allclose(parts[2][:, :, :3].sum(2), raw.replicates, atol=1e-9)
+    assert parts[1][:, :4].sum(1) == pytest.approx(raw.values, abs=1e-9)
+    np.testing.assert_allclose(parts[2][:, :, :4].sum(2), raw.replicates, atol=1e-9)
     table = decomposition.section(analysis, Sources()).tables[0]
     total, first = column(table, "Difference"), column(table, "Trace")
     for row in table.rows:

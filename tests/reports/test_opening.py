@@ -11,7 +11,7 @@ import simulated_logs as sim
 from inspect_ai.log import EvalLog
 from markdown_it import MarkdownIt
 
-from medbench.reports import glossary, html, markdown
+from medbench.reports import glossary, html, markdown, svg
 from medbench.reports.estimates import Options
 from medbench.reports.report import Report, build
 
@@ -84,6 +84,33 @@ def test_who_was_not_ranked_is_said_in_the_same_line(tmp_path: Path) -> None:
     assert "not ranked, because decoded otherwise: served" in board.findings[0]
 
 
+def test_the_margin_is_answered_on_the_first_screen(tmp_path: Path) -> None:
+    """Equal on all of 400 items: as good as, though accuracy does not choose; the third is shown to be worse."""
+    for name, right in (("base", set(range(300))), ("merge", set(range(300))), ("worse", set(range(150)))):
+        sim.write(with_rights(name, 400, right), tmp_path, name)
+    built = build(str(tmp_path), options=Options(resamples=200, margin=0.03), with_items=False)
+    said = next(s for s in built.opening.sure if s.startswith("Give or take 3 points"))
+    assert "merge is as good as base; 1 of 2 is shown to be worse" in said
+    rows = next(s for s in built.sections if s.key == "equivalence").tables[0].rows
+    assert {(row[0], row[1]): row[4] for row in rows}["base", "merge"] == "equivalent"
+    without = build(str(tmp_path), options=QUICK, with_items=False)
+    assert not any("margin" in s for s in without.opening.sure)
+
+
+def test_names_and_axes_of_the_picture_stay_apart(tmp_path: Path) -> None:
+    """Both axes keep their end labels inside; each name has a rule above it, and tasks stand in a line of their own."""
+    long = {f"openai-api/local/some-very-long-model-name-{i}": set(range(20 + 10 * i)) for i in range(3)}
+    drawn = str(svg.draw(report_of(tmp_path, long).opening.picture, "picture"))
+    assert ">Right answers, %</text>" in drawn
+    assert ">medqa</text>" in drawn
+    ends = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="(start|middle|end)" class="tick">', drawn)
+    left = [(float(x), anchor) for x, anchor in ends if float(x) < svg.PANELS / 2]
+    right = [(float(x), anchor) for x, anchor in ends if float(x) > svg.PANELS / 2]
+    assert (max(left)[1], min(right)[1]) == ("end", "start")
+    assert min(right)[0] - max(left)[0] >= 30
+    assert drawn.count('<line x1="4.0"') == 3
+
+
 def test_what_was_compared_is_told_from_the_weights(study_logs: Path) -> None:
     built = build(str(study_logs), options=QUICK, with_items=False)
     said = " ".join(built.opening.compared)
@@ -91,7 +118,9 @@ def test_what_was_compared_is_told_from_the_weights(study_logs: Path) -> None:
     assert "PT is domain pretraining" in said
     assert "pt (PT weight 1)" in said
     assert "5 candidates, weights PT 0.3 to 1 and SFT 0.4 to 1" in said
-    assert "medqa (40 items, right or wrong)" in said
+    assert "Questions with a right answer: medqa (40)." in said
+    assert "Prompts that should be refused, or look like it and should be answered: refusal" in said
+    assert any(s.startswith("Refusals (refusal") and " refuses " in s for s in built.opening.sure)
     verdict = next(s for s in built.sections if s.key == "verdict")
     assert "The answer at the top of the page compares accuracy on medqa with BLEU-4" in verdict.notes[0]
 

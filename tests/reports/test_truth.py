@@ -12,8 +12,8 @@ import simulated_logs as sim
 from medbench.reports import leaderboard
 from medbench.reports.chance import chance
 from medbench.reports.estimates import Analysis, Options
+from medbench.reports.gap import SECTIONS, contamination, curve, safety, validity, verdict
 from medbench.reports.gap import chance as chance_section
-from medbench.reports.gap import contamination, curve, safety, validity, verdict
 from medbench.reports.logs import Run
 from medbench.reports.rows import arrange, load_study
 from medbench.reports.sources import Sources
@@ -223,3 +223,57 @@ def test_a_model_that_says_a_to_everything_is_warned_of(tmp_path: Path) -> None:
     section = chance_section.section(analysis, Sources())
     assert "states A in 100% of its answers" in section.findings[0]
     assert "cannot be told from guessing (25%)" in section.findings[1]
+
+
+# --- what a change along the mix may be said to come from
+
+
+def sweep(rates: list[float], cut: float, n: int = 400) -> Analysis:
+    """A mix at these accuracies and the control at half the SFT weight, all on the same latent items."""
+    latent = np.random.default_rng(9).random((n, 1))
+    runs = [exam(f"m{k}", (latent < rate).astype(float), pt=k / (len(rates) - 1)) for k, rate in enumerate(rates)]
+    control = exam("cut", (latent < cut).astype(float))
+    control.weights = {"pt": 0.0, "sft": 0.5}
+    return study([*runs, control])
+
+
+def test_no_share_is_named_of_a_change_that_goes_both_ways() -> None:
+    said = " ".join(curve.section(sweep([0.8, 0.4, 0.7], 0.3), Sources()).findings)
+    assert "it is not monotone" in said
+    assert "no share of its change is put down to weakening SFT" in said
+    assert "explains" not in said
+
+
+def test_a_share_of_a_clear_change_is_named_and_more_than_all_in_words() -> None:
+    said = " ".join(curve.section(sweep([0.9, 0.6, 0.2], 0.75), Sources()).findings)
+    assert "makes 50% of the mix's change in accuracy on exam" in said
+    said = " ".join(curve.section(sweep([0.9, 0.6, 0.2], 0.3), Sources()).findings)
+    assert "moves accuracy on exam further than the mix does: by 200% of it" in said
+
+
+def test_a_rate_that_does_not_flip_still_has_an_interval_of_its_change() -> None:
+    """Five of five right everywhere: the bootstrap has nothing to say, the report's one paired interval has."""
+    table = curve.section(sweep([1.0, 1.0, 1.0], 1.0, n=5), Sources()).tables[1]
+    cell = table.rows[0][2]
+    assert isinstance(cell, Interval)
+    assert cell.low < -20
+    assert cell.high > 20
+
+
+# --- nothing is estimated without saying how well
+
+# Facts of the items and counts of what happened, not estimates of what would.
+FACTS = {"Chance", "x", "Gained", "Lost", "Net", "Runs", "SE, same items", "Training loss", "Evaluation loss"}
+
+
+def test_no_estimate_stands_bare(study_logs: Path) -> None:
+    analysis = Analysis(load_study(str(study_logs)), Options(resamples=100, margin=0.02))
+    items = analysis.study.tables["medqa"].items
+    findings = {i: [{"item_id": i, "field": "question", "signal": "copy", "score": 1.0}] for i in items[:12]}
+    for compute in (leaderboard.section, *SECTIONS):
+        for table in compute(analysis, Sources(findings=findings)).tables:
+            for index, column in enumerate(table.columns):
+                if column.unit in ("text", "count", "p") or column.name in FACTS or column.name.startswith("Always"):
+                    continue
+                bare = [row[index] for row in table.rows if isinstance(row[index], float | int)]
+                assert not bare, (table.title, column.name, bare[:3])

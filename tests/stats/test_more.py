@@ -39,19 +39,22 @@ def test_a_calibrated_model_has_no_corrected_error() -> None:
     for _ in range(40):
         sure = rng.uniform(0.25, 1, 400)
         found.append(stats.calibration(sure, rng.random(400) < sure))
-    assert np.mean([c.ece for c in found]) < 0.025
-    assert np.mean([c.ece_plain for c in found]) > 0.04
-    assert abs(np.mean([c.over for c in found])) < 0.01
+    assert np.mean([c.ece.estimate for c in found]) < 0.025
+    assert abs(np.mean([c.over.estimate for c in found])) < 0.01
+    # Nobody could say that it is miscalibrated, and the bounds do not close over nothing.
+    assert np.mean([c.ece.low == 0 for c in found]) > 0.9
+    assert min(c.ece.high for c in found) > 0.02
 
 
 def test_an_overconfident_model_is_measured() -> None:
     rng = np.random.default_rng(1)
     sure = rng.uniform(0.8, 1, 4000)
     found = stats.calibration(sure, rng.random(4000) < sure - 0.3)
-    assert found.ece == pytest.approx(0.3, abs=0.03)
-    assert found.over == pytest.approx(0.3, abs=0.03)
+    assert found.ece.estimate == pytest.approx(0.3, abs=0.03)
+    assert found.over.estimate == pytest.approx(0.3, abs=0.03)
+    assert 0.25 < found.ece.low < found.ece.high < 0.35
     by_hand = stats.calibration([0.9, 0.6], [1, 0])
-    assert by_hand.brier == pytest.approx((0.01 + 0.36) / 2)
+    assert by_hand.brier.estimate == pytest.approx((0.01 + 0.36) / 2)
 
 
 def test_risk_falls_where_confidence_knows() -> None:
@@ -60,6 +63,10 @@ def test_risk_falls_where_confidence_knows() -> None:
     assert risk == pytest.approx([0, 0, 1 / 3, 0.25])
     _, flat = stats.risk_coverage([0.5] * 4, [1, 0, 1, 0])
     assert set(flat) == {0.5}
+    kept = stats.risk_at([0.9, 0.8, 0.7, 0.6], [1, 1, 0, 1], 0.75)
+    assert kept.estimate == pytest.approx(1 / 3)
+    assert kept.low < 0.05 < 0.85 < kept.high
+    assert stats.risk_at([0.5] * 4, [1, 0, 1, 0], 0.2).estimate == 0.5
 
 
 def test_random_effects_against_metafor() -> None:
@@ -77,7 +84,9 @@ def test_random_effects_against_metafor() -> None:
     errors = np.sqrt(1 / a - 1 / (a + b) + 1 / c - 1 / (c + d))
     found = stats.random_effects(effects, errors)
     assert found.mean.difference == pytest.approx(-0.7150, abs=2e-3)
-    assert found.spread**2 == pytest.approx(0.3181, abs=2e-3)
+    assert found.spread.estimate**2 == pytest.approx(0.3181, abs=2e-3)
+    # metafor's confint() of the same trials, by the Q-profile: tau2 0.1197 to 1.1115
+    assert [bound**2 for bound in found.spread[1:]] == pytest.approx([0.1197, 1.1115], abs=2e-3)
     assert found.next.low < found.mean.low < found.mean.high < found.next.high
 
 
@@ -136,3 +145,25 @@ def test_equivalence_plan_equals_simulated_power() -> None:
         low, high = stats.padded_interval(gap, np.ones(n), 1.0, 0.9, normal=True)
         shown += low > -0.05 and high < 0.05
     assert 0.72 < shown / 300 < 0.88
+
+
+def test_the_next_benchmark_is_expected_wide_enough() -> None:
+    """Ten benchmarks of spread .05: the plug-in interval held the eleventh in 87%."""
+    rng, held = np.random.default_rng(3), 0
+    for _ in range(300):
+        true = rng.normal(0.05, 0.05, 11)
+        effects = true[:10] + rng.normal(0, 0.08, 10)
+        next_one = stats.random_effects(effects, np.full(10, 0.08)).next
+        held += next_one.low <= true[10] <= next_one.high
+    assert held / 300 > 0.92
+
+
+@pytest.mark.parametrize("over", [0.0, 0.2])
+def test_the_calibration_error_lies_in_its_interval(over: float) -> None:
+    rng, held = np.random.default_rng(4), 0
+    for _ in range(200):
+        sure = rng.uniform(0.3, 0.99, 100)
+        p = np.clip(sure - over, 0.005, 0.995)
+        found = stats.calibration(sure, rng.random(100) < p).ece
+        held += found.low <= np.mean(sure - p) <= found.high
+    assert held / 200 > 0.92
