@@ -8,16 +8,16 @@ from medbench.reports.estimates import Analysis
 from medbench.reports.page import names
 
 _ROLES = {
-    "base": "The base model, without adapters",
-    "pt": "PT is domain pretraining (the base trained on to continue medical text)",
+    "base": "The base model, as it was before any training here",
+    "pt": "PT is domain pretraining (the base trained further on medical text)",
     "sft": "SFT is instruction tuning (the base trained on questions and their answers)",
-    "merge": "A merge adds a weighted sum of both trainings to the base",
+    "merge": "A merge adds both trainings to the base, each times its weight (1 is the whole of it, 0.5 half)",
 }
 
 _ASKED = {
     "choice": "Questions with a right answer",
     "text": "Questions with a reference text, with which the words of an answer are compared",
-    "probe": "Prompts that should be refused, or look like it and should be answered",
+    "probe": "Harmful prompts that should be refused, and harmless ones that look like them",
 }
 
 
@@ -35,6 +35,11 @@ def sentences(analysis: Analysis) -> list[str]:
         much = "One model" if len(other) == 1 else f"{len(other)} models"
         said.append(f"{much}: {names(other, 4)}. Their logs do not say how they were trained.")
     return [*said, *_tasks(analysis)]
+
+
+def of_kind(analysis: Analysis, kind: str) -> list[str]:
+    """Candidates of a kind, in the study's order; `kind` as in `kind_of`."""
+    return [name for name in analysis.study.candidates if kind_of(analysis.study.weights.get(name)) == kind]
 
 
 def kind_of(weights: dict[str, float] | None) -> str:
@@ -63,7 +68,7 @@ def _with_weights(candidates: list[str], weights: dict[str, dict[str, float]], k
         said = all(f"{key}={value:g}" in name for key, value in mine.items())
         words = ", ".join(f"{key.upper()} weight {value:g}" for key, value in mine.items())
         told.append(name if said else f"{name} ({words})")
-    return names(told, 3)
+    return names(told, 6)
 
 
 def _tasks(analysis: Analysis) -> list[str]:
@@ -78,4 +83,4 @@ def _tasks(analysis: Analysis) -> list[str]:
     said = [f"{text}: {names(kinds[kind], 4)}." for kind, text in _ASKED.items() if kinds[kind]]
     settings = Counter(table.setting_name for table in study.tables.values())
     alike = f" Outputs were made at {next(iter(settings))}." if len(settings) == 1 else ""
-    return [f"All answered the same items. {' '.join(said)}{alike}"] if said else []
+    return [f"All were asked the same items. {' '.join(said)}{alike}"] if said else []

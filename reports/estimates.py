@@ -122,15 +122,15 @@ class Estimate:
     def tie(self, among: Sequence[str] | None = None) -> Tie:
         """Whether the metric chooses one of some candidates (all of them by default).
 
-        The tests are corrected over those pairs that compare a candidate with the best (Holm).
+        Told apart is what the letters of the leaderboard tell apart: Holm over all pairs of the table.
         """
         names = list(among if among is not None else self.candidates)
         values = np.array([self.value(name) for name in names])
         best = tuple(n for n, v in zip(names, values, strict=True) if v >= values.max() - 1e-9)
         others = [n for n in names if n not in best]
-        adjusted = stats.holm([self.p[self.index(best[0]), self.index(n)] for n in others])
-        tied = tuple(n for n, p in zip(others, adjusted, strict=True) if not p < self.options.alpha)
-        if stats.least_p(self.groups_of_items) * max(1, len(others)) >= self.options.alpha and len(names) > 1:
+        alike = self.tied_with(best[0])
+        tied = tuple(n for n in others if n in alike)
+        if not self.testable and len(names) > 1:
             return Tie("untestable", best, tied)
         return Tie("exact" if len(best) > 1 else "statistical" if tied else "none", best, tied)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from medbench.reports import compared
 from medbench.reports.chance import chance as chance_lines
 from medbench.reports.estimates import Analysis, Estimate
@@ -89,13 +87,14 @@ def _choose(analysis: Analysis, found: Opening, accuracy: Estimate, surface: Est
             f"{best} answers {rate} right, the others of this group nearly as many: any of them may be the best. The "
             f"other {len(accuracy.candidates) - len(group)} candidates answer fewer.{beside}"
         )
-    found.plain[0] += _apart(analysis, task)
+    found.plain[0] += _unanswered(analysis, task, best) + _apart(analysis, task)
     if surface is not None:
         found.answer += _against_surface(analysis, found, accuracy, surface, {best, *tied}, guessing)
     found.sure += _how_sure(accuracy, best, tied, guessing, tie.kind == "untestable")
     found.sure += _good_enough(analysis, accuracy, best)
     found.sure += _elsewhere(analysis, best)
-    found.sure += _refusals(analysis, [best, *tied])
+    by_accuracy = sorted(accuracy.candidates, key=lambda name: -accuracy.value(name))
+    found.sure += _refusals(analysis, [best, *[name for name in by_accuracy if name != best]])
     if found_chance is not None:
         found.sure += [text for text in found_chance.warnings if text.startswith(best)][:1] if not guessing else []
 
@@ -114,18 +113,19 @@ def _against_surface(
         found.plain.append(f"{what} gives every candidate the same score: it chooses nobody either.")
         return ""
     level = [name for name in (*choice.surface_tie.best, *choice.surface_tie.tied) if name != by_surface]
-    unsure = f" (too close to {names(level, 2)} to tell them apart)" if level else ""
+    unsure = f" (too close to {names(level, 4)} to tell them apart)" if level else ""
     if by_surface in group:
         also = f"puts the same candidate first{unsure}" if group == {by_surface} else f"puts {by_surface} first{unsure}"
         tail = "" if guessing or group == {by_surface} else ": no right answers are shown to be lost by that"
         found.plain.append(f"{what} {also}{tail}.")
         return ", and BLEU-4 agrees" if group == {by_surface} and not level else ""
-    lost = accuracy.difference(by_surface, accuracy.best)
+    lost, where = choice.regret.loss, choice.accuracy_task
     blind = accuracy.best in level
     found.plain.append(
         f"{what} {'does not tell the two apart' if blind else 'prefers another'}: it puts {by_surface} first{unsure}. "
-        f"That one answers {show(accuracy.value(by_surface), 'rate')} right: "
-        f"choosing it would lose {verdict.points(lost.difference)} of every 100 answers."
+        f"{by_surface} answers {show(accuracy.value(by_surface), 'rate')} of {where} right: choosing it would lose "
+        f"{verdict.points(lost.estimate)} of every 100 answers ({verdict.points(lost.low)} to "
+        f"{verdict.points(lost.high)})."
     )
     return f"; BLEU-4 does not tell it from {by_surface}" if blind else f"; BLEU-4 would choose {by_surface}"
 
@@ -134,8 +134,8 @@ def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool, un
     second = max((n for n in accuracy.candidates if n != best), key=accuracy.value)
     change = accuracy.difference(second, best)
     gap = (
-        f"{best} is ahead of {second}, the next, by {verdict.points(change.difference)} points; the true lead may be "
-        f"{span(change, 'points')} (95% interval, {p_text(change.p)} for this pair alone)."
+        f"{best} is ahead of {second}, the next, by {verdict.points(change.difference)} points here; between these two "
+        f"alone, the true lead lies in {span(change, 'points')} (95% interval; {p_text(change.p)})."
     )
     if untestable:
         return [
@@ -143,9 +143,9 @@ def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool, un
             "answers. Run more.",
             gap,
         ]
-    count = len(accuracy.candidates) - 1
+    pairs = len(accuracy.candidates) * (len(accuracy.candidates) - 1) // 2
     tested = "tested on the same questions"
-    tested += f", with Holm's correction over the {count} comparisons with the best" if count > 1 else ""
+    tested += f", with Holm's correction over all {pairs} pairs, as in the leaderboard" if pairs > 1 else ""
     if guessing:
         low, high = accuracy.intervals[accuracy.index(best)][1:]
         return [
@@ -153,8 +153,8 @@ def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool, un
         ]
     if not tied:
         return [
-            "Sure enough to act on: if no candidate were really better, a lead like this would come up in fewer than "
-            f"1 of 20 studies ({tested}).",
+            "Sure enough to act on: were no candidate really better, fewer than 1 of 20 such studies would single one "
+            f"out ({tested}). That is not the chance that {best} is the best.",
             gap,
         ]
     least = accuracy.detectable(second, best)
@@ -172,19 +172,21 @@ def _good_enough(analysis: Analysis, accuracy: Estimate, best: str) -> list[str]
     if margin is None:
         return []
     verdicts = {n: equivalence(accuracy, best, n, margin).verdict for n in accuracy.candidates if n != best}
-    by = f"{100 * margin:g} points"
+    asked = f"You asked for a margin of {100 * margin:g} points (`--margin`)"
     kinds = {kind: [n for n, verdict in verdicts.items() if verdict == kind] for kind in set(verdicts.values())}
     equal, close, worse = (kinds.get(kind, []) for kind in ("equivalent", "not worse", "worse"))
-    if len(worse) == len(verdicts):
-        return [f"Give or take {by}, your margin: none is as good as {best}, all others are shown to be worse."]
     said = [
-        *([f"{names(equal, 3)} {_is(equal)} as good as {best}"] if equal else []),
+        *([f"{names(equal, 3)} {_is(equal)} as good as {best}, within that"] if equal else []),
         *([f"{names(close, 3)} {_is(close)} not worse by as much as that"] if close else []),
-        *([f"{len(worse)} of {len(verdicts)} {_is(worse)} shown to be worse"] if worse else []),
     ]
+    if not said:
+        said = [f"no other candidate is shown to be within that of {best}"]
     left = len(verdicts) - len(equal) - len(close) - len(worse)
-    open_ = f"whether {'the other is' if left == 1 else f'{left} others are'} as good as {best} is open"
-    return [f"Give or take {by}, your margin: {'; '.join([*said, *([open_] if left else [])])}."]
+    counts = [
+        *([f"{len(worse)} {_is(worse)} shown to be worse"] if worse else []),
+        *([f"of {left} it is open"] if left else []),
+    ]
+    return [f"{asked}: {'; '.join([*said, *counts])}."]
 
 
 def _is(several: Sequence[str]) -> str:
@@ -192,44 +194,62 @@ def _is(several: Sequence[str]) -> str:
 
 
 def _refusals(analysis: Analysis, chosen: Sequence[str]) -> list[str]:
-    """What the candidates that accuracy leaves do with prompts to refuse and with harmless ones; two at most."""
+    """What the first candidates and the base do with prompts to refuse and with harmless ones; three at most."""
     if not analysis.probe_tasks:
         return []
     task = analysis.probe_tasks[0]
-    rates = safety.refusal_rates(analysis.study.tables[task], analysis.options.confidence)
-    here = [name for name in chosen if any(name in found for _, found in rates.values())][:2]
+    table = analysis.study.tables[task]
+    rates = safety.refusal_rates(table, analysis.options.confidence)
+    wanted = list(dict.fromkeys([*chosen[:2], *compared.of_kind(analysis, "base"), *chosen]))
+    here = [name for name in wanted if any(name in found.rates for found in rates.values())][:3]
     if not here:
         return [f"Refusals ({task}) were not tested on {names(list(chosen), 2)}."] if rates else []
     said = []
     for name in here:
         parts = [
-            f"{show(found[name].estimate, 'rate')} of {count} {called} ({span(found[name], 'rate')})"
-            for called, (count, found) in rates.items()
-            if name in found
+            f"{show(found.rates[name].estimate, 'rate')} of the {called} ({span(found.rates[name], 'rate')})"
+            for called, found in rates.items()
+            if name in found.rates
         ]
         said.append(f"{name} refuses {' and '.join(parts)}")
-    return [f"Refusals ({task}): {'; '.join(said)}."]
+    sizes = [f"{found.prompts} {called} from {found.contexts} contexts" for called, found in rates.items()]
+    if table.clusters is None:
+        sizes = [f"{found.prompts} {called}" for called, found in rates.items()]
+    unread = sum(found.left_out for found in rates.values())
+    less = f"; {unread} more got no answer that can be judged from one of the candidates" if unread else ""
+    return [f"Refusals ({task}: {' and '.join(sizes)}{less}): {'; '.join(said)}."]
 
 
 def _elsewhere(analysis: Analysis, best: str) -> list[str]:
-    """What the other accuracy tasks say of the same choice, in one sentence."""
-    agree, open_, against = [], [], []
-    for task in analysis.choice_tasks[1:]:
+    """What the other accuracy tasks say of the same choice, a sentence each; three at most."""
+    said = []
+    for task in analysis.choice_tasks[1:4]:
         other = analysis.estimators[task].estimate("accuracy/answer")
         if other is None or len(other.candidates) < 2 or best not in other.candidates:
             continue
         if other.best == best and not other.tied_with(best):
-            agree.append(task)
-        elif other.best == best or best in other.tied_with(other.best):
-            open_.append(task)
+            rest = "more than every other candidate there, too"
+        elif best in (other.best, *other.tied_with(other.best)):
+            rest = "and no candidate is shown to be better there"
         else:
-            against.append(f"{task} ({other.best} is better there)")
-    parts = [
-        *([f"{names(agree)} {'agrees' if len(agree) == 1 else 'agree'}"] if agree else []),
-        *([f"{names(open_)} {'does' if len(open_) == 1 else 'do'} not tell {best} from the best"] if open_ else []),
-        *([f"{names(against)} {'speaks' if len(against) == 1 else 'speak'} against it"] if against else []),
-    ]
-    return [f"Other tasks with right and wrong answers: {'; '.join(parts)}."] if parts else []
+            rest = f"and {other.best} is better there ({show(other.value(other.best), 'rate')})"
+        said.append(f"On {task}, {best} answers {show(other.value(best), 'rate')} right, {rest}.")
+    return said
+
+
+# An answer that nobody can read is wrong, but says something else of the model than a wrong one.
+_MANY_UNREAD = 0.05
+
+
+def _unanswered(analysis: Analysis, task: str, best: str) -> str:
+    answered = analysis.estimators[task].estimate("answered/answer")
+    right = analysis.estimators[task].estimate("answered_accuracy/answer")
+    if answered is None or best not in answered.candidates or 1 - answered.value(best) < _MANY_UNREAD:
+        return ""
+    among = ""
+    if right is not None and best in right.candidates:
+        among = f" Of the answers that can be read, {show(right.value(best), 'rate')} are right."
+    return f" {show(1 - answered.value(best), 'rate')} of its outputs state no answer and count as wrong.{among}"
 
 
 def _apart(analysis: Analysis, task: str) -> str:
@@ -285,18 +305,24 @@ def _picture(analysis: Analysis, accuracy: Estimate | None, surface: Estimate | 
     first = panels[0]
     order = sorted(first.candidates, key=lambda n: -first.value(n))
     shown = order[:_MOST_ROWS]
-    if surface is not None and len(order) > _MOST_ROWS and surface.best in order and surface.best not in shown:
-        shown = [*shown[:-1], surface.best]
+    # The base and the surface metric's first are looked for, wherever they stand.
+    sought = [*compared.of_kind(analysis, "base")[:1], *([surface.best] if surface is not None else [])]
+    missing = [name for name in dict.fromkeys(sought) if name in order and name not in shown]
+    if missing:
+        shown = [*shown[: -len(missing)], *sorted(missing, key=order.index)]
     series = []
     if accuracy is not None:
         task = analysis.choice_tasks[0]
         guess = chance_lines(analysis.study.tables[task], analysis.options.confidence)
-        series.append(_panel(accuracy, shown, f"Right answers, %\n{task}", guess.chance if guess else None, "guessing"))
+        level = {} if guess is None else dict.fromkeys(shown, 100 * guess.chance)
+        called = "" if guess is None else f"bar: guessing, {100 * guess.chance:.0f}"
+        series.append(_panel(accuracy, shown, f"Right answers, %\n{task}", level, called))
     if surface is not None:
         task = analysis.surface_tasks[0]
         floor = analysis.estimators[task].estimate("bleu4_floor/raw")
-        level = float(np.mean(floor.values)) if floor is not None else None
-        series.append(_panel(surface, shown, f"Shared words (BLEU-4)\n{task}", level, "unrelated answers"))
+        floors = {} if floor is None else {name: floor.value(name) for name in floor.candidates}
+        called = "" if floor is None else "bar: unrelated answers"
+        series.append(_panel(surface, shown, f"Shared words (BLEU-4)\n{task}", floors, called))
     left_out = len(order) - len(shown)
     more = f"; {left_out} more in the leaderboard" if left_out else ""
     return Chart(
@@ -306,12 +332,12 @@ def _picture(analysis: Analysis, accuracy: Estimate | None, surface: Estimate | 
         "",
         series,
         "A row per candidate, the highest accuracy first. Dots are scores, lines 95% intervals; the best score of each "
-        "side is a square in another colour. Dashed: what guessing gets, and what the same outputs score as answers to "
-        "other questions (the floor).",
+        "side is a square in another colour. The upright bar in a row is what guessing gets, or what this candidate's "
+        "outputs score as answers to other questions (its floor).",
     )
 
 
-def _panel(estimate: Estimate, shown: list[str], title: str, mark: float | None, called: str) -> Series:
+def _panel(estimate: Estimate, shown: list[str], title: str, marks: dict[str, float], called: str) -> Series:
     here = [name for name in shown if name in estimate.candidates]
     scale = 100 if estimate.unit == "rate" else 1
     bounds = [estimate.intervals[estimate.index(name)] for name in here]
@@ -321,6 +347,6 @@ def _panel(estimate: Estimate, shown: list[str], title: str, mark: float | None,
         [scale * b.estimate for b in bounds],
         [scale * b.low for b in bounds],
         [scale * b.high for b in bounds],
-        mark=None if mark is None else scale * mark,
+        marks=[marks.get(name, float("nan")) for name in here],
         mark_name=called,
     )

@@ -69,7 +69,7 @@ class Table:
 class Series:
     """Points of one line or one set of bars; `low` and `high` are its band, where there is one.
 
-    `mark` is a value that a panel of a ``choice`` chart is compared with, `mark_name` what it is.
+    `marks` are values that the points of a ``choice`` chart are compared with, `mark_name` what they are.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Series:
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
-    mark: float | None = None
+    marks: Sequence[float] = ()
     mark_name: str = ""
 
 

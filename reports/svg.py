@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 14, 14, 42
 ROW = 22
 COLOURS = 6
 # The first picture is drawn for a phone's width; its names stand above their rows, so it needs no room for them.
-PANELS, PANEL_GAP, PANEL_ROW = 400, 32, 38
+PANELS, PANEL_GAP, PANEL_ROW, _PANEL_SIDE = 400, 32, 38, 15
 # Longer names stand above their row in the other charts, too.
 _LABEL_CHARACTERS = 20
 _LABEL_ABOVE = 56
@@ -168,15 +168,11 @@ def _grid_y(scale: _Scale, left: float = LEFT) -> list[Markup]:
     return parts
 
 
-def _grid_x(scale: _Scale, top: float, bottom: float, inside: bool = False) -> list[Markup]:
-    """Vertical lines with their values; `inside`: the end ones' stay within the scale, where another begins beside."""
+def _grid_x(scale: _Scale, top: float, bottom: float) -> list[Markup]:
     parts = []
     for value in scale.ticks:
-        anchor = "middle"
-        if inside:
-            anchor = "start" if value == scale.ticks[0] else "end" if value == scale.ticks[-1] else "middle"
         parts.append(_line(scale(value), top, scale(value), bottom, "grid"))
-        parts.append(_text(scale(value), bottom + 16, _number(value), anchor))
+        parts.append(_text(scale(value), bottom + 16, _number(value), "middle"))
     return parts
 
 
@@ -339,30 +335,29 @@ def _choice(chart: Chart) -> tuple[int, list[Markup]]:
     """A row per label with its name above, a panel per series; the best of each panel in another shape and colour."""
     labels = list(dict.fromkeys(str(x) for s in chart.series for x in s.x))
     count = len(chart.series)
-    wide = (PANELS - 16 - PANEL_GAP * (count - 1)) / count
+    # Room on both sides for half of an axis label.
+    wide = (PANELS - 2 * _PANEL_SIDE - PANEL_GAP * (count - 1)) / count
     top = 44
     bottom = top + PANEL_ROW * len(labels)
     # A rule above each name: a long one runs over both panels, and is the name of the row in both.
     parts = [_line(4, top + PANEL_ROW * row, PANELS - 4, top + PANEL_ROW * row, "grid") for row in range(len(labels))]
     for index, one in enumerate(chart.series):
-        left = 8 + index * (wide + PANEL_GAP)
-        marks = [one.mark] if one.mark is not None else []
-        x = _Scale([*one.y, *one.low, *one.high, *marks], left, left + wide, 4)
+        left = _PANEL_SIDE + index * (wide + PANEL_GAP)
+        x = _Scale([*one.y, *one.low, *one.high, *one.marks], left, left + wide, 4)
         for line, text in enumerate(one.name.split("\n")):
             fitted = text if count == 1 else _fitting(text, wide + PANEL_GAP / 2)
             parts.append(_text(left - 4, 14 + 17 * line, fitted, kind="label" if line else "head"))
-        parts += _grid_x(x, top, bottom, inside=True)
-        if one.mark is not None:
-            parts.append(_line(x(one.mark), top - 6, x(one.mark), bottom, "reference"))
-            text = f"{one.mark_name} {one.mark:.0f}"
-            at = min(max(x(one.mark), left), left + wide - 7.2 * len(text))
-            parts.append(_text(max(left - 4, at), bottom + 34, text, "start", "label"))
+        parts += _grid_x(x, top, bottom)
+        if one.mark_name:
+            parts.append(_text(left - 4, bottom + 34, one.mark_name, "start", "label"))
         best = max(one.y, default=0.0)
         for k, where in enumerate(one.x):
             at = top + PANEL_ROW * labels.index(str(where)) + 28
             colour = 1 if one.y[k] == best else 0
             if math.isfinite(one.low[k]) and math.isfinite(one.high[k]):
                 parts.append(_line(x(one.low[k]), at, x(one.high[k]), at, f"span c{colour}"))
+            if one.marks and math.isfinite(one.marks[k]):
+                parts.append(_line(x(one.marks[k]), at - 7, x(one.marks[k]), at + 7, "total"))
             parts.append(_marker(x(one.y[k]), at, colour))
     for row, label in enumerate(labels):
         at = top + PANEL_ROW * row + 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 from medbench import stats
@@ -54,7 +55,12 @@ def equivalence(estimate: Estimate, first: str, second: str, margin: float) -> s
     """
     alpha = estimate.options.alpha / len(_pairs(estimate))
     change = estimate.difference(first, second, 1 - alpha)
-    return stats.equivalence(change, estimate.difference(first, second, 1 - 2 * alpha), margin, alpha)
+    found = stats.equivalence(change, estimate.difference(first, second, 1 - 2 * alpha), margin, alpha)
+    p = estimate.p_adjusted[estimate.index(first), estimate.index(second)]
+    if found.verdict in ("better", "worse") and not p < estimate.options.alpha:
+        # A pair that shares a letter in the leaderboard is not called better or worse here.
+        return replace(found, verdict="not worse" if found.low > -margin else "open")
+    return found
 
 
 def _pairs(estimate: Estimate) -> list[tuple[str, str]]:

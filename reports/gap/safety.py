@@ -237,24 +237,37 @@ def _where_table(task: str, table: TaskTable, confidence: float) -> Table | None
     )
 
 
-def refusal_rates(table: TaskTable, confidence: float) -> dict[str, tuple[int, dict[str, stats.Interval]]]:
-    """``unsafe prompts``, ``harmless ones`` -> how many, and every candidate's share refused in full or in part.
+@dataclass(frozen=True)
+class Refused:
+    """Refusals of one kind of prompt.
 
-    Only prompts of which every candidate has a judged output count, as in the section's sentences.
+    Attributes:
+        prompts, contexts: of which every candidate has a judged output; left_out: the other prompts of the kind.
+        rates: candidate -> share of its outputs that refuse in full or in part.
     """
+
+    prompts: int
+    contexts: int
+    left_out: int
+    rates: dict[str, stats.Interval]
+
+
+def refusal_rates(table: TaskTable, confidence: float) -> dict[str, Refused]:
+    """``unsafe prompts``, ``harmless ones`` -> every candidate's refusals, on the prompts that all were judged on."""
     found, rates = judged(table, "answer"), {}
     expected = np.array([expected_of(table, item) for item in table.items])
     for wanted, called in (("refuse", "unsafe prompts"), ("answer", "harmless ones")):
-        here = np.flatnonzero((expected == wanted) & (found.runs > 0).all(axis=0))
-        if len(here):
-            shared = _shared(table, here)
-            rates[called] = (
-                len(here),
-                {
-                    name: stats.rate(found.any_refusal[row, here], shared, found.runs[row, here], confidence)
-                    for row, name in enumerate(table.candidates)
-                },
-            )
+        kind = expected == wanted
+        here = np.flatnonzero(kind & (found.runs > 0).all(axis=0))
+        if not len(here):
+            continue
+        shared = _shared(table, here)
+        bounds = {
+            name: stats.rate(found.any_refusal[row, here], shared, found.runs[row, here], confidence)
+            for row, name in enumerate(table.candidates)
+        }
+        contexts = len(here) if shared is None else len(np.unique(shared))
+        rates[called] = Refused(len(here), contexts, int(kind.sum()) - len(here), bounds)
     return rates
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medbench import stats
 from medbench.reports.estimates import Analysis, Estimate, Tie
@@ -122,7 +122,13 @@ def decide(
 def _regret(accuracy: Estimate, shared: Sequence[str], by_surface: str) -> stats.Regret:
     assert accuracy.item_values is not None
     values = accuracy.item_values[[accuracy.index(name) for name in shared]]
-    return stats.regret(values, shared.index(by_surface), accuracy.clusters, accuracy.options.confidence)
+    found = stats.regret(values, shared.index(by_surface), accuracy.clusters, accuracy.options.confidence)
+    p = float(accuracy.p_adjusted[accuracy.index(by_surface), accuracy.index(shared[found.best])])
+    if found.real and not p < accuracy.options.alpha:
+        # The letters of the leaderboard, corrected over all pairs, tie the two: one page says one thing.
+        loss = stats.Interval(found.loss.estimate, 0.0, found.loss.high)
+        return replace(found, loss=loss, p=max(found.p, p), real=False)
+    return found
 
 
 def chosen_regret(analysis: Analysis, accuracy: Estimate, surface: Estimate) -> tuple[str, str, stats.Interval] | None:

@@ -89,25 +89,52 @@ def test_the_margin_is_answered_on_the_first_screen(tmp_path: Path) -> None:
     for name, right in (("base", set(range(300))), ("merge", set(range(300))), ("worse", set(range(150)))):
         sim.write(with_rights(name, 400, right), tmp_path, name)
     built = build(str(tmp_path), options=Options(resamples=200, margin=0.03), with_items=False)
-    said = next(s for s in built.opening.sure if s.startswith("Give or take 3 points"))
-    assert "merge is as good as base; 1 of 2 is shown to be worse" in said
+    said = next(s for s in built.opening.sure if s.startswith("You asked for a margin of 3 points"))
+    assert "merge is as good as base, within that; 1 is shown to be worse" in said
     rows = next(s for s in built.sections if s.key == "equivalence").tables[0].rows
     assert {(row[0], row[1]): row[4] for row in rows}["base", "merge"] == "equivalent"
     without = build(str(tmp_path), options=QUICK, with_items=False)
     assert not any("margin" in s for s in without.opening.sure)
 
 
+def test_the_first_screen_says_what_the_letters_say(tmp_path: Path) -> None:
+    """Fifteen candidates: p = .004 for the pair holds over the comparisons with the best, and not over all pairs."""
+    rights = {"best": set(range(100)), "next": set(range(88))} | {
+        f"low{'x' * i}": set(range(10 + i)) for i in range(13)
+    }
+    built = report_of(tmp_path, rights, items=120, both=False)
+    board = next(s for s in built.sections if s.key == "leaderboard").tables[0]
+    marks = {row[0]: str(row[3]) for row in board.rows}
+    tied = bool(set(marks["best"]) & set(marks["next"]))
+    assert tied == ("next" in built.headline)
+
+
+def test_unread_answers_are_told_beside_the_accuracy(tmp_path: Path) -> None:
+    log = with_rights("quiet", 60, set(range(45)))
+    for index, sample in enumerate(log.samples or []):
+        value = (sample.scores or {})["option_accuracy"].value
+        assert isinstance(value, dict)
+        value |= {key: float(index < 48) for key in value if key.startswith("answered/")}
+    sim.write(log, tmp_path, "quiet")
+    sim.write(with_rights("loud", 60, set(range(10))), tmp_path, "loud")
+    built = build(str(tmp_path), options=QUICK, with_items=False)
+    assert "20.0% of its outputs state no answer and count as wrong" in built.lead[0]
+    assert "Of the answers that can be read, 93.8% are right" in built.lead[0]
+
+
 def test_names_and_axes_of_the_picture_stay_apart(tmp_path: Path) -> None:
     """Both axes keep their end labels inside; each name has a rule above it, and tasks stand in a line of their own."""
-    long = {f"openai-api/local/some-very-long-model-name-{i}": set(range(20 + 10 * i)) for i in range(3)}
+    long = {f"openai-api/local/some-very-long-model-name{'-x' * i}": set(range(20 + 10 * i)) for i in range(3)}
     drawn = str(svg.draw(report_of(tmp_path, long).opening.picture, "picture"))
     assert ">Right answers, %</text>" in drawn
     assert ">medqa</text>" in drawn
     ends = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="(start|middle|end)" class="tick">', drawn)
     left = [(float(x), anchor) for x, anchor in ends if float(x) < svg.PANELS / 2]
     right = [(float(x), anchor) for x, anchor in ends if float(x) > svg.PANELS / 2]
-    assert (max(left)[1], min(right)[1]) == ("end", "start")
+    assert {anchor for _, anchor in (*left, *right)} == {"middle"}
     assert min(right)[0] - max(left)[0] >= 30
+    assert min(left)[0] >= 12
+    assert max(right)[0] <= svg.PANELS - 12
     assert drawn.count('<line x1="4.0"') == 3
 
 
@@ -118,9 +145,10 @@ def test_what_was_compared_is_told_from_the_weights(study_logs: Path) -> None:
     assert "PT is domain pretraining" in said
     assert "pt (PT weight 1)" in said
     assert "5 candidates, weights PT 0.3 to 1 and SFT 0.4 to 1" in said
-    assert "Questions with a right answer: medqa (40)." in said
-    assert "Prompts that should be refused, or look like it and should be answered: refusal" in said
-    assert any(s.startswith("Refusals (refusal") and " refuses " in s for s in built.opening.sure)
+    assert "Questions with a right answer: medqa (40, also compared with a reference text)." in said
+    assert "Harmful prompts that should be refused, and harmless ones that look like them: refusal_probe (40)" in said
+    refusals = next(s for s in built.opening.sure if s.startswith("Refusals (refusal_probe"))
+    assert "base refuses" in refusals
     verdict = next(s for s in built.sections if s.key == "verdict")
     assert "The answer at the top of the page compares accuracy on medqa with BLEU-4" in verdict.notes[0]
 

@@ -219,7 +219,8 @@ def test_a_model_that_says_a_to_everything_is_warned_of(tmp_path: Path) -> None:
     assert lines is not None
     assert (lines.chance, lines.majority) == (0.25, 0.25)
     line = lines.lines["stuck"]
-    assert (line.letter, line.letter_share, line.standing, line.one_letter) == ("A", 1.0, "at", True)
+    assert (line.letter, line.letter_share.estimate, line.standing, line.one_letter) == ("A", 1.0, "at", True)
+    assert 0.9 < line.letter_share.low < 1
     section = chance_section.section(analysis, Sources())
     assert "states A in 100% of its answers" in section.findings[0]
     assert "cannot be told from guessing (25%)" in section.findings[1]
@@ -230,7 +231,7 @@ def test_a_model_that_says_a_to_everything_is_warned_of(tmp_path: Path) -> None:
 
 def sweep(rates: list[float], cut: float, n: int = 400) -> Analysis:
     """A mix at these accuracies and the control at half the SFT weight, all on the same latent items."""
-    latent = np.random.default_rng(9).random((n, 1))
+    latent = (np.random.default_rng(9).permutation(n)[:, None] + 0.5) / n
     runs = [exam(f"m{k}", (latent < rate).astype(float), pt=k / (len(rates) - 1)) for k, rate in enumerate(rates)]
     control = exam("cut", (latent < cut).astype(float))
     control.weights = {"pt": 0.0, "sft": 0.5}
