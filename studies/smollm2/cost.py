@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 CHARACTERS = 4.3  # per token, where the model's tokenizer is not there yet: SmolLM2's on these English texts
 # Seconds of one processor per token, in units of a prompt token's: what docs/real-model.md measured.
-TRAINED = 2.9
-WRITTEN = 1.6
+TRAINED = 3.0
+WRITTEN = 2.8
 PER_SAMPLE = 12_000  # bytes of log
 MODEL, ADAPTER = 545e6, 20e6  # bytes: SmolLM2-135M in float32, and rank 16 on all its layers
 
