@@ -17,8 +17,13 @@ from medbench.reports.text import visible
 
 def _drawn(table: Table, width: int) -> RichTable:
     """A table in so many columns of the terminal: the first cell of a row gives way, numbers are never broken."""
-    cells = [[_compact(show(cell, c.unit)) for cell, c in zip(row, table.columns, strict=True)] for row in table.rows]
-    widths = [max(map(cell_len, column)) for column in zip([c.name for c in table.columns], *cells, strict=True)]
+    cells = _cells(table, bounded=True)
+    widths = _widths(table, cells)
+    # The first column can give way down to eight characters; where that is not enough, only the number that matters
+    # keeps its bounds: the report has all of them.
+    if sum(widths[1:]) + len(widths) + 8 > width:
+        cells = _cells(table, bounded=False)
+        widths = _widths(table, cells)
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= width else 1
     left = max(8, width - sum(widths[1:]) - gap * (len(widths) - 1))
     drawn = RichTable(
@@ -39,6 +44,20 @@ def _drawn(table: Table, width: int) -> RichTable:
     for row in cells:
         drawn.add_row(*[escape(visible(cell)) for cell in row])
     return drawn
+
+
+def _cells(table: Table, bounded: bool) -> list[list[str]]:
+    return [
+        [
+            _compact(show(cell, column.unit, bounds=bounded or index == table.key))
+            for index, (cell, column) in enumerate(zip(row, table.columns, strict=True))
+        ]
+        for row in table.rows
+    ]
+
+
+def _widths(table: Table, cells: list[list[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip([c.name for c in table.columns], *cells, strict=True)]
 
 
 def _compact(text: str) -> str:

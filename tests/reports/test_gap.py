@@ -318,7 +318,8 @@ def test_accuracy_by_extractor_is_recomputed_from_the_stored_text(tmp_path: Path
         "plain",
         "all the same",
     ]
-    assert rules["lm-eval"][3] == 0.5
+    assert isinstance(rules["lm-eval"][3], Interval)
+    assert rules["lm-eval"][3].estimate == 0.5
     # 4 views x 2 profiles x 6 extractors; accuracy's choice stays under medbench and MMLU-Pro.
     assert "48 readings" in section.findings[0]
     assert "accuracy still chooses plain in 33%" in section.findings[0]

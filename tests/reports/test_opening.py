@@ -141,7 +141,7 @@ def test_names_and_axes_of_the_picture_stay_apart(tmp_path: Path) -> None:
 def test_what_was_compared_is_told_from_the_weights(study_logs: Path) -> None:
     built = build(str(study_logs), options=QUICK, with_items=False)
     said = " ".join(built.opening.compared)
-    assert "The base model, without adapters: base." in said
+    assert "The base model, as it was before any training here: base." in said
     assert "PT is domain pretraining" in said
     assert "pt (PT weight 1)" in said
     assert "5 candidates, weights PT 0.3 to 1 and SFT 0.4 to 1" in said
