@@ -74,14 +74,13 @@ def custom(
     chosen = _Kind(own["kind"])
 
     loaded = load(None, lambda record: chosen.checked(record, item_of(record, columns)), settings)
-    common = {"name": called, "version": 1}
     if chosen.name == "decision":
-        made = decision_task(loaded, settings, **common)
+        made = decision_task(loaded, settings, name=called, version=1)
     elif chosen.name == "free_text":
-        made = free_text_task(loaded, settings, **common)
+        made = free_text_task(loaded, settings, name=called, version=1)
     else:
         several = any(len(item.answer) > 1 for item in loaded.items)
-        made = choice_task(loaded, settings, multiple=several, **common)
+        made = choice_task(loaded, settings, multiple=several, name=called, version=1)
     return task_with(made, name=called)
 
 

@@ -99,8 +99,9 @@ def read_serve(entry: Any) -> Serve | None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise MedbenchError(f"serve: {key} is {value!r}; expected a whole number above 0.")
     adapters = entry.get("adapters") or {}
-    expected = {"llamacpp": (str, int), "openai": dict}.get(entry["kind"])
-    if not isinstance(adapters, dict) or (expected and not all(isinstance(v, expected) for v in adapters.values())):
+    expected: dict[str, tuple[type, ...]] = {"llamacpp": (str, int), "openai": (dict,)}
+    of = expected.get(entry["kind"])
+    if not isinstance(adapters, dict) or (of and not all(isinstance(v, of) for v in adapters.values())):
         raise MedbenchError(
             "serve: adapters must map adapters to the files that llama.cpp was started with ({pt: pt.gguf}), "
             "or the names of served models to their weights ({my-mix: {pt: 0.3, sft: 0.7}})."

@@ -58,7 +58,7 @@ class Scanner:
             )
             for one in looked
         ]
-        self._sieve = table.Sieve(none, *(part for pair in zip(sought, scratch, strict=True) for part in pair))
+        self._sieve = table.Sieve(none, sought[0], scratch[0], sought[1], scratch[1], sought[2], scratch[2])
         self._epoch = 1
 
     def scan(self, batch: Batch) -> tuple[list[dict[str, Any]], list[int]]:

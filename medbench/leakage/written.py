@@ -149,8 +149,15 @@ def changes(corpus: str, item: str) -> list[str]:
     return found
 
 
-_TRAITS = ("entities", "tags", "words split at a line's end", "look-alike letters", "invisible characters")
-_TRAITS += ("width", "combining marks")
+_TRAITS = (
+    "entities",
+    "tags",
+    "words split at a line's end",
+    "look-alike letters",
+    "invisible characters",
+    "width",
+    "combining marks",
+)
 
 
 def _traits(text: str) -> set[str]:

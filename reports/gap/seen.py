@@ -97,8 +97,8 @@ def _accuracy_rows(analysis: Analysis, task: str, model: str, name: str, scores:
         others, there = (
             stats.rate(x, labels, count, level) for x, labels, count in zip((rest, top), own, counts, strict=True)
         )
-        scores, shown = [_percent(x) for x in (there, others)], _percent(change)
-        rows.append([task, model, name, candidate, len(top), scores[0], len(rest), scores[1], shown, p])
+        there, others, change = _percent(there), _percent(others), _percent(change)
+        rows.append([task, model, name, candidate, len(top), there, len(rest), others, change, p])
     return rows
 
 
