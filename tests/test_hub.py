@@ -20,9 +20,17 @@ from medbench.provider import tiny
 OLD, NEW = "a" * 40, "b" * 40
 
 
+# Questions worded apart: a short one in the words of another is a finding of its own (an edited copy).
+ASKED = {
+    "a headache": "Since this morning I have {0}: which medicine do you advise me to take?",
+    "a sore throat": "My daughter has {0} and cannot swallow. When must she be seen by someone?",
+    "an itch": "Can {0} on both arms come from a new soap or from my cat?",
+}
+
+
 def lines(topics: list[str]) -> bytes:
     row = "What helps against {0} that lasts for many weeks?", "For {0}, rest at home, drink enough and see a doctor."
-    rows = [{"instruction": row[0].format(t), "input": "", "output": row[1].format(t)} for t in topics]
+    rows = [{"instruction": ASKED.get(t, row[0]).format(t), "input": "", "output": row[1].format(t)} for t in topics]
     return "".join(json.dumps(one) + "\n" for one in rows).encode()
 
 

@@ -327,7 +327,7 @@ def test_the_demo_plan_is_a_study_of_the_mix_and_both_controls(tmp_path: Path):
     study = read_study(paths["study"])
     assert Counter(candidate.series for candidate in study.candidates) == {"mix": 5, "sft_only": 4, "pt_added": 4}
     assert all(args["seed"] == 0 for _, args in study.tasks)
-    assert len(json.loads(paths["planted"].read_text("utf-8"))) == 12
+    assert len(json.loads(paths["planted"].read_text("utf-8"))) == 15
 
 
 @shipped
