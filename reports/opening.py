@@ -83,9 +83,11 @@ def _choose(analysis: Analysis, found: Opening, accuracy: Estimate, surface: Est
             if len(group) <= 3
             else f"Accuracy on {task} does not choose: {len(group)} of {len(accuracy.candidates)} may be the best"
         )
+        lowest = show(min(accuracy.value(name) for name in group), "rate")
         found.plain.append(
-            f"{best} answers {rate} right, the others of this group nearly as many: any of them may be the best. The "
-            f"other {len(accuracy.candidates) - len(group)} candidates answer fewer.{beside}"
+            f"{best} answers {rate} right, the others of this group down to {lowest}, and the tests cannot tell them "
+            f"apart: any of them may be the best. The other {len(accuracy.candidates) - len(group)} candidates are "
+            f"shown to answer fewer.{beside}"
         )
     found.plain[0] += _unanswered(analysis, task, best) + _apart(analysis, task)
     if surface is not None:
