@@ -69,6 +69,8 @@ def make(name: str, args: Mapping[str, Any] | None = None) -> Task:
 def _loaded(name: str, file: Path, args: dict[str, Any]) -> Task:
     from inspect_ai._eval.loader import create_tasks, load_tasks
 
+    from medbench.page import REST
+
     try:
         # Inspect looks files up by a pattern relative to a folder.
         alone = Path(name).is_file()
@@ -81,12 +83,13 @@ def _loaded(name: str, file: Path, args: dict[str, Any]) -> Task:
         raise MedbenchError(
             f"task {name}: found {len(found)}; expected one. Give a registered name (medbench/medqa), or FILE.py@NAME."
         )
-    # Inspect leaves out with a warning what a task does not take, and the run would be of something else.
+    # Inspect and our pages leave out with a warning what a task does not take, and the run would be of something else.
     taken = parameters(found[0])
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+    rest = [name for name, parameter in taken.items() if parameter.kind is parameter.VAR_KEYWORD]
+    if rest in ([], [REST]):
         for key in args:
             if key not in taken:
-                raise unknown(f"argument of task {name}", key, taken)
+                raise unknown(f"argument of task {name}", key, [one for one in taken if one != REST])
     return found[0]
 
 
@@ -103,5 +106,5 @@ def parameters(task: Task) -> Mapping[str, inspect.Parameter]:
     """The `-T` parameters of a made task; empty where it was not registered."""
     from inspect_ai._util.registry import is_registry_object, registry_info, registry_lookup
 
-    function = registry_lookup("task", registry_info(task).name) if is_registry_object(task) else None
-    return inspect.signature(function).parameters if callable(function) else {}
+    made_by = registry_lookup("task", registry_info(task).name) if is_registry_object(task) else None
+    return inspect.signature(made_by).parameters if callable(made_by) else {}

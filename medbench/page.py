@@ -56,6 +56,8 @@ COMMON = {
 ALWAYS = ("source", "thinking", "prefilled", "encoding", "on_bad_row")
 # What multiple-choice pages take besides.
 CHOICE = ("revision", "mode", "shuffle_options", "fewshot", "fewshot_source", "prompt_language")
+# The parameter that takes whatever else is given, to be refused or passed over by name.
+REST = "unknown"
 _own_names: set[str] = set()
 
 
@@ -78,20 +80,19 @@ def page(*takes: str, **notes: str) -> Callable[[Callable[..., Task]], Callable[
         own = list(inspect.signature(build).parameters.values())[1:]
         _own_names.update(parameter.name for parameter in own)
         common = [_SETTINGS[name].replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
-        rest = inspect.Parameter("unknown", inspect.Parameter.VAR_KEYWORD)
+        rest = inspect.Parameter(REST, inspect.Parameter.VAR_KEYWORD)
+        signature = inspect.Signature([*common[:2], *own, *common[2:], rest], return_annotation=Task)
 
         @functools.wraps(build)
         @as_task_error()
         def make(*args: Any, **given: Any) -> Task:
-            values = make.__signature__.bind(*args, **given).arguments  # type: ignore[attr-defined]
-            for name in values.pop("unknown", {}):
+            values = signature.bind(*args, **given).arguments
+            for name in values.pop(REST, {}):
                 _refuse(build.__name__, name, [*names, *(parameter.name for parameter in own)])
             settings = Settings(**{name: values.pop(name) for name in names if name in values})
             return build(settings, **values)
 
-        make.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [*common[:2], *own, *common[2:], rest], return_annotation=Task
-        )
+        make.__signature__ = signature  # type: ignore[attr-defined]
         make.__doc__ = _documented(build, names, notes)
         return make
 

@@ -112,6 +112,12 @@ def test_a_page_by_path_stands_for_a_task(tmp_path: Path) -> None:
     assert len(items(catalog.make(str(page), arguments))) == 6
 
 
+def test_an_argument_of_another_task_is_refused_where_the_task_is_named_with_it(tmp_path: Path) -> None:
+    rows = [{"instruction": "What helps?", "input": "", "output": "Warm drinks."}]
+    with pytest.raises(MedbenchError, match=r"unknown argument of task medbench/f5 'mode'\. .*Known: encoding"):
+        catalog.make("f5", {"source": lines(tmp_path / "f5.jsonl", rows), "mode": "logprob"})
+
+
 @pytest.mark.parametrize(
     ("rows", "arguments", "match"),
     [
