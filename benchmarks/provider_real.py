@@ -16,34 +16,15 @@ import, load, generation and, in medbench, scoring.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from provider import timed
 
 HERE = Path(__file__).resolve().parent
-
-
-def cpu_seconds(command: Sequence[str], core: int) -> float:
-    """Processor time of a command and its children on one core."""
-    settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    process = subprocess.Popen(
-        ["taskset", "-c", str(core), *command],
-        env=os.environ | settings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise click.ClickException(f"{' '.join(command)}\n{output.decode()[-3000:]}")
-    return usage.ru_utime + usage.ru_stime
 
 
 def texts_of(out: Path) -> list[str]:
@@ -99,7 +80,7 @@ def main(
                 continue
             out = work / f"{name}-{turn}"
             out.mkdir()
-            seconds = cpu_seconds([word.replace("OUT", str(out)) for word in command], core)
+            _, seconds = timed([word.replace("OUT", str(out)) for word in command], core)
             texts = texts_of(out)
             written = sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
             speeds.setdefault(name, []).append(written / seconds)
