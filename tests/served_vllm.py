@@ -11,9 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import loopback
+from loopback import Reply
 
 
 @dataclass
@@ -95,7 +97,14 @@ def serving(base: Path, *, max_lora_rank: int = 16, max_loras: int = 1, context:
             "usage": usage,
         }
 
-    def answer(path: str, body: Any) -> Any:
+    def answer(path: str, asked: bytes) -> Reply:
+        with lock:
+            try:
+                return Reply(result(path, json.loads(asked or b"null")))
+            except Refused as error:
+                return Reply({"error": {"message": str(error)}}, 400)
+
+    def result(path: str, body: Any) -> Any:
         if path == "/v1/models":
             listed = [{"id": name, "object": "model", "owned_by": "vllm"} for name in ("base", *state.loaded)]
             return {"object": "list", "data": [{**entry, "max_model_len": context} for entry in listed]}
@@ -105,33 +114,6 @@ def serving(base: Path, *, max_lora_rank: int = 16, max_loras: int = 1, context:
             return unload(body["lora_name"])
         return complete(body)
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: Any) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self._answer(None)
-
-        def do_POST(self) -> None:
-            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def _answer(self, body: Any) -> None:
-            with lock:
-                try:
-                    status, value = 200, answer(self.path, body)
-                except Refused as error:
-                    status, value = 400, {"error": {"message": str(error)}}
-            data = (value if isinstance(value, str) else json.dumps(value)).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    state.address = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
+    with loopback.serving(answer) as address:
+        state.address = f"{address}/v1"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()

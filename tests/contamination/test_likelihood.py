@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import loopback
 import numpy as np
 import pytest
 import torch
@@ -67,30 +66,30 @@ def endpoint(reference: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> Ite
     model, tokenizer = reference
     settings: dict[str, Any] = {"prompt_logprobs": True}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            ids = tokenizer(asked["prompt"], add_special_tokens=False)["input_ids"]
-            with torch.no_grad():
-                logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-            entries: list[dict[str, Any] | None] = [None]
-            for place, token in enumerate(ids[1:]):
-                best = int(logprobs[place].argmax())
-                entries.append(
-                    {
-                        str(t): {
-                            "logprob": float(logprobs[place, t]),
-                            "rank": 1,
-                            "decoded_token": tokenizer.decode([t]),
-                        }
-                        for t in dict.fromkeys([token, best])
+    def answer(path: str, body: bytes) -> loopback.Reply:
+        asked = json.loads(body)
+        ids = tokenizer(asked["prompt"], add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        entries: list[dict[str, Any] | None] = [None]
+        for place, token in enumerate(ids[1:]):
+            best = int(logprobs[place].argmax())
+            entries.append(
+                {
+                    str(t): {
+                        "logprob": float(logprobs[place, t]),
+                        "rank": 1,
+                        "decoded_token": tokenizer.decode([t]),
                     }
-                )
-            choice = {"index": 0, "text": "x", "finish_reason": "length", "logprobs": None}
-            if settings["prompt_logprobs"] and asked.get("prompt_logprobs"):
-                choice["prompt_logprobs"] = entries
-            usage = {"prompt_tokens": len(ids), "completion_tokens": 1, "total_tokens": len(ids) + 1}
-            body = {
+                    for t in dict.fromkeys([token, best])
+                }
+            )
+        choice = {"index": 0, "text": "x", "finish_reason": "length", "logprobs": None}
+        if settings["prompt_logprobs"] and asked.get("prompt_logprobs"):
+            choice["prompt_logprobs"] = entries
+        usage = {"prompt_tokens": len(ids), "completion_tokens": 1, "total_tokens": len(ids) + 1}
+        return loopback.Reply(
+            {
                 "id": "1",
                 "object": "text_completion",
                 "created": 1,
@@ -98,24 +97,12 @@ def endpoint(reference: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> Ite
                 "choices": [choice],
                 "usage": usage,
             }
-            data = json.dumps(body).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+        )
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     monkeypatch.setenv("LOCAL_API_KEY", "none")
-    settings["url"] = f"http://127.0.0.1:{server.server_port}/v1"
-    yield settings
-    server.shutdown()
-    thread.join()
+    with loopback.serving(answer) as address:
+        settings["url"] = f"{address}/v1"
+        yield settings
 
 
 def test_a_completions_endpoint(endpoint: dict[str, Any], reference: tuple[Any, Any]) -> None:

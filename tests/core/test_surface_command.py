@@ -57,7 +57,7 @@ def test_json_under_every_view_where_there_are_traces(tmp_path: Path) -> None:
     rows = [*ROWS, ROWS[0] | {"predict": "<think>患者多饮多尿，考虑糖尿病。</think>" + ROWS[0]["label"]}]
     rows.append(ROWS[1] | {"predict": "<think>血压"})
     rows.append(ROWS[2] | {"prompt": "头痛怎么办？<think>\n", "predict": "想一想</think>" + ROWS[2]["label"]})
-    data = json.loads(run(write(tmp_path / "p.jsonl", rows), "--profile", "llamafactory", "--json").output)
+    data = json.loads(run(write(tmp_path / "p.jsonl", rows), "--profile", "llamafactory", "--json").stdout)
     assert data["items"] == 6
     assert data["traces"] == {"absent": 3, "closed": 2, "unterminated": 1}
     assert list(data["profiles"]) == ["llamafactory"]
@@ -76,16 +76,16 @@ def test_own_columns_csv_and_encoding(tmp_path: Path) -> None:
         writer.writerows([["回答", "参考"], *([row["predict"], row["label"]] for row in ROWS)])
     options = ["--prediction", "回答", "--reference", "参考", "--json"]
     assert "gb18030" in failure(str(path), *options)
-    mine = json.loads(run(str(path), *options, "--encoding", "gb18030").output)["profiles"]
-    assert mine == json.loads(run(write(tmp_path / "p.jsonl", ROWS), "--json").output)["profiles"]
+    mine = json.loads(run(str(path), *options, "--encoding", "gb18030").stdout)["profiles"]
+    assert mine == json.loads(run(write(tmp_path / "p.jsonl", ROWS), "--json").stdout)["profiles"]
 
 
 def test_references_from_another_file(tmp_path: Path) -> None:
     predictions = write(tmp_path / "p.jsonl", [{"output": row["predict"]} for row in ROWS])
     references = write(tmp_path / "r.jsonl", [{"output": row["label"]} for row in ROWS])
     assert "cannot both be column 'output'" in failure(predictions)
-    both = json.loads(run(predictions, "--references", references, "--json").output)["profiles"]
-    assert both == json.loads(run(write(tmp_path / "both.jsonl", ROWS), "--json").output)["profiles"]
+    both = json.loads(run(predictions, "--references", references, "--json").stdout)["profiles"]
+    assert both == json.loads(run(write(tmp_path / "both.jsonl", ROWS), "--json").stdout)["profiles"]
     shorter = write(tmp_path / "short.jsonl", [{"output": "x"}] * 2)
     assert "holds 3 predictions and" in failure(predictions, "--references", shorter)
     assert "pair the wrong rows" in failure(predictions, "--references", references, "--on-bad-row", "skip")
@@ -96,7 +96,7 @@ def test_bad_rows_are_named_or_listed(tmp_path: Path) -> None:
     message = failure(broken)
     assert "line 4, field 'predict': expected text, found missing" in message
     result = run(broken, "--on-bad-row", "skip", "--json")
-    data = json.loads(result.output)
+    data = json.loads(result.stdout)
     assert data["items"] == 3
     assert len([note for note in data["notes"] if note.startswith("left out")]) == 2
     assert "no reference column" in failure(write(tmp_path / "q.jsonl", [{"predict": "x"}]))
@@ -119,7 +119,7 @@ def test_answers_to_other_questions_are_said_to_be_at_the_floor(tmp_path: Path) 
 
 
 def test_one_item_has_no_floor(tmp_path: Path) -> None:
-    data = json.loads(run(write(tmp_path / "p.jsonl", ROWS[:1]), "--json").output)
+    data = json.loads(run(write(tmp_path / "p.jsonl", ROWS[:1]), "--json").stdout)
     assert data["profiles"]["standard"]["views"]["raw"]["bleu4"]["floor"] is None
     assert data["profiles"]["standard"]["views"]["raw"]["bleu4"]["above_floor"] is None
 
@@ -131,7 +131,7 @@ def test_answers_to_other_questions(shared_data: Path, tmp_path: Path, profile: 
         answers = [json.loads(next(lines))["output"] for _ in range(200)]
     path = write(tmp_path / "p.jsonl", [{"output": answer} for answer in answers])
     result = run(path, "--prediction", "output", "--reference", "output", "--json", "--profile", profile)
-    data = json.loads(result.output)
+    data = json.loads(result.stdout)
     figures = data["profiles"][profile]["views"]["raw"]["bleu4"]
     assert figures["score"] == pytest.approx(100)
     assert round(figures["floor"], 1) == bleu4

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import loopback
 import pytest
 
 from medbench.errors import MedbenchError
@@ -24,33 +23,12 @@ Answer = Callable[[str, Any], tuple[int, Any]]
 def answering(answer: Answer) -> Iterator[str]:
     """The address, with ``/v1``, of a server that answers (path, body) with (status, JSON or text)."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: Any) -> None:
-            pass
+    def reply(path: str, asked: bytes) -> loopback.Reply:
+        status, value = answer(path, json.loads(asked or b"null"))
+        return loopback.Reply(value, status)
 
-        def do_GET(self) -> None:
-            self._answer(None)
-
-        def do_POST(self) -> None:
-            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def _answer(self, body: Any) -> None:
-            status, value = answer(self.path, body)
-            data = (value if isinstance(value, str) else json.dumps(value)).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with loopback.serving(reply) as address:
+        yield f"{address}/v1"
 
 
 def closed_port() -> int:
