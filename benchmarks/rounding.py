@@ -142,30 +142,43 @@ def kept(bench: Bench, adapters: list[Adapter], mix: Weights, weights: Mapping[s
     return products.kept()
 
 
-def unbiased(bench: Bench, adapters: list[Adapter], mix: Weights, seeds: int) -> tuple[float, float]:
-    """The mean deviation of the seeds' mean from exact, in its standard errors, and the mean square of each value's.
+def unbiased(bench: Bench, adapters: list[Adapter], mix: Weights, seeds: int) -> dict[str, float]:
+    """How far the mean of the seeds lies from exact, over all adapted values.
 
-    Over all adapted values. Both are those of an unbiased estimate where the first is below 3 and the second near 1.
+    deviation: of the sum over all values, in its standard errors; within_1, within_2: the share of weight matrices whose
+    sum lies within so many of its own (0.68 and 0.95 where unbiased); mean_square: of a value's deviation, by its
+    variance (1 where unbiased).
     """
     recipes = [make_recipe(adapters, mix, rounding=Rounding("stochastic", seed)) for seed in range(seeds)]
-    total = variance = squares = 0.0
+    variance = squares = 0.0
     values = 0
+    sums, errors = [], []
     for key in recipes[0].targets:
         base = bench.stored(key)
         exact_sum = base.double()
         for a in adapters:
             exact_sum += mix[a.name] * a.low_rank[key].delta(torch.float64)
-        mean = torch.stack([recipe.merged(key).rows(base) for recipe in recipes]).double().mean(dim=0)
+        mean = torch.zeros_like(exact_sum)
+        for recipe in recipes:
+            mean += recipe.merged(key).rows(base).double() / seeds
         # Of one draw between neighbours a step apart, at the share f: step^2 f (1 - f).
         low = torch.floor(exact_sum / step(exact_sum)) * step(exact_sum)
         share = (exact_sum - low) / step(exact_sum)
         spread = step(exact_sum).square() * share * (1 - share) / seeds
-        total += float((mean - exact_sum).sum())
+        sums.append(float((mean - exact_sum).sum()))
+        errors.append(float(spread.sum()) ** 0.5)
         variance += float(spread.sum())
         open_ = share.minimum(1 - share) > 0.01  # elsewhere 20 draws hold no information
         squares += float(((mean - exact_sum).square() / spread)[open_].sum())
         values += int(open_.sum())
-    return total / variance**0.5, squares / values
+    apart = [abs(total) / error for total, error in zip(sums, errors, strict=True)]
+    return {
+        "deviation": sum(sums) / variance**0.5,
+        "within_1": sum(z <= 1 for z in apart) / len(apart),
+        "within_2": sum(z <= 2 for z in apart) / len(apart),
+        "matrices": len(apart),
+        "mean_square": squares / values,
+    }
 
 
 def step(values: torch.Tensor) -> torch.Tensor:
@@ -224,7 +237,7 @@ def print_rows(label: str, mix: Weights, rows: Mapping[str, Mapping[str, Any]]) 
         if "stochastic" in name:
             kls = sorted(draw["kl"] for draw in draws)
             name, kl = f"medbench stochastic, {len(draws)} seeds", f"{kls[0]:.5f}-{kls[-1]:.5f}"
-        effective = ", ".join(f"{weight:.3f}" for weight in row["effective_weights"].values())
+        effective = ", ".join(f"{round(weight, 3) + 0.0:.3f}" for weight in row["effective_weights"].values())
         shares = f"{row['update_kept']:.3f} | {effective} | {row['values_unchanged']:.1%}"
         click.echo(f"| {label}; {asked} | {name} | {kl} | {shares} |")
 
@@ -286,12 +299,13 @@ def main(
         if "nearest_over_stochastic" in result:
             click.echo(f"{result['case']}: KL of nearest is {result['nearest_over_stochastic']:.0f} times stochastic's")
     if bias_seeds:
-        deviation, square = unbiased(bench, cases[0][1], MIXES[0], bias_seeds)
+        bias = unbiased(bench, cases[0][1], MIXES[0], bias_seeds)
         click.echo(
-            f"mean of {bias_seeds} seeds: {deviation:+.2f} standard errors from exact over all adapted values; "
-            f"mean squared deviation a value {square:.4f} (1 where unbiased)"
+            f"mean of {bias_seeds} seeds: {bias['deviation']:+.2f} standard errors from exact over all adapted values; "
+            f"{bias['within_1']:.0%} of {bias['matrices']} matrices within one, {bias['within_2']:.0%} within two; "
+            f"mean squared deviation a value {bias['mean_square']:.4f} (1 where unbiased)"
         )
-        results.append({"bias_seeds": bias_seeds, "deviation": deviation, "mean_square": square})
+        results.append({"bias_seeds": bias_seeds, **bias})
     if json_file:
         json_file.write_text(json.dumps(results, indent=2) + "\n")
 

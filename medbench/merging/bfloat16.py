@@ -6,8 +6,10 @@ every checkpoint; `exact` covers the other dtypes and devices, and weights that 
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +21,24 @@ if TYPE_CHECKING:
 
 # Values that are settled at a time: bounds the float64 copies of their factors to some 10 MB.
 _AT_ONCE = 16_384
+
+
+class _Scratch(threading.local):
+    """Arrays of one thread that are filled anew for every block: giving memory back and asking for it costs more than
+    the arithmetic."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An array of whatever was in it."""
+        size = math.prod(shape)
+        if name not in self._held or self._held[name].size < size:
+            self._held[name] = np.empty(size, dtype)
+        return self._held[name][:size].reshape(shape)
+
+
+_SCRATCH = _Scratch()
 
 
 class Bfloat16Sum:
@@ -33,27 +53,26 @@ class Bfloat16Sum:
     """
 
     def __init__(self, terms: Sequence[Term], *, key: int | None = None) -> None:
-        self._terms = [term for term in terms if term.coefficient != 0]
-        self._key = key
-        if not self._terms:
-            return
-        lefts = [as_array(term.left).astype(np.float64) * term.coefficient for term in self._terms]
-        self._right = np.concatenate([as_array(term.right) for term in self._terms])
-        self._left = np.concatenate(lefts, axis=1).astype(np.float32)
-        if key is None:
+        self._count, self._key = len(terms), key
+        self._used = [at for at, term in enumerate(terms) if term.coefficient != 0]
+        used = [terms[at] for at in self._used]
+        wide = [as_array(term.left).astype(np.float64) * term.coefficient for term in used]
+        self._lefts = [left.astype(np.float32) for left in wide]
+        self._rights = [np.ascontiguousarray(as_array(term.right)) for term in used]
+        if key is None and used:
             # Any order of summation errs by less than (rank + 4) u sum_k |l_ik r_kj| (Higham, Accuracy and Stability
             # of Numerical Algorithms, 3.1), and by Cauchy-Schwarz that sum is at most |l_i| max_j |r_j|: one bound a
             # row. The left factors are rounded once; what is below the smallest normal number may be flushed.
-            rank = self._left.shape[1]
-            norms = np.sqrt(np.einsum("ij,ij->j", self._right, self._right, dtype=np.float64))
-            sizes = np.sqrt(sum(np.einsum("ij,ij->i", left, left) for left in lefts)) * norms.max()
+            rank = sum(len(right) for right in self._rights)
+            norms = np.sqrt(sum(np.einsum("ij,ij->j", right, right, dtype=np.float64) for right in self._rights))
+            sizes = np.sqrt(sum(np.einsum("ij,ij->i", left, left) for left in wide)) * norms.max()
             tiny = 2 * rank * np.finfo(np.float32).smallest_normal
             self._bound = ((rank + 5) * 2.0**-24 * 1.001 * sizes).astype(np.float32) + tiny
-            self._prover = Prover(self._terms)
+            self._prover = Prover(used)
 
     def read(self, stored: Stored, first: int, last: int) -> np.ndarray:
-        """What `block` takes of a weight in a file."""
-        return stored.array(first, last)
+        """What `block` takes of a weight in a file; the array is filled anew by the thread's next call."""
+        return stored.array_into(_SCRATCH.array("base", stored.part(first, last), np.uint16), first)
 
     def block(self, base: np.ndarray, first: int = 0) -> Block:
         """The merged rows from `first` on, as patterns, and what became of the update in them.
@@ -62,66 +81,68 @@ class Bfloat16Sum:
             base: uint16 [n, columns], the base's rows.
             first: the number of the first one in its weight.
 
+        The rows are filled anew by the thread's next call.
+
         Raises:
             NotFinite: a value is NaN or Inf, or leaves bfloat16's range.
         """
-        if not self._terms:
-            return Block(base.copy(), np.zeros(base.shape, np.float32), 0.0, 0.0, base.size)
-        change = self._left[first : first + len(base)] @ self._right
+        parts_of = [0.0] * self._count
+        if not self._used:
+            return Block(base, 0.0, 0.0, base.size, parts_of)
+        parts = _SCRATCH.array("parts", (len(self._used), *base.shape), np.float32)
+        for at, (left, right) in enumerate(zip(self._lefts, self._rights, strict=True)):
+            np.matmul(left[first : first + len(base)], right, out=parts[at])
+        out, sums = _SCRATCH.array("out", base.shape, np.uint16), np.zeros(3 + len(parts))
         if self._key is None:
-            return self._nearest(base, first, change)
-        return self._stochastic(base, first, change, self._key)
+            self._nearest(base, first, parts, out, sums)
+        else:
+            self._stochastic(base, first, parts, out, sums, self._key)
+        for at, product in zip(self._used, sums[3:].tolist(), strict=True):
+            parts_of[at] = product
+        return Block(out, float(sums[2]), float(sums[3:].sum()), int(sums[1]), parts_of)
 
-    def _stochastic(self, base: np.ndarray, first: int, change: np.ndarray, key: int) -> Block:
+    @staticmethod
+    def _stochastic(
+        base: np.ndarray, first: int, parts: np.ndarray, out: np.ndarray, sums: np.ndarray, key: int
+    ) -> None:
         from medbench.merging.kernels import stochastic_bfloat16
 
-        out = np.empty_like(base)
-        wrong, same, square, product = stochastic_bfloat16(base, change, np.uint64(key), first, out)
-        if wrong:
+        rows = _SCRATCH.array("row", (3, base.shape[1]), np.float32)
+        stochastic_bfloat16(base, parts, np.uint64(key), first, out, rows, sums)
+        if sums[0]:
             raise NotFinite(NOT_FINITE.format("bfloat16"))
-        return Block(out, change, square, product, same)
 
-    def _nearest(self, base: np.ndarray, first: int, change: np.ndarray) -> Block:
+    def _nearest(self, base: np.ndarray, first: int, parts: np.ndarray, out: np.ndarray, sums: np.ndarray) -> None:
         from medbench.merging.kernels import nearest_bfloat16
 
         bound, relative = self._bound[first : first + len(base)], np.float32(2 * np.finfo(np.float32).eps)
-        out, room = np.empty_like(base), np.empty(max(base.size // 64, 64), np.int64)
-        found, wrong, same, square, product = nearest_bfloat16(base, change, bound, relative, out, room)
-        if wrong:
+        rows = _SCRATCH.array("row", (3, base.shape[1]), np.float32)
+        room = _SCRATCH.array("open", (max(base.size // 64, 64),), np.int64)
+        found = nearest_bfloat16(base, parts, bound, relative, out, rows, sums, room)
+        if sums[0]:
             raise NotFinite(NOT_FINITE.format("bfloat16"))
-        if found > len(room):
-            return self._one_by_one(base, first, change, out)
-        open_ = room[:found]
-        same_before, square_before = _counts(change, open_)
-        self._settle(open_, base, first, out, change)
-        same_after, square_after = _counts(change, open_)
-        # An open value's update is the tie between both of its changes: a (b - c) with a = (b + c) / 2.
-        product += (square_after - square_before) / 2
-        return Block(out, change, square, product, same + same_after - same_before)
+        if found <= len(room):
+            self._settle(room[:found], base, first, parts, out, sums)
+            return
+        # Factors so large beside their sum that float32 proves little, and counts little right.
+        self._settle(np.arange(base.size), base, first, parts, out, sums)
+        exact = self._prover.parts(first, len(base))
+        sums[2] = float(np.square(sum(exact)).sum())
+        sums[3:] = [float((part * (widened(out) - widened(base))).sum()) for part in exact]
 
-    def _one_by_one(self, base: np.ndarray, first: int, change: np.ndarray, out: np.ndarray) -> Block:
-        """Factors so large beside their sum that float32 proves little."""
-        self._settle(np.arange(base.size), base, first, out, change)
-        asked, change64 = self._prover.update(first, len(base)), change.astype(np.float64)
-        square, product = float((asked * asked).sum()), float((asked * change64).sum())
-        return Block(out, change, square, product, int((change == 0).sum()))
-
-    def _settle(self, open_: np.ndarray, base: np.ndarray, first: int, out: np.ndarray, change: np.ndarray) -> None:
-        """Put the correctly rounded sum at the flat positions `open_` into `out`, and its change into `change`."""
+    def _settle(
+        self, open_: np.ndarray, base: np.ndarray, first: int, parts: np.ndarray, out: np.ndarray, sums: np.ndarray
+    ) -> None:
+        """Put the correctly rounded sum at the flat positions `open_` into `out`, and count it in place of what was."""
         for at in range(0, len(open_), _AT_ONCE):
             i, j = np.divmod(open_[at : at + _AT_ONCE], base.shape[1])
-            start = widened(base[i, j])
+            start, before = widened(base[i, j]), widened(out[i, j])
             rounded = self._prover.settle(start.astype(np.float64), i + first, j, "bfloat16").astype(np.float32)
             out[i, j] = (rounded.view(np.uint32) >> 16).astype(np.uint16)
-            change[i, j] = rounded - start
+            sums[1] += int((rounded == start).sum()) - int((before == start).sum())
+            sums[3:] += parts[:, i, j].astype(np.float64) @ (rounded.astype(np.float64) - before)
 
 
 def widened(patterns: np.ndarray) -> np.ndarray:
     """bfloat16 patterns as float32."""
     return (patterns.astype(np.uint32) << 16).view(np.float32)
-
-
-def _counts(change: np.ndarray, positions: np.ndarray) -> tuple[int, float]:
-    """Of the values at flat positions: how many are zero, and the sum of their squares."""
-    values = change.ravel()[positions].astype(np.float64)
-    return int((values == 0).sum()), float(values @ values)

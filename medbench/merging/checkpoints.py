@@ -192,27 +192,20 @@ def _fsync(path: Path) -> None:
 
 
 class Syncer:
-    """Files written one after another, each brought to the disk in the background while the next is made."""
+    """Brings files to the disk in the background, while others are made."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1)
         self._pending: list[Any] = []
 
-    @contextmanager
-    def new_file(self, path: Path) -> Iterator[FileIO]:
-        """A new file; after the block it is fsynced and closed in the background."""
-        handle = FileIO(path, "w")
-        try:
-            yield handle
-        except BaseException:
-            handle.close()
-            raise
-        self._pending.append(self._pool.submit(self._finish, handle))
+    def finish(self, file: FileIO) -> None:
+        """Fsync and close a file, later."""
+        self._pending.append(self._pool.submit(self._finish, file))
 
     @staticmethod
-    def _finish(handle: FileIO) -> None:
-        with handle:
-            os.fsync(handle.fileno())
+    def _finish(file: FileIO) -> None:
+        with file:
+            os.fsync(file.fileno())
 
     def __enter__(self) -> Syncer:
         return self
@@ -225,18 +218,29 @@ class Syncer:
 
 
 def copy_bytes(source: FileIO, target: FileIO, begin: int, end: int, place: int | None = None) -> None:
-    """Copy a byte range of one open file to a place in another (None: the same place)."""
-    source.seek(begin)
-    target.seek(begin if place is None else place)
-    buffer = memoryview(bytearray(min(_COPY_BYTES, max(0, end - begin))))
+    """Copy a byte range of one open file to a place in another (None: the same place), from any thread."""
+    place = begin if place is None else place
     while begin < end:
-        count = source.readinto(buffer[: min(len(buffer), end - begin)])
+        try:
+            # Within the kernel, and without copying anything where the file system can share blocks.
+            count = os.copy_file_range(source.fileno(), target.fileno(), end - begin, begin, place)
+        except (AttributeError, OSError) as error:
+            # Not on this system, or not between these file systems.
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise
+            data = os.pread(source.fileno(), min(_COPY_BYTES, end - begin), begin)
+            count = len(data)
+            write_at(target, memoryview(data), place)
         if not count:
             raise MedbenchError(f"{source.name} ended early: it was changed while it was read.")
-        block = buffer[:count]
-        while block:
-            block = block[target.write(block) :]
-        begin += count
+        begin, place = begin + count, place + count
+
+
+def write_at(target: FileIO, data: memoryview, position: int) -> None:
+    """Write all of `data` at a byte position, from any thread."""
+    while data:
+        count = os.pwrite(target.fileno(), data, position)
+        data, position = data[count:], position + count
 
 
 def companions(source: Path) -> list[Path]:

@@ -82,8 +82,7 @@ class ExactSum:
             )
         start = _matrix(base).contiguous()
         if not self._terms and not self._replacements:
-            nothing = torch.zeros(start.shape, device=base.device)
-            return Block(base.clone(), nothing, 0.0, 0.0, base.numel())
+            return Block(base.clone(), 0.0, 0.0, base.numel())
         in_float32 = not self._replacements and _multiplies_in_float32(base.device)
         if base.dtype == torch.bfloat16 and in_float32:
             block = self._bfloat16(start, first)
@@ -101,8 +100,7 @@ class ExactSum:
         if self._patterns is None:
             self._patterns = Bfloat16Sum(self._terms, key=self._key)
         block = self._patterns.block(base.view(torch.uint16).numpy(), first)
-        rows = torch.from_numpy(block.rows).view(torch.bfloat16)
-        return block._replace(rows=rows, change=torch.from_numpy(block.change))
+        return block._replace(rows=torch.from_numpy(block.rows.copy()).view(torch.bfloat16))
 
     def _nearest(self, base: torch.Tensor, first: int, in_float32: bool) -> Block:
         """Any dtype and device: both ends of the interval are rounded, and compared."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from medbench.errors import MedbenchError
 from medbench.merging.adapters import Adapter
+from medbench.merging.bfloat16 import widened
 from medbench.merging.coefficients import inner_products
 from medbench.merging.proof import as_array
 from medbench.merging.rounding import Block
@@ -85,18 +86,24 @@ class Products:
     ) -> Products:
         """Count one block of a weight; returns itself.
 
-        `weights`: by adapter, where the asked update is just their weighted sum; spares a part of the work.
+        `base`: its rows there; `weights`: by adapter, where the asked update is just their weighted sum, so that the
+        block's parts are their own.
         """
-        values = int(np.prod(block.change.shape))
-        self._sums += (block.square, block.product, block.unchanged, values)
-        here = slice(first, first + len(block.change))
+        self._sums += (block.square, block.product, block.unchanged, int(np.prod(base.shape)))
+        here = slice(first, first + len(base))
         if any(tensor in adapter.whole for adapter in self._adapters):
-            self._add_dense(tensor, block.change.double(), base, here)
+            self._add_dense(tensor, changed(block.rows, base).double(), base, here)
             return self
         members = [at for at, adapter in enumerate(self._adapters) if tensor in adapter.low_rank]
         updates = [self._adapters[at].low_rank[tensor] for at in members]
-        asked = [weights[self._adapters[at].name] for at in members] if weights else []
-        self._right[members] += _along_each(block, updates, here, asked)
+        asked = [weights[self._adapters[at].name] for at in members] if weights and block.parts else []
+        if asked and all(asked):
+            # The terms of the sum are w_i dW_i: the inner products were counted on the way.
+            found = [part / weight for part, weight in zip(block.parts, asked, strict=True)]
+        elif members:
+            along = _along(changed(block.rows, base), updates, here)
+            found = [update.scale * value for update, value in zip(updates, along, strict=True)]
+        self._right[members] += found if members else []
         return self
 
     def _add_dense(self, tensor: str, change: torch.Tensor, base: torch.Tensor, here: slice) -> None:
@@ -146,20 +153,12 @@ class Products:
         return {adapter.name: found.get(at, 0.0) for at, adapter in enumerate(self._adapters)}
 
 
-def _along_each(block: Block, updates: Sequence[LowRank], here: slice, asked: Sequence[float]) -> list[float]:
-    """<D, dW_i> of a block; `asked`: the weights w_i if its update U is the sum of the w_i dW_i, else empty.
-
-    <D, U> is counted already, so the product with the largest part of U follows from the others'.
-    """
-    parts = [abs(weight) * update.size for weight, update in zip(asked, updates, strict=False)]
-    largest = max(range(len(parts)), key=parts.__getitem__) if any(parts) else None
-    others = [at for at in range(len(updates)) if at != largest]
-    values = _along(block.change, [updates[at] for at in others], here) if others else []
-    found = {at: updates[at].scale * value for at, value in zip(others, values, strict=True)}
-    if largest is not None:
-        rest = sum(asked[at] * value for at, value in found.items())
-        found[largest] = (block.product - rest) / asked[largest]
-    return [found[at] for at in range(len(updates))]
+def changed(rows: Any, base: Any) -> Any:
+    """rows - base in float32, as a matrix; of arrays of bfloat16 patterns, or of tensors."""
+    if isinstance(rows, np.ndarray):
+        return widened(rows) - widened(base)
+    difference = rows.float() - base.float()
+    return difference if difference.ndim == 2 else difference.reshape(len(difference), -1)
 
 
 def _along(change: Any, updates: Sequence[LowRank], here: slice) -> list[float]:

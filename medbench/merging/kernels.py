@@ -63,32 +63,56 @@ def _random32(low, high, column):
     return uint32(x ^ (x >> uint32(16)))
 
 
+@njit(inline="always")
+def _add_up(parts, row, asked):
+    """The asked update of a row: the sum of its parts, in their order."""
+    for j in range(asked.size):
+        asked[j] = parts[0, row, j]
+    for k in range(1, len(parts)):
+        for j in range(asked.size):
+            asked[j] += parts[k, row, j]
+
+
+@njit(inline="always")
+def _count(wrong, same, square, change, parts, row, sums):
+    """Add a row's counts, and the inner products of its change with the parts, to `sums`."""
+    sums[0] += wrong
+    sums[1] += same
+    sums[2] += square
+    for k in range(len(parts)):
+        product = np.float32(0)
+        for j in range(change.size):
+            product += change[j] * parts[k, row, j]
+        sums[3 + k] += product
+
+
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
-def nearest_bfloat16(base, update, bound, relative, out, open_at):
-    """base + update rounded to nearest even, and where the float32 sum cannot prove that.
+def nearest_bfloat16(base, parts, bound, relative, out, row_of, sums, open_at):
+    """base + the sum of the parts rounded to nearest even, and where the float32 sum cannot prove that.
 
     Args:
         base: uint16 [rows, columns], bfloat16 patterns.
-        update: float32 [rows, columns]; becomes the change, out - base.
-        bound: float32 [rows]: how far an update may be from the exact one.
+        parts: float32 [terms, rows, columns].
+        bound: float32 [rows]: how far the parts' sum may be from the exact one.
         relative: how far the sum's own rounding may take it, as a share of the sum.
         out: uint16 [rows, columns], filled.
+        row_of: float32 [3, columns], room to work in.
+        sums: float64 [3 + terms]: added to it are how many values are not finite, and as they were, |update|^2, and the
+            inner products of the change, out - base, with each part.
         open_at: int64 [capacity]: filled with the flat positions of values whose rounding is not proven.
 
-    Returns how many values are open (more than the capacity: the rest is not listed), not finite, and as they were;
-    |update|^2, and the inner product of update and change.
+    Returns how many values are open (more than the capacity: the rest is not listed).
     """
     rows, columns = base.shape
-    flags = np.empty(columns, np.uint8)
-    listed, wrong, same, square, product = 0, 0, 0, 0.0, 0.0
+    asked, moved, flags = row_of[0], row_of[1], row_of[2]
+    listed = 0
     share = np.float32(relative)
     for i in range(rows):
-        row_open, row_wrong, row_same = uint32(0), uint32(0), uint32(0)
-        row_square, row_product, limit = np.float32(0), np.float32(0), bound[i]
+        _add_up(parts, i, asked)
+        is_any, wrong, same, square, limit = uint32(0), uint32(0), uint32(0), np.float32(0), bound[i]
         for j in range(columns):
             start = _widen(base[i, j])
-            asked = update[i, j]
-            value = start + asked
+            value = start + asked[j]
             bits = _bits(value)
             rounded = uint32(uint32(bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16))
             end = _widen(rounded)
@@ -100,64 +124,50 @@ def nearest_bfloat16(base, update, bound, relative, out, open_at):
             allowed = limit + abs(value) * share
             is_open = uint32(half - abs(value - end) <= allowed) | uint32(np.float32(4) * allowed >= half)
             flags[j] = is_open
-            row_open = uint32(row_open + is_open)
-            row_wrong = uint32(row_wrong + uint32((rounded & uint32(0x7F80)) == uint32(0x7F80)))
-            row_same = uint32(row_same + uint32(change == np.float32(0)))
-            row_square += asked * asked
-            row_product += asked * change
+            is_any = uint32(is_any + is_open)
+            wrong = uint32(wrong + uint32((rounded & uint32(0x7F80)) == uint32(0x7F80)))
+            same = uint32(same + uint32(change == np.float32(0)))
+            square += asked[j] * asked[j]
             out[i, j] = uint16(rounded)
-            update[i, j] = change
-        if row_open > 0:
+            moved[j] = change
+        if is_any > 0:
             for j in range(columns):
-                if flags[j]:
+                if flags[j] > 0:
                     if listed < open_at.size:
                         open_at[listed] = i * columns + j
                     listed += 1
-        wrong += row_wrong
-        same += row_same
-        square += row_square
-        product += row_product
-    return listed, wrong, same, square, product
+        _count(wrong, same, square, moved, parts, i, sums)
+    return listed
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
-def stochastic_bfloat16(base, update, key, first, out):
-    """base + update rounded stochastically.
+def stochastic_bfloat16(base, parts, key, first, out, row_of, sums):
+    """base + the sum of the parts rounded stochastically.
 
     Args:
-        base: uint16 [rows, columns], bfloat16 patterns.
-        update: float32 [rows, columns]; becomes the change, out - base.
         key: uint64: of the seed and the tensor.
         first: the first row's number in the tensor.
-        out: uint16 [rows, columns], filled.
-
-    Returns how many values are not finite, and as they were; |update|^2, and the inner product of update and change.
+        base, parts, out, row_of, sums: see `nearest_bfloat16`.
     """
     rows, columns = base.shape
-    wrong, same, square, product = 0, 0, 0.0, 0.0
+    asked, moved = row_of[0], row_of[1]
     for i in range(rows):
-        row_wrong, row_same = uint32(0), uint32(0)
-        row_square, row_product = np.float32(0), np.float32(0)
+        _add_up(parts, i, asked)
+        wrong, same, square = uint32(0), uint32(0), np.float32(0)
         mixed = _row_key(key, first + i)
         low, high = uint32(mixed & uint64(0xFFFFFFFF)), uint32(mixed >> uint64(32))
         for j in range(columns):
             start = _widen(base[i, j])
-            asked = update[i, j]
             # Of the sum's 16 lower bits, the share of a spacing: with that chance the addition carries.
-            bits = _bits(start + asked)
+            bits = _bits(start + asked[j])
             rounded = uint32(uint32(bits + (_random32(low, high, j) >> uint32(16))) >> uint32(16))
             change = _widen(rounded) - start
-            row_wrong = uint32(row_wrong + uint32((rounded & uint32(0x7F80)) == uint32(0x7F80)))
-            row_same = uint32(row_same + uint32(change == np.float32(0)))
-            row_square += asked * asked
-            row_product += asked * change
+            wrong = uint32(wrong + uint32((rounded & uint32(0x7F80)) == uint32(0x7F80)))
+            same = uint32(same + uint32(change == np.float32(0)))
+            square += asked[j] * asked[j]
             out[i, j] = uint16(rounded)
-            update[i, j] = change
-        wrong += row_wrong
-        same += row_same
-        square += row_square
-        product += row_product
-    return wrong, same, square, product
+            moved[j] = change
+        _count(wrong, same, square, moved, parts, i, sums)
 
 
 @njit(nogil=True, cache=True)
@@ -172,5 +182,5 @@ def random32(key, first, out):
 
 def load() -> None:
     """Bring the kernels to where they run at once, so that this can be done beside other work."""
-    patterns, update = np.zeros((1, 1), np.uint16), np.zeros((1, 1), np.float32)
-    stochastic_bfloat16(patterns, update, np.uint64(0), 0, patterns.copy())
+    patterns, parts = np.zeros((1, 1), np.uint16), np.zeros((1, 1, 1), np.float32)
+    stochastic_bfloat16(patterns, parts, np.uint64(0), 0, patterns.copy(), np.zeros((3, 1), np.float32), np.zeros(4))

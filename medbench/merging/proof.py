@@ -99,9 +99,10 @@ class Prover:
             rounded[at] = self._rational(float(base[at]), int(rows[at]), int(columns[at]), dtype)
         return rounded
 
-    def update(self, first: int, count: int) -> np.ndarray:
-        """Some rows of the terms' sum in float64."""
-        return self._left[first : first + count] @ self._columns.T.astype(np.float64)
+    def parts(self, first: int, count: int) -> list[np.ndarray]:
+        """Some rows of each term in float64."""
+        here = slice(first, first + count)
+        return [c * left[here].astype(np.float64) @ right.astype(np.float64) for c, left, right in self._terms]
 
     def _rational(self, base: float, row: int, column: int, dtype: str) -> float:
         total = Fraction(base)

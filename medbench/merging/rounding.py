@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -42,17 +43,17 @@ class Block(NamedTuple):
 
     Attributes:
         rows: [n, ...] in the base's dtype; bfloat16 in numpy as patterns (uint16).
-        change: rows - base, float32 [n, columns], in numpy or torch as `rows`.
         square: |asked update|^2 of these rows.
-        product: the inner product of asked update and change.
+        product: the inner product of asked update and change, rows - base.
         unchanged: values that are as the base's.
+        parts: the inner product of the change and each term of the sum; empty where that was not counted on the way.
     """
 
     rows: Any
-    change: Any
     square: float
     product: float
     unchanged: int
+    parts: Sequence[float] = ()
 
 
 def measured(rows: torch.Tensor, base: torch.Tensor, asked: torch.Tensor) -> Block:
@@ -62,7 +63,7 @@ def measured(rows: torch.Tensor, base: torch.Tensor, asked: torch.Tensor) -> Blo
     change = rows.float() - base.float()
     asked = asked.reshape(change.shape)
     square, product = (float((asked.double() * other).sum()) for other in (asked, change))
-    return Block(rows, change, square, product, change.numel() - int(torch.count_nonzero(change)))
+    return Block(rows, square, product, change.numel() - int(torch.count_nonzero(change)))
 
 
 def stochastic(values: torch.Tensor, key: int, first: int, dtype: torch.dtype) -> torch.Tensor:

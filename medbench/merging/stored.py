@@ -78,7 +78,7 @@ class Stored:
         """Rows `first` to `last` (all by default), read into memory of their own."""
         import torch
 
-        values = torch.empty(self._shape(first, last), dtype=self.dtype)
+        values = torch.empty(self.part(first, last), dtype=self.dtype)
         self._fill(raw_bytes(values), first)
         return values
 
@@ -87,7 +87,10 @@ class Stored:
 
         Only for the dtypes of `FLOATING`.
         """
-        values = np.empty(self._shape(first, last), dtype=_ARRAYS[self.kind])
+        return self.array_into(np.empty(self.part(first, last), dtype=_ARRAYS[self.kind]), first)
+
+    def array_into(self, values: np.ndarray, first: int) -> np.ndarray:
+        """Fill a contiguous array with the rows from `first` on."""
         self._fill(values.reshape(-1).view(np.uint8).data, first)
         return values
 
@@ -98,7 +101,8 @@ class Stored:
             return (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(np.float32, copy=False)
 
-    def _shape(self, first: int, last: int | None) -> tuple[int, ...]:
+    def part(self, first: int, last: int | None) -> tuple[int, ...]:
+        """The shape of its rows `first` to `last`."""
         last = self.rows if last is None else min(last, self.rows)
         return (last - first, *self.shape[1:]) if self.shape else ()
 

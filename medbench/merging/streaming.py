@@ -7,13 +7,14 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from medbench.errors import MedbenchError
-from medbench.merging.checkpoints import INDEX, Checkpoint, Syncer, carry_along, copy_bytes, read_json
+from medbench.merging.checkpoints import INDEX, Checkpoint, Syncer, carry_along, copy_bytes, read_json, write_at
 from medbench.merging.kept import Products
 from medbench.merging.proof import NotFinite
 from medbench.merging.recipe import Merged, Recipe, one_thread_each, ordered
@@ -21,6 +22,8 @@ from medbench.merging.stored import FLOATING, Cast, Stored, build_header, raw_by
 
 # Values of one tensor that a worker merges at a time: what it holds of them stays near a core's cache.
 _BLOCK = 1 << 18
+# Bytes that stay as they are and are copied at a time.
+_COPIED = 1 << 23
 
 
 def write_checkpoint(checkpoint: Checkpoint, recipe: Recipe, staging: Path, *, float32: bool = False) -> dict[str, Any]:
@@ -35,17 +38,13 @@ def write_checkpoint(checkpoint: Checkpoint, recipe: Recipe, staging: Path, *, f
     if not float32 and any(checkpoint.tensors[name].kind == "bfloat16" for name in targets):
         # Half a second, beside the copying of what comes first.
         threading.Thread(target=_load_kernels, daemon=True).start()
-    with Syncer() as syncer, one_thread_each():
-        for file in checkpoint.files:
-            stored = read_header(file)
-            with open(file, "rb", buffering=0) as source, syncer.new_file(staging / file.name) as target:
-                places = _copy_rest(source, target, stored, targets, float32)
-                pieces = _pieces(recipe, stored, places, targets, float32)
-                # One queue for all weights of a shard: no core waits for the end of a weight.
-                for counted in ordered(
-                    _merge_piece, ((recipe, piece, target) for piece in pieces), os.cpu_count() or 1
-                ):
-                    products.add(counted)
+    with ExitStack() as opened, Syncer() as syncer, one_thread_each():
+        # One queue for all shards: no core waits for the end of a weight or of a file.
+        pieces = _pieces(checkpoint, recipe, staging, targets, float32, opened)
+        for counted, finished in ordered(_do, ((recipe, piece) for piece in pieces), os.cpu_count() or 1):
+            products.add(counted)
+            if finished is not None:
+                syncer.finish(finished)
     carried = carry_along(checkpoint.path, staging)
     if float32:
         _say_float32(staging)
@@ -66,29 +65,8 @@ def _load_kernels() -> None:
     load()
 
 
-def _copy_rest(
-    source: FileIO, target: FileIO, stored: Mapping[str, Stored], targets: set[str], float32: bool
-) -> dict[str, int]:
-    """Write a shard's header and all that stays as it is; where each tensor begins in the new file."""
-    tensors = list(stored.values())
-    if not float32:
-        position = 0
-        for tensor in tensors:
-            if tensor.name in targets:
-                copy_bytes(source, target, position, tensor.begin)
-                position = tensor.end
-        copy_bytes(source, target, position, os.fstat(source.fileno()).st_size)
-        return {tensor.name: tensor.begin for tensor in tensors}
-    header, places = build_header(source, tensors, "float32")
-    write_at(target, memoryview(header), 0)
-    for tensor in tensors:
-        if tensor.kind not in FLOATING:
-            copy_bytes(source, target, tensor.begin, tensor.end, places[tensor.name])
-    return places
-
-
 @dataclass(frozen=True)
-class _Piece:
+class _Rows:
     """Rows of a weight, what they become (None: the same numbers), and the byte at which they begin in the new file."""
 
     stored: Stored | Cast
@@ -96,45 +74,108 @@ class _Piece:
     merged: Merged | None
     place: int
     weights: dict[str, float] | None
+    target: FileIO
+
+
+@dataclass(frozen=True)
+class _Bytes:
+    """A range of bytes that stays as it is, and where it goes."""
+
+    source: FileIO
+    begin: int
+    end: int
+    place: int
+    target: FileIO
+
+
+@dataclass(frozen=True)
+class _End:
+    """A file is complete when this comes out of the queue."""
+
+    target: FileIO
+
+
+_Piece = _Rows | _Bytes | _End
 
 
 def _pieces(
-    recipe: Recipe, stored: Mapping[str, Stored], places: Mapping[str, int], targets: set[str], float32: bool
+    checkpoint: Checkpoint, recipe: Recipe, staging: Path, targets: set[str], float32: bool, opened: ExitStack
 ) -> Iterator[_Piece]:
-    """The work on a shard, in the file's order."""
+    """All the work, in the files' order."""
+    for file in checkpoint.files:
+        stored = read_header(file)
+        source = opened.enter_context(FileIO(file))
+        target = opened.enter_context(FileIO(staging / file.name, "w"))
+        if float32:
+            yield from _all_as_float32(source, target, recipe, stored, targets)
+        else:
+            yield from _as_stored(source, target, recipe, stored, targets)
+        yield _End(target)
+
+
+def _as_stored(
+    source: FileIO, target: FileIO, recipe: Recipe, stored: Mapping[str, Stored], targets: set[str]
+) -> Iterator[_Piece]:
+    """The base's file with other weights in their places."""
+    copied, size = 0, os.fstat(source.fileno()).st_size
+    for tensor in stored.values():
+        if tensor.name in targets:
+            yield from _unchanged(source, target, copied, tensor.begin, copied)
+            copied = tensor.end
+            yield from _weight(target, recipe, tensor.name, tensor, recipe.merged_file(tensor), tensor.begin)
+    yield from _unchanged(source, target, copied, size, copied)
+
+
+def _all_as_float32(
+    source: FileIO, target: FileIO, recipe: Recipe, stored: Mapping[str, Stored], targets: set[str]
+) -> Iterator[_Piece]:
+    """A new header, and every weight that can be changed as float32."""
+    tensors = list(stored.values())
+    header, places = build_header(source, tensors, "float32")
+    write_at(target, memoryview(header), 0)
     for name, tensor in stored.items():
-        if name not in targets and not (float32 and tensor.kind in FLOATING):
-            continue
-        read: Stored | Cast = Cast(tensor, "float32") if float32 else tensor
-        merged = None if name not in targets else recipe.merged(name) if float32 else recipe.merged_file(tensor)
-        weights = recipe.plain_weights(name) if merged else None
-        for first, last in tensor.blocks(_BLOCK):
-            yield _Piece(read, (first, last), merged, places[name] + first * read.row_bytes, weights)
+        if tensor.kind in FLOATING:
+            merged = recipe.merged(name) if name in targets else None
+            yield from _weight(target, recipe, name, Cast(tensor, "float32"), merged, places[name])
+        else:
+            yield from _unchanged(source, target, tensor.begin, tensor.end, places[name])
 
 
-def _merge_piece(work: tuple[Recipe, _Piece, FileIO]) -> Products:
-    """Put one piece into the new file; what rounding kept of the update in it."""
-    recipe, piece, target = work
-    products, (first, last) = Products(recipe.adapters), piece.rows
+def _weight(
+    target: FileIO, recipe: Recipe, name: str, stored: Stored | Cast, merged: Merged | None, place: int
+) -> Iterator[_Piece]:
+    weights = recipe.plain_weights(name) if merged else None
+    for first, last in stored.blocks(_BLOCK):
+        yield _Rows(stored, (first, last), merged, place + first * stored.row_bytes, weights, target)
+
+
+def _unchanged(source: FileIO, target: FileIO, begin: int, end: int, place: int) -> Iterator[_Piece]:
+    for at in range(begin, end, _COPIED):
+        yield _Bytes(source, at, min(at + _COPIED, end), place + at - begin, target)
+
+
+def _do(work: tuple[Recipe, _Piece]) -> tuple[Products, FileIO | None]:
+    """Do one piece: what rounding kept of the update in it, and the file that it completes."""
+    recipe, piece = work
+    products = Products(recipe.adapters)
+    if isinstance(piece, _End):
+        return products, piece.target
+    if isinstance(piece, _Bytes):
+        copy_bytes(piece.source, piece.target, piece.begin, piece.end, piece.place)
+        return products, None
+    first, last = piece.rows
     if piece.merged is None:
-        write_at(target, raw_bytes(piece.stored.read(first, last)), piece.place)
-        return products
+        write_at(piece.target, raw_bytes(piece.stored.read(first, last)), piece.place)
+        return products, None
     base = piece.merged.read(piece.stored, first, last)
     try:
         block = piece.merged.block(base, first)
     except NotFinite as error:
         raise MedbenchError(f"{piece.stored.name} in {piece.stored.file}: {error}") from None
-    write_at(target, raw_bytes(block.rows), piece.place)
+    write_at(piece.target, raw_bytes(block.rows), piece.place)
     if first == 0:
         products.add_weight(piece.stored.name)
-    return products.add_block(piece.stored.name, block, base, first, piece.weights)
-
-
-def write_at(target: FileIO, data: memoryview, position: int) -> None:
-    """Write all of `data` at a byte position, from any thread."""
-    while data:
-        count = os.pwrite(target.fileno(), data, position)
-        data, position = data[count:], position + count
+    return products.add_block(piece.stored.name, block, base, first, piece.weights), None
 
 
 def _say_float32(model: Path) -> None:

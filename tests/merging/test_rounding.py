@@ -62,10 +62,11 @@ def test_the_kernel_and_the_general_way_agree_to_the_bit() -> None:
     block = ExactSum([Term(0.7, left, right)], key=KEY).block(base)
     update = torch.mm((left.double() * 0.7).float(), right)
     assert block.rows.equal(stochastic(base.float() + update, KEY, 0, torch.bfloat16))
-    assert block.change.equal(block.rows.float() - base.float())
+    change = block.rows.float() - base.float()
     assert block.unchanged == int((block.rows == base).sum())
     assert block.square == pytest.approx(float(update.double().square().sum()), rel=1e-5)
-    assert block.product == pytest.approx(float((update.double() * block.change).sum()), rel=1e-4)
+    assert block.product == pytest.approx(float((update.double() * change).sum()), rel=1e-4)
+    assert block.parts == [block.product]
     # Any block of rows is those rows of the whole.
     assert ExactSum([Term(0.7, left, right)], key=KEY).rows(base[11:30], 11).equal(block.rows[11:30])
 
