@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import click
@@ -48,21 +50,26 @@ def grid(trials: int, seed: int, families: tuple[str, ...] = (), sizes: tuple[in
     missed = 0
     for name in families or tuple(FAMILIES):
         family = FAMILIES[name]
-        found: dict[int, dict[str, list[Cell]]] = defaultdict(lambda: defaultdict(list))
-        for cell in family.cells():
-            if sizes and cell[0].items not in sizes:
-                continue
-            first = measure(family, cell, trials // family.cost, seed)
-            if any(short(figure, share, 0) for figure, (share, _) in first.items()):
-                again = measure(family, cell, 5 * trials // family.cost, seed + 1)
-                first = {k: again[k] if short(k, v[0], 0) else v for k, v in first.items()}
-            for figure, (share, draws) in first.items():
-                found[cell[0].items][figure].append(Cell(share, draws, cell))
-        for items, figures in sorted(found.items()):
-            click.echo(f"{name}, n = {items}")
-            missed += sum(say(figure, cells) for figure, cells in figures.items())
-            sys.stdout.flush()
+        for items, cells in groupby(family.cells(), key=lambda cell: cell[0].items):
+            if not sizes or items in sizes:
+                figures = measure_size(family, cells, trials, seed)
+                click.echo(f"{name}, n = {items}")
+                missed += sum(say(figure, found) for figure, found in figures.items())
+                sys.stdout.flush()
     return missed
+
+
+def measure_size(family: Family, cells: Iterable[tuple[Any, ...]], trials: int, seed: int) -> dict[str, list[Cell]]:
+    """Figure -> its share in every cell of one size."""
+    found: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        first = measure(family, cell, trials // family.cost, seed)
+        if any(short(figure, share, 0) for figure, (share, _) in first.items()):
+            again = measure(family, cell, 5 * trials // family.cost, seed + 1)
+            first = {k: again[k] if short(k, v[0], 0) else v for k, v in first.items()}
+        for figure, (share, draws) in first.items():
+            found[figure].append(Cell(share, draws, cell))
+    return found
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,16 @@ from medbench.stats.means import (
     paired_difference,
     unpaired_mean_difference,
 )
+from medbench.stats.paired import (
+    Equivalence,
+    equivalence,
+    gains_less_losses,
+    least_p,
+    padded_interval,
+    paired_rates,
+    sign_flip_matrix,
+    sign_flip_p,
+)
 from medbench.stats.planning import (
     PairSpread,
     guessed_spread,
@@ -58,19 +68,12 @@ from medbench.stats.ranking import (
     slope_weights,
 )
 from medbench.stats.rates import (
-    Equivalence,
     Units,
     effective_size,
-    equivalence,
     label_p,
-    least_p,
-    padded_interval,
-    paired_rates,
     rate,
     rate_difference,
     ratio_rate,
-    sign_flip_matrix,
-    sign_flip_p,
     unit_sums,
     units,
 )
@@ -121,6 +124,7 @@ __all__ = [
     "effective_size",
     "equivalence",
     "fieller",
+    "gains_less_losses",
     "guessed_spread",
     "holm",
     "indistinguishable_groups",

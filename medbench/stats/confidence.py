@@ -9,8 +9,9 @@ import scipy
 from numpy.typing import ArrayLike
 
 from medbench.errors import MedbenchError
+from medbench.stats.paired import padded_interval
 from medbench.stats.proportions import Interval
-from medbench.stats.rates import effective_size, padded_interval, rate, unit_sums, units
+from medbench.stats.rates import effective_size, rate, unit_sums, units
 
 
 @dataclass(frozen=True)

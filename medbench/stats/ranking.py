@@ -10,8 +10,8 @@ import scipy
 from numpy.typing import ArrayLike
 
 from medbench.errors import MedbenchError
+from medbench.stats.paired import paired_rates
 from medbench.stats.proportions import Comparison, Interval
-from medbench.stats.rates import paired_rates
 from medbench.stats.resampling import Statistic
 
 

@@ -72,15 +72,46 @@ def test_bad_rates_are_refused() -> None:
         stats.equivalence(stats.Comparison(0, -1, 1, 1), stats.Comparison(0, -1, 1, 1), 0)
 
 
-def test_paired_rates_follow_bonett_and_price() -> None:
-    """Worked by hand from Bonett and Price (2012), equation 2: 5 and 15 flips of 100 items."""
+def test_paired_bounds_are_squared_and_added() -> None:
+    """5 losses and 15 gains of 100 items: scipy's exact bounds of each, put together by hand (Newcombe 1998)."""
     first = np.array([1] * 5 + [0] * 15 + [1] * 60 + [0] * 20)
     second = np.array([0] * 5 + [1] * 15 + [1] * 60 + [0] * 20)
     got = stats.paired_rates(first, second)
-    centre, se = 10 / 102, ((22 / 102 - (10 / 102) ** 2) / 102) ** 0.5
-    assert (got.low, got.high) == pytest.approx((centre - 1.959964 * se, centre + 1.959964 * se), abs=1e-6)
+    gain, loss = (sps.binomtest(k, 100).proportion_ci(method="exact") for k in (15, 5))
+    up, down, g, k = 0.15 - gain.low, loss.high - 0.05, gain.low, loss.high
+    low = 0.10 - (up**2 + down**2 + 2 * up * down * (g * k / (1 - g) / (1 - k)) ** 0.5) ** 0.5
+    up, down, g, k = gain.high - 0.15, 0.05 - loss.low, gain.high, loss.low
+    high = 0.10 + (up**2 + down**2 + 2 * up * down * (g * k / (1 - g) / (1 - k)) ** 0.5) ** 0.5
+    assert (got.low, got.high) == pytest.approx((low, high), abs=1e-9)
     assert got.p == pytest.approx(sps.binomtest(5, 20).pvalue, abs=1e-10)
     assert got.p == pytest.approx(stats.mcnemar(first, second).p, abs=1e-12)
+
+
+def test_flips_that_go_one_way_have_their_exact_bound() -> None:
+    first, second = np.ones(200), np.r_[np.zeros(10), np.ones(190)]
+    bound = sps.binomtest(10, 200).proportion_ci(0.90, method="exact").high
+    assert stats.paired_rates(first, second, confidence=0.90).low == pytest.approx(-bound, abs=1e-9)
+    assert stats.paired_rates(second, first, confidence=0.90).high == pytest.approx(bound, abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [5, 12, 20])
+def test_every_outcome_of_pairs(n: int) -> None:
+    """Coverage and false "not worse" at the margin, added up over all outcomes: no Monte Carlo error."""
+    outcomes = [(up, down) for up in range(n + 1) for down in range(n + 1 - up)]
+    both = [np.ones(n - up - down) for up, down in outcomes]
+    pairs = [
+        (np.r_[np.zeros(up), np.ones(down), rest], np.r_[np.ones(up), np.zeros(down), rest])
+        for (up, down), rest in zip(outcomes, both, strict=True)
+    ]
+    wide = [stats.paired_rates(*pair) for pair in pairs]
+    narrow = [stats.paired_rates(*pair, confidence=0.90) for pair in pairs]
+    for gain, loss in ((0, 0), (0, 0.05), (0, 0.3), (0.02, 0.4), (0.1, 0.1), (0.1, 0.6), (0.3, 0.5), (0.5, 0.5)):
+        chance = sps.multinomial.pmf([(u, d, n - u - d) for u, d in outcomes], n, [gain, loss, 1 - gain - loss])
+        covered = [w.low - 1e-9 <= gain - loss <= w.high + 1e-9 for w in wide]
+        assert chance @ covered >= 0.95
+        if loss > gain:
+            passed = [b.low > gain - loss + 1e-9 for b in narrow]
+            assert chance @ passed <= 0.055
 
 
 def test_no_flips_still_leave_a_width() -> None:
@@ -130,7 +161,8 @@ def test_a_pair_that_differs_on_every_item_of_every_cluster() -> None:
     labels = np.repeat(np.arange(8), 5)
     found = stats.paired_rates(np.zeros(40), np.ones(40), labels)
     assert found.p == pytest.approx(sps.binomtest(8, 8).pvalue)
-    assert 0.3 < found.low < found.high <= 1
+    assert found == pytest.approx(stats.paired_rates(np.zeros(8), np.ones(8)))
+    assert 0.25 < found.low < found.high <= 1
     back = stats.paired_rates(np.ones(40), np.zeros(40), labels)
     assert (back.low, back.high, back.p) == pytest.approx((-found.high, -found.low, found.p))
 
