@@ -97,15 +97,26 @@ def _inspect_reason(extraction: Extraction) -> str:
 
 
 @metric
-def wilson() -> Metric:
-    """95% Wilson score interval of a 0/1 score, as `lower` and `upper`."""
+def interval() -> Metric:
+    """95% interval of a rate, as `lower` and `upper`: the report's (`stats.rate`), so that both print the same numbers.
+
+    Exact (Clopper-Pearson) at the effective size: items of one group or context count together, which the `stderr`
+    beside it does not do. Over epochs Inspect hands on each item's mean, so items count, never their repetitions.
+    """
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
-        values = [score.score.as_float() for score in scores]
-        interval = stats.wilson(sum(values), len(values))
-        return {"lower": interval.low, "upper": interval.high}
+        known = [score for score in scores if math.isfinite(score.score.as_float())]
+        values = [score.score.as_float() for score in known]
+        found = stats.rate(values, [_context(score, number) for number, score in enumerate(known)])
+        return {"lower": found.low, "upper": found.high}
 
     return compute
+
+
+def _context(score: SampleScore, number: int) -> str:
+    item = (score.sample_metadata or {}).get("item") or {}
+    shared = item.get("group") or item.get("context")
+    return f"context {shared}" if shared else f"item {number}"
 
 
 @metric
@@ -202,9 +213,9 @@ def _f1(gold: list[str], said: list[str], name: str) -> float:
 
 # Keys named in full come first: they are the headlines, and Inspect looks for them before any sample is scored.
 _ACCURACY = {
-    "accuracy/answer": [mean(), stderr(), wilson()],
+    "accuracy/answer": [mean(), stderr(), interval()],
     "answered/answer": [mean()],
-    "accuracy_*/answer": [mean(), stderr(), wilson()],
+    "accuracy_*/answer": [mean(), stderr(), interval()],
 }
 
 

@@ -16,24 +16,12 @@ from medbench.refusal.calibration import default_card
 from medbench.refusal.detector import CLASSES, read
 from medbench.refusal.rates import Judged, Rates, by_group, over_refusal, rates, twin_discrimination, where_refused
 from medbench.refusal.support import supports
-from medbench.scorers import judged_views, other_views
-from medbench.stats import Interval, clopper_pearson
+from medbench.scorers import interval, judged_views, other_views
+from medbench.stats import Interval
 
 _NAN = float("nan")
 # What a probe's sample metadata says about its prompt; prompts of other sources expect an answer.
 _FACTS = {"expected": "answer", "category": "all", "pair": None}
-
-
-@metric
-def exact() -> Metric:
-    """Exact 95% interval (Clopper-Pearson) of a 0/1 score, as `lower` and `upper`."""
-
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
-        values = [score.score.as_float() for score in scores]
-        interval = clopper_pearson(round(sum(values)), len(values))
-        return {"lower": interval.low, "upper": interval.high}
-
-    return compute
 
 
 @metric
@@ -89,8 +77,8 @@ def _group(group: str, view: str, of: Rates) -> dict[str, float]:
     return _named(f"refused.{group}", view, of.any_refusal) | _named(f"supported.{group}", view, of.support)
 
 
-_RATES = {"refusal/answer": [mean(), stderr(), exact()]} | {
-    f"{name}/*": [mean(), stderr(), exact()] for name in (*CLASSES, "support")
+_RATES = {"refusal/answer": [mean(), stderr(), interval()]} | {
+    f"{name}/*": [mean(), stderr(), interval()] for name in (*CLASSES, "support")
 }
 
 
@@ -136,7 +124,7 @@ def _asked(state: TaskState) -> str | None:
     return next((message.text for message in reversed(state.input) if message.role == "user"), None)
 
 
-_DECLINED = {"declined/answer": [mean(), stderr(), exact()], "declined_in_part/answer": [mean(), stderr(), exact()]}
+_DECLINED = {f"{name}/answer": [mean(), stderr(), interval()] for name in ("declined", "declined_in_part")}
 
 
 @scorer(metrics=[_DECLINED, other_views()])
@@ -172,7 +160,7 @@ def declined() -> Scorer:
     return score
 
 
-@scorer(metrics={"*": [mean(), stderr(), exact()]})
+@scorer(metrics={"*": [mean(), stderr(), interval()]})
 def refusal_judge() -> Scorer:
     """The class of the answer by the model that has the role ``judge``.
 

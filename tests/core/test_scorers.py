@@ -27,7 +27,9 @@ from inspect_ai.model import (
     TopLogprob,
     get_model,
 )
+from inspect_ai.scorer import SampleScore, Score
 from sacrebleu.metrics import BLEU
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from medbench import surface
@@ -35,7 +37,7 @@ from medbench.benchmark import Loaded, Settings
 from medbench.errors import MedbenchError
 from medbench.families import free_text_task
 from medbench.items import Item
-from medbench.scorers import SURFACE_METRICS, explanation_part, letter_masses, named_accuracy
+from medbench.scorers import SURFACE_METRICS, explanation_part, interval, letter_masses, named_accuracy
 from medbench.solvers import require_logprobs
 from medbench.tasks.cmexam import cmexam
 from medbench.tasks.cmexam_explain import cmexam_explain
@@ -100,9 +102,9 @@ def test_one_generation_is_judged_under_every_view(tmp_path: Path) -> None:
     assert metric(log, "answered/answer", "mean") == 0.5
     assert metric(log, "option_accuracy", "accuracy_answered/answer") == 0.5
     assert metric(log, "option_accuracy", "accuracy_best/answer") == 0.75
-    # scipy.stats.binomtest(1, 4).proportion_ci(method="wilson")
-    assert metric(log, "accuracy/answer", "medbench/wilson_lower") == pytest.approx(0.0455873, abs=1e-6)
-    assert metric(log, "accuracy/answer", "medbench/wilson_upper") == pytest.approx(0.6993582, abs=1e-6)
+    # scipy.stats.binomtest(1, 4).proportion_ci(method="exact")
+    assert metric(log, "accuracy/answer", "medbench/interval_lower") == pytest.approx(0.0063095, abs=1e-6)
+    assert metric(log, "accuracy/answer", "medbench/interval_upper") == pytest.approx(0.8058797, abs=1e-6)
     assert metric(log, "trace/raw", "mean") == 0.5
     assert metric(log, "trace_unterminated/raw", "mean") == 0.25
     assert log.results
@@ -113,6 +115,30 @@ def test_one_generation_is_judged_under_every_view(tmp_path: Path) -> None:
     assert extraction["answer"]["status"] == "abstain"
     start, end = extraction["raw"]["span"]
     assert "B" in outputs[1][start:end]
+
+
+def test_the_interval_counts_items_and_contexts_not_repetitions() -> None:
+    """Ten items of one case each counted alone, in two cases, and with item means over epochs."""
+    right = [1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+
+    def bounds(values: Sequence[float], groups: Sequence[str]) -> tuple[float, float]:
+        items = [{"item": {"group": group, "context": ""}} for group in groups]
+        found: Any = interval()(
+            [
+                SampleScore(score=Score(value=value), sample_metadata=item)
+                for value, item in zip(values, items, strict=True)
+            ]
+        )
+        return found["lower"], found["upper"]
+
+    alone = bounds(right, [""] * 10)
+    exact = binomtest(5, 10).proportion_ci(method="exact")
+    assert alone == pytest.approx((exact.low, exact.high), abs=1e-9)
+    cases = bounds(right, ["first"] * 5 + ["second"] * 5)
+    two = binomtest(1, 2).proportion_ci(method="exact")
+    assert cases == pytest.approx((two.low, two.high), abs=1e-9)
+    epochs = bounds([0.6, 0.6, 0.6, 0.6, 0.6, 0.4, 0.4, 0.4, 0.4, 0.4], [""] * 10)
+    assert epochs == pytest.approx(alone)
 
 
 def test_equal_views_are_printed_once_and_the_headline_first(tmp_path: Path) -> None:
