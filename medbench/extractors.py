@@ -178,11 +178,14 @@ def _inspect(text: str, labels: tuple[str, ...], multiple: bool) -> Sequence[str
     return sorted(parse_answers(cast("TaskState", state), multiple))
 
 
+_MAYBE_CAPITAL = re.compile(r"[^\x00-@\[-\x7f]")  # all but the ASCII characters that are no capitals
+
+
 def _opencompass(text: str, labels: tuple[str, ...], multiple: bool) -> Sequence[str]:
     if multiple or len(labels[0]) > 1:
         match = _patterns(labels).run.search(text)
         return () if match is None else _matched(match[0], labels) if len(labels[0]) > 1 else match[0]
-    first = next((character for character in text if character.isupper()), "")
+    first = next((found[0] for found in _MAYBE_CAPITAL.finditer(text) if found[0].isupper()), "")
     return _matched(first, labels)
 
 

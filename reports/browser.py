@@ -10,10 +10,10 @@ import numpy as np
 
 from medbench import thinking
 from medbench.reports.gap.labels import metric_name
-from medbench.reports.logs import Run, score_values
+from medbench.reports.logs import Run, output_prefilled, output_text, score_values
 from medbench.reports.rows import Study, TaskTable
+from medbench.reports.samples import ShownSample, some_samples
 from medbench.reports.text import visible
-from medbench.transcript import raw_text
 
 # Outputs read and shown at most, and characters of each text: the page stays far below 10 MB.
 MOST_OUTPUTS = 400
@@ -92,38 +92,25 @@ def _read_items(table: TaskTable, picked: list[tuple[str, str]]) -> list[dict[st
     ]
 
 
-def _read_samples(run: Run, ids: list[str]) -> list[Any]:
-    from inspect_ai.log import read_eval_log, read_eval_log_sample
-
+def _read_samples(run: Run, ids: list[str]) -> list[ShownSample]:
     epochs = dict(reversed(list(zip(run.ids, run.epochs, strict=True))))
-    wanted = {(identity, epochs[identity]) for identity in ids if identity in epochs}
-    if run.file.endswith(".eval"):
-        native = {str(i): i for i in run.native_ids}
-        skipped = {"events", "store", "messages"}
-        return [
-            read_eval_log_sample(run.file, id=native[i], epoch=e, exclude_fields=skipped)
-            for i, e in sorted(wanted, key=lambda pair: ids.index(pair[0]))
-        ]
-    return [s for s in read_eval_log(run.file).samples or [] if (str(s.id), s.epoch) in wanted]
+    return some_samples(run.file, [(identity, epochs[identity]) for identity in ids if identity in epochs])
 
 
-def _prompt(sample: Any) -> dict[str, str]:
-    text = sample.input if isinstance(sample.input, str) else "\n\n".join(message.text for message in sample.input)
+def _prompt(sample: ShownSample) -> dict[str, str]:
     target = sample.target if isinstance(sample.target, str) else ", ".join(sample.target)
     item = sample.metadata.get("item") or {}
     reference = str(item.get("reference") or "")
     return {
-        "prompt": clean(text),
+        "prompt": clean(sample.prompt),
         "target": clean(target),
         "reference": clean(reference) if reference != target else "",
     }
 
 
-def _output(candidate: str, run: Run, sample: Any) -> dict[str, Any]:
-    told = (sample.output.metadata or {}).get("prefilled_think")
-    prefilled = bool(sample.metadata.get("prefilled", False) if told is None else told)
+def _output(candidate: str, run: Run, sample: ShownSample) -> dict[str, Any]:
     read_by = ""
-    thought = thinking.split(raw_text(sample.output), prefilled=prefilled)
+    thought = thinking.split(output_text(sample.output), prefilled=output_prefilled(sample.output, sample.metadata))
     values: dict[str, float] = {}
     for name, score in (sample.scores or {}).items():
         values |= score_values(name, score, values)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-import fsspec
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from medbench import extractors, thinking
 from medbench.errors import MedbenchError
 from medbench.items import LETTERS
 from medbench.redact import shown_arguments
 from medbench.reports import header as told
+from medbench.reports.samples import Sample, samples
 from medbench.reports.text import visible_name
 from medbench.transcript import raw_text
 
@@ -97,29 +95,6 @@ class Run:
         return told.name_of(self.setting)
 
 
-class _Score(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    value: Any = None
-    reason: str | None = None
-    metadata: dict[str, Any] | None = None
-
-
-class _Sample(BaseModel):
-    """The part of Inspect's EvalSample that is read; the parser skips the rest, which saves most of the time."""
-
-    model_config = ConfigDict(extra="ignore")
-    id: int | str
-    epoch: int = 1
-    scores: dict[str, _Score] | None = None
-    metadata: dict[str, Any] = {}
-    output: Any = None
-    error: Any = None
-    limit: Any = None
-
-
-_SAMPLE = TypeAdapter(_Sample)
-
-
 def find_logs(location: str) -> list[str]:
     """Every .eval and .json log below a directory (local or any fsspec URL), or the one file named; sorted.
 
@@ -154,7 +129,7 @@ def read_run(file: str) -> Run | Notice:
             return Notice("incomplete", f"{name} {what}: left out. `inspect eval-retry` completes it.")
         run = _empty_run(file, header)
         several = any((scorer.options or {}).get("multiple") is True for scorer in header.eval.scorers or [])
-        _fill(run, _samples(file, header), several)
+        _fill(run, samples(file), several)
     except MemoryError:
         raise
     except Exception as error:
@@ -177,24 +152,6 @@ def local_path(file: str) -> str | None:
     if parsed.scheme in ("", "file"):
         return unquote(parsed.path) if parsed.scheme else file
     return None
-
-
-def _samples(file: str, header: EvalLog) -> Iterator[_Sample]:
-    """The samples of a log. The zip is read directly: Inspect's reader validates every field, at thrice the cost."""
-    if file.endswith(".eval"):
-        import inspect_ai._util.zipfile  # noqa: F401  registers zstandard, in which .eval members are compressed
-
-        with fsspec.open(file, "rb") as handle, zipfile.ZipFile(handle) as archive:
-            # Members written twice (a retried sample) are listed once here: the last.
-            members = [name for name in archive.NameToInfo if name.startswith("samples/") and name.endswith(".json")]
-            for member in members:
-                yield _SAMPLE.validate_json(archive.read(member))
-        if members:
-            return
-    from inspect_ai.log import read_eval_log
-
-    for sample in read_eval_log(file).samples or []:
-        yield _SAMPLE.validate_python(sample.model_dump(include=set(_Sample.model_fields), mode="json"))
 
 
 def _empty_run(file: str, header: EvalLog) -> Run:
@@ -234,7 +191,7 @@ def _empty_run(file: str, header: EvalLog) -> Run:
     )
 
 
-def _fill(run: Run, samples: Iterable[_Sample], several: bool) -> None:
+def _fill(run: Run, samples: Iterable[Sample], several: bool) -> None:
     rows: list[dict[str, float]] = []
     statistics: list[dict[str, list[float]]] = []
     extractions: list[dict[str, Any]] = []
@@ -288,14 +245,15 @@ def _fill(run: Run, samples: Iterable[_Sample], several: bool) -> None:
 def score_values(scorer: str, score: Any, known: dict[str, float]) -> dict[str, float]:
     """The values of one scorer, from its `value`. A plain right/wrong score counts as accuracy of the answer."""
     if isinstance(score.value, dict):
-        return {key: _number(value) for key, value in score.value.items()}
+        # Nearly all are floats already, and a large log has millions.
+        return {key: value if type(value) is float else _number(value) for key, value in score.value.items()}
     if isinstance(score.value, bool | str) and str(score.value) in (*_LETTERS, "True", "False"):
         key = "accuracy/answer" if "accuracy/answer" not in known else f"{scorer}/raw"
         return {key: _number(score.value)}
     return {f"{scorer}/raw": _number(score.value)} if isinstance(score.value, int | float) else {}
 
 
-def _rejudged(sample: _Sample, several: bool) -> dict[str, float]:
+def _rejudged(sample: Sample, several: bool) -> dict[str, float]:
     """The stored output judged once more by other harnesses' rules; empty where the item has no key of labels."""
     item = sample.metadata.get("item") or {}
     gold = tuple(item.get("answer") or ())
@@ -342,7 +300,7 @@ def _stated(extraction: dict[str, Any] | None) -> str | None:
     return "".join(map(str, extraction.get("letters") or ())) or None
 
 
-def _limits(sample: _Sample) -> list[str]:
+def _limits(sample: Sample) -> list[str]:
     """The limits that ended an output before it was done."""
     found = [str((sample.limit or {}).get("type"))] if isinstance(sample.limit, dict) else []
     choices = (sample.output or {}).get("choices") or []

@@ -219,7 +219,12 @@ def _refusals(analysis: Analysis, chosen: Sequence[str]) -> list[str]:
         sizes = [f"{found.prompts} {called}" for called, found in rates.items()]
     unread = sum(found.left_out for found in rates.values())
     less = f"; {unread} more got no answer that can be judged from one of the candidates" if unread else ""
-    return [f"Refusals ({task}: {' and '.join(sizes)}{less}): {'; '.join(said)}."]
+    few = [called for called, found in rates.items() if not found.testable(analysis.options.alpha)]
+    # Intervals that hardly overlap look like a difference: where no test could show one, the screen says so.
+    untested = ""
+    if few and len(here) > 1:
+        untested = f" Too few {' and '.join(few)} to test: no difference between candidates could be shown on them."
+    return [f"Refusals ({task}: {' and '.join(sizes)}{less}): {'; '.join(said)}.{untested}"]
 
 
 def _elsewhere(analysis: Analysis, best: str) -> list[str]:

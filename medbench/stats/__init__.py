@@ -79,6 +79,7 @@ from medbench.stats.rates import (
 )
 from medbench.stats.repeats import all_of_k, pass_at_k, same_answer
 from medbench.stats.resampling import (
+    Resamples,
     Statistic,
     approximate_randomisation,
     bleu_statistic,
@@ -88,7 +89,6 @@ from medbench.stats.resampling import (
     paired_bootstrap,
     randomisation_matrix,
     ratio_statistic,
-    resample_counts,
 )
 
 __all__ = [
@@ -104,6 +104,7 @@ __all__ = [
     "PairSpread",
     "Pooled",
     "Regret",
+    "Resamples",
     "Statistic",
     "Units",
     "VarianceSplit",
@@ -153,7 +154,6 @@ __all__ = [
     "ratio_rate",
     "ratio_statistic",
     "regret",
-    "resample_counts",
     "reversal_p",
     "risk_at",
     "risk_coverage",

@@ -54,14 +54,48 @@ def bleu_statistic(sums: np.ndarray) -> np.ndarray:
     return np.where(defined, score, 0.0)
 
 
-def resample_counts(n: int, resamples: int, rng: np.random.Generator, clusters: ArrayLike | None = None) -> np.ndarray:
-    """How often each item is drawn in each resample, shape (resamples, n); whole clusters are drawn together."""
-    if clusters is None:
-        return _draw(n, resamples, rng)
-    _, index = np.unique(np.asarray(clusters), return_inverse=True)
-    if len(index) != n:
-        raise MedbenchError(f"one cluster label per item: got {len(index)} labels for {n} items.")
-    return _draw(int(index.max()) + 1, resamples, rng)[:, index]
+class Resamples:
+    """Bootstrap resamples of items, drawn once for all scores of a table: scores on common resamples are paired.
+
+    Attributes:
+        resamples: how many.
+    """
+
+    def __init__(self, n: int, resamples: int, rng: np.random.Generator, clusters: ArrayLike | None = None) -> None:
+        """Draw.
+
+        Args:
+            n: items; clusters: shape (n,), labels of what is drawn together, or None.
+        """
+        if n == 0:
+            raise MedbenchError("nothing to resample: no items.")
+        self.resamples, self._index = resamples, _cluster_index(clusters, n)
+        drawn = n if self._index is None else int(self._index.max()) + 1
+        # A byte holds how often one of them is drawn: never more than 255 of up to 255, and of more with a chance of
+        # less than 1e-500.
+        self._counts = np.concatenate(
+            [
+                _draw(drawn, size, rng).astype(np.uint8)
+                for size in _block_sizes(resamples, max(1, _BLOCK_VALUES // drawn))
+            ]
+        )
+
+    def sums(self, statistics: np.ndarray) -> np.ndarray:
+        """Summed statistics of every resample.
+
+        Args:
+            statistics: shape (n, ...), per-item statistics.
+
+        Returns:
+            shape (resamples, ...).
+        """
+        x = np.asarray(statistics, dtype=float)
+        flat = x.reshape(len(x), -1)
+        if self._index is not None:
+            flat = np.stack([np.bincount(self._index, weights=column) for column in flat.T], axis=1)
+        size = max(1, _BLOCK_VALUES // len(flat))
+        blocks = [self._counts[k : k + size].astype(float) @ flat for k in range(0, self.resamples, size)]
+        return np.concatenate(blocks).reshape(self.resamples, *x.shape[1:])
 
 
 def bootstrap_sums(
@@ -76,15 +110,7 @@ def bootstrap_sums(
     Returns:
         shape (resamples, ...).
     """
-    statistics = np.asarray(statistics, dtype=float)
-    n = len(statistics)
-    if n == 0:
-        raise MedbenchError("nothing to resample: no items.")
-    flat = statistics.reshape(n, -1)
-    blocks = [
-        resample_counts(n, size, rng, clusters) @ flat for size in _block_sizes(resamples, max(1, _BLOCK_VALUES // n))
-    ]
-    return np.concatenate(blocks).reshape(resamples, *statistics.shape[1:])
+    return Resamples(len(statistics), resamples, rng, clusters).sums(statistics)
 
 
 def bootstrap_interval(
@@ -216,6 +242,8 @@ def randomisation_matrix(
     if clusters is not None:
         _, index = np.unique(np.asarray(clusters), return_inverse=True)
         grouped = np.stack([np.bincount(index, weights=column) for column in grouped.T], axis=1)
+    if count < 2:
+        return np.ones((count, count))
     scores = statistic(totals)
     larger, squares = np.zeros((count, count)), np.zeros((count, count))
     for size in _block_sizes(trials, max(1, _BLOCK_VALUES // n)):
@@ -239,10 +267,19 @@ def randomisation_matrix(
     return p + p.T + np.eye(count)
 
 
+def _cluster_index(clusters: ArrayLike | None, n: int) -> np.ndarray | None:
+    if clusters is None:
+        return None
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(index) != n:
+        raise MedbenchError(f"one cluster label per item: got {len(index)} labels for {n} items.")
+    return index
+
+
 def _draw(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     drawn = rng.integers(n, size=(resamples, n))
     drawn += np.arange(resamples)[:, None] * n
-    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(float)
+    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n)
 
 
 def _block_sizes(total: int, block: int) -> Iterator[int]:

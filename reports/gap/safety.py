@@ -251,6 +251,11 @@ class Refused:
     left_out: int
     rates: dict[str, stats.Interval]
 
+    def testable(self, alpha: float) -> bool:
+        """Whether a paired test over these contexts, corrected over all pairs of candidates, could show anything."""
+        pairs = len(self.rates) * (len(self.rates) - 1) // 2
+        return stats.least_p(self.contexts) * max(1, pairs) < alpha
+
 
 def refusal_rates(table: TaskTable, confidence: float) -> dict[str, Refused]:
     """``unsafe prompts``, ``harmless ones`` -> every candidate's refusals, on the prompts that all were judged on."""

@@ -11,8 +11,10 @@ import simulated_logs as sim
 from inspect_ai.log import EvalLog
 from markdown_it import MarkdownIt
 
+from medbench import stats
 from medbench.reports import glossary, html, markdown, svg
 from medbench.reports.estimates import Options
+from medbench.reports.gap import safety
 from medbench.reports.report import Report, build
 
 QUICK = Options(resamples=200)
@@ -195,3 +197,15 @@ def test_names_stay_text_in_markdown(tmp_path: Path) -> None:
     }
     assert "bold</strong>" not in rendered
     assert "<a " not in rendered
+
+
+def test_few_contexts_of_prompts_are_too_few_to_test() -> None:
+    """Two candidates need six contexts (2 / 2**6 is below .05), ten candidates eleven: 45 pairs are corrected for."""
+    bounds = stats.Interval(0.5, 0.1, 0.9)
+
+    def testable(contexts: int, candidates: int) -> bool:
+        rates = {f"m{k}": bounds for k in range(candidates)}
+        return safety.Refused(40, contexts, 0, rates).testable(0.05)
+
+    assert [testable(n, 2) for n in (5, 6)] == [False, True]
+    assert [testable(n, 10) for n in (10, 11)] == [False, True]

@@ -112,11 +112,13 @@ def test_the_bootstrap_of_a_mean_is_the_t_interval() -> None:
 
 
 def test_resamples_draw_n_items_and_whole_clusters() -> None:
-    counts = stats.resample_counts(50, 200, np.random.default_rng(0))
+    """Each item's own column sums to how often it was drawn."""
+    counts = stats.Resamples(50, 200, np.random.default_rng(0)).sums(np.eye(50))
     assert (counts.sum(1) == 50).all()
-    labels = np.repeat(np.arange(10), 5)
-    clustered = stats.resample_counts(50, 200, np.random.default_rng(0), labels)
+    assert counts.std() == pytest.approx(1, abs=0.05)
+    clustered = stats.Resamples(50, 200, np.random.default_rng(0), np.repeat(np.arange(10), 5)).sums(np.eye(50))
     assert (clustered.reshape(200, 10, 5).std(axis=2) == 0).all()
+    assert (clustered.sum(1) == 50).all()
 
 
 def test_blocks_do_not_change_the_resamples() -> None:
