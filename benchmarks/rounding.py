@@ -145,8 +145,8 @@ def kept(bench: Bench, adapters: list[Adapter], mix: Weights, weights: Mapping[s
 def unbiased(bench: Bench, adapters: list[Adapter], mix: Weights, seeds: int) -> dict[str, float]:
     """How far the mean of the seeds lies from exact, over all adapted values.
 
-    deviation: of the sum over all values, in its standard errors; within_1, within_2: the share of weight matrices whose
-    sum lies within so many of its own (0.68 and 0.95 where unbiased); mean_square: of a value's deviation, by its
+    deviation: of the sum over all values, in its standard errors; within_1, within_2: the share of weight matrices that
+    lie within so many of their own (0.68 and 0.95 where unbiased); mean_square: of a value's deviation, by its
     variance (1 where unbiased).
     """
     recipes = [make_recipe(adapters, mix, rounding=Rounding("stochastic", seed)) for seed in range(seeds)]

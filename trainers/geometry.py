@@ -157,7 +157,7 @@ def write(found: Any, inputs: dict[str, Any], out: Path, *, any_base: bool) -> N
         "all": found.total().figures(),
         "by_kind": {kind: counts.figures() for kind, counts in found.by_kind().items()},
         "by_weight": rows_of(found),
-        "sampled_values": found.total().values,
+        "sampled_values": found.total().sampled,
         "left_out": found.alone,
     }
     with new_directory(out, 1 << 22) as staging:
@@ -183,7 +183,7 @@ def geometry_command(
         raise MedbenchError(f"geometry compares two adapters: give --adapter NAME=DIR twice (it was {len(adapters)}).")
     found, inputs = compare(base, adapters, any_base=any_base, sample=sample)
     click.echo(aligned(table(found, found.by_kind())))
-    sampled, weights = found.total().values, ", ".join(f"{name} {value:g}" for name, value in found.weights.items())
+    sampled, weights = found.total().sampled, ", ".join(f"{name} {value:g}" for name, value in found.weights.items())
     click.echo(
         f"overlap: mean squared cosine of the principal angles (chance: of random subspaces); signs and bf16, at "
         f"{weights}, on {sampled:,} sampled values"

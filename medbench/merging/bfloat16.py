@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medbench.merging.deltas import DenseUpdate
 from medbench.merging.proof import NOT_FINITE, NotFinite, Prover, Term, as_array
 from medbench.merging.rounding import Block
 
@@ -96,31 +97,14 @@ class Bfloat16Sum:
         if self._key is None:
             self._nearest(base, first, parts, out, sums)
         else:
-            self._stochastic(base, first, parts, out, sums, self._key)
+            _stochastic(base, first, parts, out, sums, self._key)
         for at, product in zip(self._used, sums[3:].tolist(), strict=True):
             parts_of[at] = product
         return Block(out, float(sums[2]), float(sums[3:].sum()), int(sums[1]), parts_of)
 
-    @staticmethod
-    def _stochastic(
-        base: np.ndarray, first: int, parts: np.ndarray, out: np.ndarray, sums: np.ndarray, key: int
-    ) -> None:
-        from medbench.merging.kernels import stochastic_bfloat16
-
-        rows = _SCRATCH.array("row", (3, base.shape[1]), np.float32)
-        stochastic_bfloat16(base, parts, np.uint64(key), first, out, rows, sums)
-        if sums[0]:
-            raise NotFinite(NOT_FINITE.format("bfloat16"))
-
     def _nearest(self, base: np.ndarray, first: int, parts: np.ndarray, out: np.ndarray, sums: np.ndarray) -> None:
-        from medbench.merging.kernels import nearest_bfloat16
-
-        bound, relative = self._bound[first : first + len(base)], np.float32(2 * np.finfo(np.float32).eps)
-        rows = _SCRATCH.array("row", (3, base.shape[1]), np.float32)
         room = _SCRATCH.array("open", (max(base.size // 64, 64),), np.int64)
-        found = nearest_bfloat16(base, parts, bound, relative, out, rows, sums, room)
-        if sums[0]:
-            raise NotFinite(NOT_FINITE.format("bfloat16"))
+        found = _nearest(base, parts, self._bound[first : first + len(base)], out, sums, room)
         if found <= len(room):
             self._settle(room[:found], base, first, parts, out, sums)
             return
@@ -141,6 +125,52 @@ class Bfloat16Sum:
             out[i, j] = (rounded.view(np.uint32) >> 16).astype(np.uint16)
             sums[1] += int((rounded == start).sum()) - int((before == start).sum())
             sums[3:] += parts[:, i, j].astype(np.float64) @ (rounded.astype(np.float64) - before)
+
+
+class Bfloat16Dense:
+    """base + a dense update, added in float32 and rounded once: to nearest, or with `key` stochastically."""
+
+    def __init__(self, update: DenseUpdate, *, key: int | None = None) -> None:
+        self._update, self._key = update, key
+
+    def read(self, stored: Stored, first: int, last: int) -> np.ndarray:
+        """What `block` takes of a weight in a file; the array is filled anew by the thread's next call."""
+        return stored.array_into(_SCRATCH.array("base", stored.part(first, last), np.uint16), first)
+
+    def block(self, base: np.ndarray, first: int = 0) -> Block:
+        """The merged rows from `first` on, see `Bfloat16Sum.block`."""
+        matrix = base.reshape(len(base), -1)
+        parts = self._update.rows(first, first + len(base))[None]
+        out, sums = _SCRATCH.array("out", matrix.shape, np.uint16), np.zeros(4)
+        if self._key is None:
+            # The float32 sum is what is rounded: no bound, and ties of it to even.
+            _nearest(matrix, parts, np.zeros(len(base), np.float32), out, sums, np.empty(0, np.int64))
+        else:
+            _stochastic(matrix, first, parts, out, sums, self._key)
+        return Block(out.reshape(base.shape), float(sums[2]), float(sums[3]), int(sums[1]))
+
+
+def _stochastic(base: np.ndarray, first: int, parts: np.ndarray, out: np.ndarray, sums: np.ndarray, key: int) -> None:
+    from medbench.merging.kernels import stochastic_bfloat16
+
+    rows = _SCRATCH.array("row", (3, base.shape[1]), np.float32)
+    stochastic_bfloat16(base, parts, key, first, out, rows, sums)
+    if sums[0]:
+        raise NotFinite(NOT_FINITE.format("bfloat16"))
+
+
+def _nearest(
+    base: np.ndarray, parts: np.ndarray, bound: np.ndarray, out: np.ndarray, sums: np.ndarray, room: np.ndarray
+) -> int:
+    """How many values are open; their positions are in `room`, as far as it goes."""
+    from medbench.merging.kernels import nearest_bfloat16
+
+    rows = _SCRATCH.array("row", (3, base.shape[1]), np.float32)
+    # The sum's own rounding: two units of float32, of which one is a margin.
+    found = nearest_bfloat16(base, parts, bound, 2.0**-22, out, rows, sums, room)
+    if sums[0]:
+        raise NotFinite(NOT_FINITE.format("bfloat16"))
+    return found
 
 
 def widened(patterns: np.ndarray) -> np.ndarray:

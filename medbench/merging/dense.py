@@ -1,6 +1,7 @@
-"""Merge methods on dense updates: (updates [rows, columns], weights, generator) -> update.
+"""Merge methods on dense updates: (some rows of the updates, weights) -> the same rows of the combined update.
 
-The sparsifying ones act on dW itself, whereas PEFT applies the same arithmetic to A and B one by one.
+The sparsifying ones act on dW itself, whereas PEFT applies the same arithmetic to A and B one by one. What they ask
+about a whole update (its largest values) is found once for all its rows (`deltas`).
 """
 
 from __future__ import annotations
@@ -9,99 +10,99 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
-import torch
 
 from medbench.errors import MedbenchError
+from medbench.merging.deltas import Part
 from medbench.merging.registry import Check, Density, Share, register
+from medbench.merging.selection import split
 
-Updates = Sequence[torch.Tensor]
+Arrays = Sequence[np.ndarray]
 Weights = Sequence[float]
 
 
-def prune_small(update: torch.Tensor, density: float) -> torch.Tensor:
-    """Keep the `density` largest values by magnitude, set the others to zero."""
-    drop = update.numel() - int(density * update.numel())
-    if drop == 0:
-        return update
-    # Partitioning one copy takes a tenth of the memory that topk does, which sorts pairs of values and positions.
-    sizes = update.abs().reshape(-1)
-    limit = float(np.partition(sizes.cpu().numpy(), drop - 1)[drop - 1])
-    dropped = sizes < limit
-    # Of those that are as large as the limit, the first ones.
-    equal = (sizes == limit).nonzero().reshape(-1)
-    dropped[equal[: drop - int(torch.count_nonzero(dropped))]] = True
-    return update.masked_fill(dropped.reshape(update.shape), 0.0)
+def prune_small(update: np.ndarray, density: float) -> np.ndarray:
+    """Keep the `density` largest values of a whole array by magnitude, set the others to zero."""
+    sizes = np.abs(update)
+    smallest = split(lambda: iter([sizes.reshape(-1)]), sizes.size, sizes.size - int(density * sizes.size))
+    return np.where(smallest.below(sizes), 0, update)
 
 
-def _drop_and_rescale(update: torch.Tensor, density: float, generator: torch.Generator) -> torch.Tensor:
+def _pruned(part: Part, density: float) -> list[np.ndarray]:
+    """The same for rows of each update, by its size in the whole weight."""
+    drop = part.whole.size - int(density * part.whole.size)
+    return [np.where(_smallest(part, at, drop), 0, update) for at, update in enumerate(part.updates)]
+
+
+def _smallest(part: Part, at: int, rank: int) -> np.ndarray:
+    """Which values of an update are among its `rank` smallest by magnitude."""
+    limit = part.whole.smallest(("size", at), lambda other: np.abs(other.updates[at]), rank)
+    return limit.below(np.abs(part.updates[at]), part.first)
+
+
+def _drop_and_rescale(part: Part, density: float, seed: int) -> list[np.ndarray]:
     """DARE: keep each value with probability `density`, divided by it."""
     if density == 1:
-        return update
-    kept = torch.bernoulli(torch.full(update.shape, density), generator=generator)
-    return update * kept.to(update.device, update.dtype) / density
+        return part.updates
+    return [
+        np.where(part.whole.uniform(part, at, seed) < density, update / np.float32(density), 0)
+        for at, update in enumerate(part.updates)
+    ]
 
 
-def _weighted(updates: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
-    total = torch.zeros_like(updates[0])
+def _weighted(updates: Arrays, weights: Weights) -> np.ndarray:
+    total = np.zeros_like(updates[0])
     for update, weight in zip(updates, weights, strict=True):
-        total += weight * update
+        total += update.dtype.type(weight) * update
     return total
 
 
-def elect_and_average(updates: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+def elect_and_average(updates: Arrays, weights: Weights) -> np.ndarray:
     """TIES: per element, the mean of the weighted updates whose sign is that of the plain sum."""
-    sign = torch.where(_weighted(updates, [1.0] * len(updates)) >= 0, 1.0, -1.0)
-    total, count = torch.zeros_like(updates[0]), torch.zeros_like(updates[0])
+    positive = sum(updates[1:], updates[0]) >= 0
+    total, count = np.zeros_like(updates[0]), np.zeros(updates[0].shape, np.uint8)
     for update, weight in zip(updates, weights, strict=True):
-        agrees = update.sign() == sign
-        total += weight * update * agrees
+        agrees = np.where(positive, update > 0, update < 0)
+        total += update.dtype.type(weight) * np.where(agrees, update, 0)
         count += agrees
-    return total / count.clamp_min(1)
+    return total / np.maximum(count, 1).astype(total.dtype)
 
 
 @register("magnitude_prune", "dense", "Han et al. 2015, arXiv:1506.02626, as in PEFT")
-def magnitude_prune(
-    updates: Updates, weights: Weights, generator: torch.Generator, *, density: Density = 0.5
-) -> torch.Tensor:
+def magnitude_prune(part: Part, weights: Weights, *, density: Density = 0.5) -> np.ndarray:
     """Weighted sum of updates of which only the largest values are kept."""
-    return _weighted([prune_small(update, density) for update in updates], weights)
+    return _weighted(_pruned(part, density), weights)
 
 
 @register("ties", "dense", "Yadav et al. 2023, TIES-Merging, arXiv:2306.01708")
-def ties(updates: Updates, weights: Weights, generator: torch.Generator, *, density: Density = 0.5) -> torch.Tensor:
+def ties(part: Part, weights: Weights, *, density: Density = 0.5) -> np.ndarray:
     """Trim, elect signs, average those that agree.
 
     Weights do not sum as in Equation (1): each value is divided by the number of updates that agree there.
     """
-    return elect_and_average([prune_small(update, density) for update in updates], weights)
+    return elect_and_average(_pruned(part, density), weights)
 
 
 @register("dare_linear", "dense", "Yu et al. 2024, DARE, arXiv:2311.03099")
-def dare_linear(
-    updates: Updates, weights: Weights, generator: torch.Generator, *, density: Density = 0.5, seed: int = 0
-) -> torch.Tensor:
+def dare_linear(part: Part, weights: Weights, *, density: Density = 0.5, seed: int = 0) -> np.ndarray:
     """Weighted sum of randomly thinned and rescaled updates."""
-    return _weighted([_drop_and_rescale(update, density, generator) for update in updates], weights)
+    return _weighted(_drop_and_rescale(part, density, seed), weights)
 
 
 @register("dare_ties", "dense", "Yu et al. 2024, DARE, arXiv:2311.03099")
-def dare_ties(
-    updates: Updates, weights: Weights, generator: torch.Generator, *, density: Density = 0.5, seed: int = 0
-) -> torch.Tensor:
+def dare_ties(part: Part, weights: Weights, *, density: Density = 0.5, seed: int = 0) -> np.ndarray:
     """DARE's thinning followed by TIES' election of signs."""
-    return elect_and_average([_drop_and_rescale(update, density, generator) for update in updates], weights)
+    return elect_and_average(_drop_and_rescale(part, density, seed), weights)
 
 
 @register("della", "dense", "Deep et al. 2024, DELLA-Merging, arXiv:2406.11617")
 def della(
-    updates: Updates,
+    part: Part,
     weights: Weights,
-    generator: torch.Generator,
     *,
     density: Density = 0.5,
     epsilon: Annotated[float, Check(lambda value: 0 <= value < 1, "expected a width of at least 0 and below 1")] = 0.2,
     seed: int = 0,
-) -> torch.Tensor:
+) -> np.ndarray:
     """Drop by magnitude and rescale (MAGPRUNE), then elect signs and average those that agree.
 
     Within each row the chance to be kept rises evenly with the rank of the magnitude, from density - epsilon / 2 to
@@ -110,56 +111,65 @@ def della(
     """
     if density < 1 and not (density - epsilon / 2 > 0 and density + epsilon / 2 <= 1):
         raise MedbenchError(f"della: density {density:g} with epsilon {epsilon:g} leaves the range of chances (0, 1].")
-    pruned = [update if density == 1 else _magprune(update, density, epsilon, generator) for update in updates]
+    if density == 1:
+        return elect_and_average(part.updates, weights)
+    pruned = []
+    for at, update in enumerate(part.updates):
+        ranks = np.abs(update).argsort(axis=1, kind="stable").argsort(axis=1)
+        chance = density - epsilon / 2 + epsilon * ranks / max(update.shape[1] - 1, 1)
+        kept = part.whole.uniform(part, at, seed) < chance
+        pruned.append(np.where(kept, update / chance, 0).astype(update.dtype))
     return elect_and_average(pruned, weights)
 
 
-def _magprune(update: torch.Tensor, density: float, epsilon: float, generator: torch.Generator) -> torch.Tensor:
-    rows = update if update.ndim > 1 else update[None]
-    ranks = rows.abs().argsort(dim=1).argsort(dim=1).to(update.dtype)
-    chance = density - epsilon / 2 + epsilon * ranks / max(rows.shape[1] - 1, 1)
-    kept = torch.bernoulli(chance.cpu(), generator=generator).to(update.device)
-    return (rows * kept / chance).reshape(update.shape)
-
-
 @register("breadcrumbs", "dense", "Davari and Belilovsky 2024, Model Breadcrumbs, arXiv:2312.06795")
-def breadcrumbs(
-    updates: Updates, weights: Weights, generator: torch.Generator, *, density: Density = 0.9, gamma: Share = 0.01
-) -> torch.Tensor:
+def breadcrumbs(part: Part, weights: Weights, *, density: Density = 0.9, gamma: Share = 0.01) -> np.ndarray:
     """Weighted sum of updates without their largest values (the share gamma) and their smallest: density of them stay.
 
     As in mergekit, fewer of the largest are dropped where density and gamma sum to more than 1.
     """
-    return _weighted([_between(update, density, gamma) for update in updates], weights)
-
-
-def _between(update: torch.Tensor, density: float, gamma: float) -> torch.Tensor:
-    count = update.numel()
-    keep = int(density * count)
-    skip = max(0, count - keep - int(gamma * count))
-    order = update.abs().reshape(-1).argsort(stable=True)
-    kept = torch.zeros_like(update).reshape(-1)
-    middle = order[skip : skip + keep]
-    kept[middle] = update.reshape(-1)[middle]
-    return kept.reshape(update.shape)
+    size = part.whole.size
+    keep = int(density * size)
+    skip = max(0, size - keep - int(gamma * size))
+    between = [
+        np.where(_smallest(part, at, skip + keep) & ~_smallest(part, at, skip), update, 0)
+        for at, update in enumerate(part.updates)
+    ]
+    return _weighted(between, weights)
 
 
 @register("sce", "dense", "Wan et al. 2024, FuseChat, arXiv:2408.07990", weighted=False)
-def sce(updates: Updates, weights: Weights, generator: torch.Generator, *, select_topk: Density = 1.0) -> torch.Tensor:
+def sce(part: Part, weights: Weights, *, select_topk: Density = 1.0) -> np.ndarray:
     """Select the elements of largest variance, weigh each update by its squares, erase minority signs.
 
     The weights are found, so none are taken. mergekit weighs updates evenly where their mean squares sum to less than
     1e-6, which adapters' nearly always do; here only where they are zero.
     """
-    stack = torch.stack(list(updates))
-    if select_topk < 1:
-        variance = stack.var(dim=0, unbiased=False).reshape(-1)
-        chosen = torch.zeros_like(variance)
-        chosen[variance.topk(int(select_topk * int(torch.count_nonzero(variance)))).indices] = 1
-        stack = stack * chosen.reshape(updates[0].shape)
-    squares = torch.stack([update.square().mean() for update in stack])
-    shares = squares / squares.sum() if squares.sum() > 0 else torch.full_like(squares, 1 / len(stack))
-    sign = torch.where(stack.sum(dim=0) >= 0, 1.0, -1.0).to(stack.dtype)
-    agreeing = (stack.sign() == sign) * shares.reshape(-1, *[1] * updates[0].ndim)
-    below = agreeing.sum(dim=0)
-    return (stack * agreeing).sum(dim=0) / torch.where(below > 0, below, 1.0)
+    stack = _selected(part, select_topk)
+    squares = part.whole.once("squares", lambda: sum(_squares(_selected(p, select_topk)) for p in part.whole.parts()))
+    shares = squares / squares.sum() if squares.sum() > 0 else np.full(len(squares), 1 / len(squares))
+    sign = np.where(stack.sum(axis=0) >= 0, 1, -1)
+    agreeing = (np.sign(stack) == sign) * shares.astype(stack.dtype)[:, None, None]
+    below = agreeing.sum(axis=0)
+    combined: np.ndarray = (stack * agreeing).sum(axis=0) / np.where(below > 0, below, 1)
+    return combined
+
+
+def _selected(part: Part, select_topk: float) -> np.ndarray:
+    """The updates' rows, [updates, rows, columns], without the elements that vary less than the chosen share."""
+    stack = np.stack(part.updates)
+    if select_topk == 1:
+        return stack
+    whole = part.whole
+    varying = whole.once("varying", lambda: sum(int(np.count_nonzero(_variance(other))) for other in whole.parts()))
+    limit = whole.smallest("variance", _variance, whole.size - int(select_topk * varying))
+    return np.where(limit.below(_variance(part), part.first), 0, stack)
+
+
+def _variance(part: Part) -> np.ndarray:
+    return np.stack(part.updates).var(axis=0)
+
+
+def _squares(stack: np.ndarray) -> np.ndarray:
+    """The sum of each update's squares, float64."""
+    return np.einsum("kij,kij->k", stack, stack, dtype=np.float64)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from medbench.merging.deltas import DenseUpdate
 from medbench.merging.proof import NotFinite
 from medbench.merging.rounding import Block, measured, stochastic
 
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DenseSum:
-    """base + a dense update, added in float32 and rounded once: to nearest, or stochastically with `key`."""
+    """base + a dense update, added in float32 and rounded once: to nearest, or stochastically with `key`.
 
-    update: torch.Tensor
+    In torch, for any stored dtype and device; see `bfloat16.Bfloat16Dense` for files in bfloat16.
+    """
+
+    update: DenseUpdate
     key: int | None = None
 
     def read(self, stored: Readable, first: int, last: int) -> torch.Tensor:
@@ -27,7 +31,8 @@ class DenseSum:
 
     def rows(self, base: torch.Tensor, first: int = 0) -> torch.Tensor:
         """The merged rows; see `block`."""
-        return self.block(base, first).rows
+        rows: torch.Tensor = self.block(base, first).rows
+        return rows
 
     def block(self, base: torch.Tensor, first: int = 0) -> Block:
         """The merged rows and what became of the update.
@@ -35,11 +40,12 @@ class DenseSum:
         Raises:
             NotFinite: the result holds NaN or Inf.
         """
-        asked = self.update[first : first + len(base)]
+        asked = torch.from_numpy(self.update.rows(first, first + len(base))).to(base.device).reshape(base.shape)
         total = base.float() + asked
         merged = total.to(base.dtype)
         if not merged.sum(dtype=torch.float64).isfinite():
             raise NotFinite("the base or the merged weight holds NaN or Inf.")
         if self.key is not None:
-            merged = stochastic(total, self.key, first, base.dtype)
+            flat = total if total.ndim == 2 else total.reshape(len(total), -1)
+            merged = stochastic(flat, self.key, first, base.dtype).reshape(base.shape)
         return measured(merged, base, asked)

@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 
 from medbench.errors import MedbenchError, unknown
-from medbench.merging.dense import elect_and_average, prune_small
+from medbench.merging import dense
 from medbench.merging.registry import Density, Rank, one_of, register
 from medbench.merging.stored import Stored, read_header
 
@@ -54,6 +54,12 @@ def _orthonormal(columns: torch.Tensor) -> torch.Tensor:
     return u @ vh
 
 
+def _ties(parts: Sequence[torch.Tensor], pairs: Sequence[Pair], density: float) -> torch.Tensor:
+    """TIES on matrices in another basis."""
+    trimmed = [dense.prune_small(part.cpu().numpy(), density) for part in parts]
+    return torch.from_numpy(dense.elect_and_average(trimmed, [pair.weight for pair in pairs])).to(parts[0].device)
+
+
 @register("svd", "factors", "Eckart and Young 1936, doi:10.1007/BF02288367")
 def svd(pairs: Sequence[Pair], tensor: str, *, rank: Rank) -> Factors:
     """The best approximation of the weighted sum at that rank."""
@@ -71,7 +77,7 @@ def knots(pairs: Sequence[Pair], tensor: str, *, density: Density = 0.5) -> Fact
     stacked = torch.block_diag(*(pair.a for pair in pairs))
     u, s, vh = _svd(torch.cat([pair.b for pair in pairs], dim=1), stacked)
     parts = (s[:, None] * vh).split([pair.a.shape[1] for pair in pairs], dim=1)
-    return u, elect_and_average([prune_small(part, density) for part in parts], [pair.weight for pair in pairs])
+    return u, _ties(parts, pairs, density)
 
 
 @register("tsv", "factors", "Gargiulo et al. 2025, Task Singular Vectors, arXiv:2412.00081")
@@ -117,8 +123,7 @@ def core_space(
     vh = torch.linalg.svd(torch.cat([pair.a for pair in pairs]), full_matrices=False)[2]
     cores = [Pair(pair.name, pair.weight, u.T @ pair.b, pair.a @ vh.T) for pair in pairs]
     if inner == "ties":
-        trimmed = [prune_small(core.b @ core.a, density) for core in cores]
-        return u @ elect_and_average(trimmed, [core.weight for core in cores]), vh
+        return u @ _ties([core.b @ core.a for core in cores], cores, density), vh
     b, a = {"tsv": tsv, "iso_c": iso_c}[inner](cores, tensor) if inner != "linear" else _sum(cores)
     return u @ b, a @ vh
 

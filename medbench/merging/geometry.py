@@ -34,10 +34,11 @@ class Counts:
         columns, rows: sums of the squared cosines of the principal angles between the column (row) spaces.
         column_ranks, row_ranks: how many such angles there are.
         column_chance, row_chance: what those sums would be for random subspaces of these ranks.
-        values: sampled values; `compared` those at which both updates are not zero.
+        sampled: how many values were looked at; of all that the updates change, `size`, the following are expected.
+        compared: values at which both updates are not zero.
         conflicts: how many of the compared have opposite signs.
-        asked, kept: |u|^2 and <u, rounded - base> of the weighted sum u in the sample.
-        unchanged: sampled values that rounding to bf16 leaves as they were.
+        asked, kept: |u|^2 and <u, rounded - base> of the weighted sum u.
+        unchanged: values that rounding to bf16 leaves as they were.
     """
 
     one: float = 0.0
@@ -49,12 +50,13 @@ class Counts:
     row_chance: float = 0.0
     column_ranks: int = 0
     row_ranks: int = 0
-    values: int = 0
-    compared: int = 0
-    conflicts: int = 0
+    sampled: int = 0
+    size: int = 0
+    compared: float = 0.0
+    conflicts: float = 0.0
     asked: float = 0.0
     kept: float = 0.0
-    unchanged: int = 0
+    unchanged: float = 0.0
 
     def __add__(self, other: Counts) -> Counts:
         mine, theirs = asdict(self), asdict(other)
@@ -72,7 +74,7 @@ class Counts:
             "row_chance": _ratio(self.row_chance, self.row_ranks),
             "sign_conflict": _ratio(self.conflicts, self.compared),
             "bf16_kept": _ratio(self.kept, self.asked),
-            "bf16_unchanged": _ratio(self.unchanged, self.values),
+            "bf16_unchanged": _ratio(self.unchanged, self.size),
         }
 
 
@@ -176,6 +178,7 @@ def _whitening(factor: torch.Tensor) -> torch.Tensor:
 
 
 def _sampled(stored: Stored, updates: tuple[LowRank, LowRank], weights: tuple[float, float], sample: int) -> Counts:
+    """What is counted value by value, scaled from the sample to the weight: so large weights count as such in sums."""
     total = Counts()
     for first, last in _pieces(stored, sample):
         one, other = (update.scale * (update.left[first:last] @ update.right) for update in updates)
@@ -184,10 +187,14 @@ def _sampled(stored: Stored, updates: tuple[LowRank, LowRank], weights: tuple[fl
         change = weights[0] * one + weights[1] * other
         start = stored.read(first, last).bfloat16().float()
         rounded = (start + change).bfloat16().float().sub_(start)
-        total.values += change.numel()
+        total.sampled += change.numel()
         total.unchanged += change.numel() - int(torch.count_nonzero(rounded))
         total.asked += float(change.flatten().double().square().sum())
         total.kept += float((change * rounded).sum(dtype=torch.float64))
+    total.size = stored.shape[0] * stored.shape[1]
+    scale = total.size / total.sampled
+    for name in ("compared", "conflicts", "asked", "kept", "unchanged"):
+        setattr(total, name, getattr(total, name) * scale)
     return total
 
 

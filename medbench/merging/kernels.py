@@ -1,186 +1,155 @@
-"""Rounding float32 sums to 16 bits, compiled: one pass over a block instead of a dozen.
+"""The compiled kernels of `kernel_source`, on numpy arrays.
 
-Each kernel takes bit patterns and float32 values as plain arrays, works row by row, and releases the GIL. bfloat16 is
-the upper half of float32, so that rounding to it is integer arithmetic on the bits.
-
-Stochastic rounding takes the neighbour above with a probability that is the distance from the one below, in units of
-their distance: its expectation is the sum itself (Croci et al., 2022, "Stochastic rounding: implementation, error
-analysis and applications"). Its random numbers are a function of key, row and column, so that results do not depend on
-the order or the size of blocks.
+Numba compiles them once for a machine, and the machine code is kept on the disk. To run it llvmlite is enough, which is
+there in a twentieth of a second; importing numba and its own cache would take nearly a whole one, a quarter of a small
+merge. The GIL is released while a kernel runs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
 import numpy as np
-from numba import njit, types, uint16, uint32, uint64
-from numba.core.extending import intrinsic
 
-_GOLDEN32, _GOLDEN64 = 0x9E3779B9, 0x9E3779B97F4A7C15
-_FAST = {"reassoc", "contract"}  # sums in any order, so that they run in vector lanes; NaN and Inf stay what they are
-
-
-@intrinsic
-def _bits(typing_context, value):
-    """The bit pattern of a float32."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], context.get_value_type(types.uint32))
-
-    return types.uint32(types.float32), generate
+_SOURCE = Path(__file__).with_name("kernel_source.py")
+_POINTER, _SIZE, _KEY = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
+# Name -> what it returns, and its arguments.
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "nearest_bfloat16": (_SIZE, *[_POINTER] * 3, ctypes.c_float, *[_POINTER] * 4, *[_SIZE] * 4),
+    "stochastic_bfloat16": (None, *[_POINTER] * 2, _KEY, _SIZE, *[_POINTER] * 3, *[_SIZE] * 3),
+    "random32": (None, _KEY, _SIZE, _POINTER, *[_SIZE] * 2),
+}
+# What numba's wrappers call where a kernel raises, which none can.
+_NEVER_CALLED = ("numba_gil_ensure", "numba_gil_release", "NRT_MemInfo_call_dtor")
 
 
-@intrinsic
-def _float(typing_context, bits):
-    """The float32 of a bit pattern."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
-
-    return types.float32(types.uint32), generate
-
-
-@njit(inline="always")
-def _widen(pattern):
-    """The float32 of a bfloat16 pattern."""
-    return _float(uint32(uint32(pattern) << uint32(16)))
-
-
-@njit(inline="always")
-def _row_key(key, row):
-    """splitmix64 (Steele et al., 2014) of a tensor's key and a row."""
-    z = uint64(key) + uint64(row + 1) * uint64(_GOLDEN64)
-    z = (z ^ (z >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> uint64(27))) * uint64(0x94D049BB133111EB)
-    return z ^ (z >> uint64(31))
+def nearest_bfloat16(
+    base: np.ndarray,
+    parts: np.ndarray,
+    bound: np.ndarray,
+    relative: float,
+    out: np.ndarray,
+    row_of: np.ndarray,
+    sums: np.ndarray,
+    listing: np.ndarray,
+) -> int:
+    """See `kernel_source`; all arrays are contiguous, and of the dtypes and shapes told there."""
+    where = [_at(array) for array in (base, parts, bound)], [_at(array) for array in (out, row_of, sums, listing)]
+    found: int = _load()["nearest_bfloat16"](*where[0], relative, *where[1], *parts.shape, len(listing))
+    return found
 
 
-@njit(inline="always")
-def _random32(low, high, column):
-    """32 random bits: lowbias32 (Wellons, 2018) of a Weyl sequence that starts at the row's key."""
-    x = uint32(low + uint32(column) * uint32(_GOLDEN32))
-    x = uint32((x ^ (x >> uint32(16))) * uint32(0x7FEB352D))
-    x = uint32((x ^ (x >> uint32(15)) ^ high) * uint32(0x846CA68B))
-    return uint32(x ^ (x >> uint32(16)))
+def stochastic_bfloat16(
+    base: np.ndarray,
+    parts: np.ndarray,
+    key: int,
+    first: int,
+    out: np.ndarray,
+    row_of: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    """See `kernel_source`; all arrays are contiguous, and of the dtypes and shapes told there."""
+    pointers = [_at(array) for array in (out, row_of, sums)]
+    _load()["stochastic_bfloat16"](_at(base), _at(parts), key, first, *pointers, *parts.shape)
 
 
-@njit(inline="always")
-def _add_up(parts, row, asked):
-    """The asked update of a row: the sum of its parts, in their order."""
-    for j in range(asked.size):
-        asked[j] = parts[0, row, j]
-    for k in range(1, len(parts)):
-        for j in range(asked.size):
-            asked[j] += parts[k, row, j]
-
-
-@njit(inline="always")
-def _count(wrong, same, square, change, parts, row, sums):
-    """Add a row's counts, and the inner products of its change with the parts, to `sums`."""
-    sums[0] += wrong
-    sums[1] += same
-    sums[2] += square
-    for k in range(len(parts)):
-        product = np.float32(0)
-        for j in range(change.size):
-            product += change[j] * parts[k, row, j]
-        sums[3 + k] += product
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
-def nearest_bfloat16(base, parts, bound, relative, out, row_of, sums, open_at):
-    """base + the sum of the parts rounded to nearest even, and where the float32 sum cannot prove that.
-
-    Args:
-        base: uint16 [rows, columns], bfloat16 patterns.
-        parts: float32 [terms, rows, columns].
-        bound: float32 [rows]: how far the parts' sum may be from the exact one.
-        relative: how far the sum's own rounding may take it, as a share of the sum.
-        out: uint16 [rows, columns], filled.
-        row_of: float32 [3, columns], room to work in.
-        sums: float64 [3 + terms]: added to it are how many values are not finite, and as they were, |update|^2, and the
-            inner products of the change, out - base, with each part.
-        open_at: int64 [capacity]: filled with the flat positions of values whose rounding is not proven.
-
-    Returns how many values are open (more than the capacity: the rest is not listed).
-    """
-    rows, columns = base.shape
-    asked, moved, flags = row_of[0], row_of[1], row_of[2]
-    listed = 0
-    share = np.float32(relative)
-    for i in range(rows):
-        _add_up(parts, i, asked)
-        is_any, wrong, same, square, limit = uint32(0), uint32(0), uint32(0), np.float32(0), bound[i]
-        for j in range(columns):
-            start = _widen(base[i, j])
-            value = start + asked[j]
-            bits = _bits(value)
-            rounded = uint32(uint32(bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16))
-            end = _widen(rounded)
-            change = end - start
-            # Rounding turns at half of bfloat16's spacing. Below a power of two the spacing is half as wide: where the
-            # allowance comes near that, the value is left open too.
-            magnitude = max(uint32(bits & uint32(0x7F800000)), uint32(9 << 23))
-            half = _float(uint32(magnitude - uint32(8 << 23)))
-            allowed = limit + abs(value) * share
-            is_open = uint32(half - abs(value - end) <= allowed) | uint32(np.float32(4) * allowed >= half)
-            flags[j] = is_open
-            is_any = uint32(is_any + is_open)
-            wrong = uint32(wrong + uint32((rounded & uint32(0x7F80)) == uint32(0x7F80)))
-            same = uint32(same + uint32(change == np.float32(0)))
-            square += asked[j] * asked[j]
-            out[i, j] = uint16(rounded)
-            moved[j] = change
-        if is_any > 0:
-            for j in range(columns):
-                if flags[j] > 0:
-                    if listed < open_at.size:
-                        open_at[listed] = i * columns + j
-                    listed += 1
-        _count(wrong, same, square, moved, parts, i, sums)
-    return listed
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
-def stochastic_bfloat16(base, parts, key, first, out, row_of, sums):
-    """base + the sum of the parts rounded stochastically.
-
-    Args:
-        key: uint64: of the seed and the tensor.
-        first: the first row's number in the tensor.
-        base, parts, out, row_of, sums: see `nearest_bfloat16`.
-    """
-    rows, columns = base.shape
-    asked, moved = row_of[0], row_of[1]
-    for i in range(rows):
-        _add_up(parts, i, asked)
-        wrong, same, square = uint32(0), uint32(0), np.float32(0)
-        mixed = _row_key(key, first + i)
-        low, high = uint32(mixed & uint64(0xFFFFFFFF)), uint32(mixed >> uint64(32))
-        for j in range(columns):
-            start = _widen(base[i, j])
-            # Of the sum's 16 lower bits, the share of a spacing: with that chance the addition carries.
-            bits = _bits(start + asked[j])
-            rounded = uint32(uint32(bits + (_random32(low, high, j) >> uint32(16))) >> uint32(16))
-            change = _widen(rounded) - start
-            wrong = uint32(wrong + uint32((rounded & uint32(0x7F80)) == uint32(0x7F80)))
-            same = uint32(same + uint32(change == np.float32(0)))
-            square += asked[j] * asked[j]
-            out[i, j] = uint16(rounded)
-            moved[j] = change
-        _count(wrong, same, square, moved, parts, i, sums)
-
-
-@njit(nogil=True, cache=True)
-def random32(key, first, out):
-    """Fill uint32 [rows, columns] with the random numbers of a tensor's rows from `first` on."""
-    for i in range(out.shape[0]):
-        mixed = _row_key(key, first + i)
-        low, high = uint32(mixed & uint64(0xFFFFFFFF)), uint32(mixed >> uint64(32))
-        for j in range(out.shape[1]):
-            out[i, j] = _random32(low, high, j)
+def random32(key: int, first: int, out: np.ndarray) -> None:
+    """Fill uint32 [rows, columns], contiguous, with the random numbers of a tensor's rows from `first` on."""
+    _load()["random32"](key, first, _at(out), *out.shape)
 
 
 def load() -> None:
     """Bring the kernels to where they run at once, so that this can be done beside other work."""
-    patterns, parts = np.zeros((1, 1), np.uint16), np.zeros((1, 1, 1), np.float32)
-    stochastic_bfloat16(patterns, parts, np.uint64(0), 0, patterns.copy(), np.zeros((3, 1), np.float32), np.zeros(4))
+    _load()
+
+
+def _at(array: np.ndarray) -> int:
+    assert array.flags.c_contiguous
+    return array.ctypes.data
+
+
+@functools.cache
+def _load() -> dict[str, Any]:
+    """The kernels as functions of pointers and numbers."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = _machine()
+    symbols, code = _kept() or _compiled(machine)
+    abort = ctypes.cast(ctypes.pythonapi.Py_FatalError, ctypes.c_void_p).value
+    for name in _NEVER_CALLED:
+        if llvm.address_of_symbol(name) is None:
+            llvm.add_symbol(name, abort)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    functions: dict[str, Any] = {"engine": engine}  # which owns the code
+    for name, signature in _SIGNATURES.items():
+        functions[name] = ctypes.CFUNCTYPE(*signature)(engine.get_function_address(symbols[name]))
+    return functions
+
+
+def _machine() -> Any:
+    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(cpu=cpu, features=features, opt=3, jit=True)
+
+
+def _stamp() -> str:
+    """Of all that decides the machine code."""
+    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    versions = [llvmlite.__version__, version("numba"), llvm.get_process_triple(), cpu, features]
+    return hashlib.sha256(_SOURCE.read_bytes() + "\0".join(versions).encode()).hexdigest()[:16]
+
+
+def _places() -> list[Path]:
+    """Where machine code may be kept: beside Python's own, else in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medbench"
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    folders = [Path(named)] if named else [_SOURCE.with_name("__pycache__"), cache]
+    return [folder / f"merge-kernels-{_stamp()}.o" for folder in folders]
+
+
+def _kept() -> tuple[dict[str, str], bytes] | None:
+    """Symbols and code of an earlier run, if they are whole."""
+    for place in _places():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            header, _, code = place.read_bytes().partition(b"\n")
+            facts = json.loads(header)
+            if facts["sha256"] == hashlib.sha256(code).hexdigest():
+                return facts["symbols"], code
+    return None
+
+
+def _compiled(machine: Any) -> tuple[dict[str, str], bytes]:
+    """Compile the kernels, and keep them where that is possible."""
+    from medbench.merging.kernel_source import KERNELS
+
+    module, symbols = None, {}
+    for kernel in KERNELS:
+        part = llvm.parse_assembly(kernel.inspect_llvm())
+        symbols[kernel.__name__] = next(f.name for f in part.functions if f.name.startswith("cfunc."))
+        if module is None:
+            module = part
+        else:
+            module.link_in(part)
+    assert module is not None
+    code = machine.emit_object(module)
+    header = json.dumps({"symbols": symbols, "sha256": hashlib.sha256(code).hexdigest()})
+    for place in _places():
+        with contextlib.suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            draft = place.with_name(f"{place.name}.{os.getpid()}")
+            draft.write_bytes(header.encode() + b"\n" + code)
+            draft.replace(place)
+            break
+    return symbols, code

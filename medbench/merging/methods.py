@@ -5,12 +5,10 @@ The methods live in `coefficients`, `factored` and `dense`, by what they look at
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from medbench.merging import coefficients, dense, factored  # noqa: F401  (their import registers the methods)
 from medbench.merging.coefficients import inner_products
@@ -18,7 +16,7 @@ from medbench.merging.proof import Term
 from medbench.merging.registry import METHODS, Method, method
 from medbench.merging.updates import LowRank
 
-__all__ = ["METHODS", "Method", "generator_for", "low_rank_terms", "method"]
+__all__ = ["METHODS", "Method", "low_rank_terms", "method"]
 
 
 def low_rank_terms(
@@ -48,9 +46,3 @@ def low_rank_terms(
     whole = signs.copy()
     whole[0] = 0
     return [Term(1.0, left, right)], max(0.0, float(signs @ gram @ signs)), float(whole @ gram @ whole)
-
-
-def generator_for(seed: int, tensor: str) -> torch.Generator:
-    """A generator of its own for each tensor, so that results do not depend on the order of streaming."""
-    digest = hashlib.sha256(f"{seed}:{tensor}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from medbench.errors import MedbenchError
 from medbench.merging.adapters import Adapter
-from medbench.merging.bfloat16 import Bfloat16Sum
+from medbench.merging.bfloat16 import Bfloat16Dense, Bfloat16Sum
+from medbench.merging.deltas import Deltas, DenseUpdate
 from medbench.merging.proof import Replacement, Term
 from medbench.merging.registry import Method, method
 from medbench.merging.rounding import Block, Rounding
@@ -94,20 +95,24 @@ class Recipe:
 
     def merged(self, tensor: str) -> Tensors:
         """What one weight becomes, for blocks in torch."""
-        from medbench.merging.dense_sum import DenseSum
+        key = self.rounding.key(tensor)
+        if self.method.kind == "dense":
+            from medbench.merging.dense_sum import DenseSum
+
+            return DenseSum(self._dense(tensor), key)
         from medbench.merging.exact import ExactSum
 
-        key = self.rounding.key(tensor)
-        if self.method.kind != "dense":
-            return ExactSum(*self.parts(tensor), key=key)
-        return DenseSum(self._dense(tensor), key)
+        return ExactSum(*self.parts(tensor), key=key)
 
     def merged_file(self, stored: Stored) -> Merged:
-        """What a weight in a file becomes: bfloat16 ones by their bit patterns, where there are only low-rank terms."""
-        if stored.kind != "bfloat16" or self.method.kind == "dense" or self._wholes(stored.name):
+        """What a weight in a file becomes: bfloat16 ones by their bit patterns, but for sums with whole weights."""
+        key = self.rounding.key(stored.name)
+        if stored.kind != "bfloat16" or self._wholes(stored.name):
             return self.merged(stored.name)
+        if self.method.kind == "dense":
+            return Bfloat16Dense(self._dense(stored.name), key=key)
         terms, _ = self.parts(stored.name)
-        return Bfloat16Sum(terms, key=self.rounding.key(stored.name))
+        return Bfloat16Sum(terms, key=key)
 
     def plain_weights(self, tensor: str) -> dict[str, float] | None:
         """The weights with which the adapters' own updates make up a weight's asked one; None for other methods."""
@@ -119,16 +124,10 @@ class Recipe:
     def _wholes(self, tensor: str) -> bool:
         return any(tensor in adapter.whole for adapter in self.adapters)
 
-    def _dense(self, tensor: str) -> torch.Tensor:
-        from medbench.merging.methods import generator_for
-
+    def _dense(self, tensor: str) -> DenseUpdate:
         weights, updates = self.weights.at(tensor), self._updates(tensor)
-        generator = generator_for(self.settings.get("seed", 0), tensor)
-        deltas = [update.delta() for update in updates.values()]
-        combined: torch.Tensor = self.method.function(
-            deltas, [weights[name] for name in updates], generator, **self.settings
-        )
-        return combined
+        deltas = Deltas(list(updates.values()), tensor)
+        return DenseUpdate(deltas, [weights[name] for name in updates], self.method.function, self.settings)
 
     @property
     def error(self) -> float | None:

@@ -132,9 +132,9 @@ def register(
 def method(name: str) -> Method:
     """The registered method, or the error that names the nearest ones.
 
-    The modules are loaded in turn until one registers it: those on matrices import torch, which takes seconds.
+    The modules are loaded in turn until one registers it: those on factors import torch, which takes seconds.
     """
-    for module in ("coefficients", "factored", "dense"):
+    for module in ("coefficients", "dense", "factored"):
         if name in METHODS:
             break
         importlib.import_module(f"medbench.merging.{module}")

@@ -82,7 +82,7 @@ def stochastic(values: torch.Tensor, key: int, first: int, dtype: torch.dtype) -
     if dtype == torch.float32:
         return values
     filled = np.empty(tuple(values.shape), np.uint32)
-    random32(np.uint64(key), first, filled)
+    random32(key, first, filled)
     random = torch.from_numpy(filled.view(np.int32)).to(values.device)
     lower = 16 if dtype == torch.bfloat16 else 13
     carried = values.view(torch.int32) + (random >> (32 - lower) & (1 << lower) - 1)

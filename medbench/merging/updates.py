@@ -47,6 +47,11 @@ class LowRank:
         return as_tensor(self.right_array).to(self.device)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """That of dW."""
+        return (self.left_array.shape[0], self.right_array.shape[1])
+
+    @property
     def rank(self) -> int:
         """Columns of the left factor."""
         return self.left_array.shape[1]
@@ -86,6 +91,11 @@ class Whole:
 
     value: torch.Tensor
     start: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of dW."""
+        return tuple(self.value.shape)
 
     def delta(self, dtype: torch.dtype | None = None) -> torch.Tensor:
         """dW as one dense tensor, float32 by default."""

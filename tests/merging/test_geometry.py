@@ -59,7 +59,7 @@ def test_all_weights_together_and_by_kind(lab: Any) -> None:
     one, other = (torch.cat([m[at].flatten() for m in matrices.values()]) for at in (0, 1))
     assert found.total().figures()["cosine"] == pytest.approx(float(one @ other / one.norm() / other.norm()), abs=1e-9)
     assert set(found.by_kind()) == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    assert sum(counts.values for counts in found.by_kind().values()) == found.total().values
+    assert sum(counts.sampled for counts in found.by_kind().values()) == found.total().sampled
 
 
 def test_the_same_adapter_twice_and_its_opposite(lab: Any, tmp_path: Path) -> None:
@@ -87,9 +87,29 @@ def test_a_sample_stands_for_the_whole(tmp_path: Path) -> None:
     adapters = [make_adapter(base, tmp_path / str(seed), seed=seed, std=0.02) for seed in (1, 2)]
     texts = [f"pt={adapters[0]}:0.3", f"sft={adapters[1]}:0.7"]
     whole, part = (room.compare(base, texts, sample=size)[0].total() for size in (1 << 30, 1 << 12))
-    assert part.values < whole.values / 8
+    assert part.sampled < whole.sampled / 8
+    assert part.size == whole.size == whole.sampled
     for key in ("sign_conflict", "bf16_kept", "bf16_unchanged"):
         assert part.figures()[key] == pytest.approx(whole.figures()[key], abs=0.02)
+
+
+def test_small_weights_count_as_small_in_all(tmp_path: Path) -> None:
+    """A sample takes as many values of a small weight as of a large one; their sums must not."""
+    from safetensors.torch import load_file, save_file
+
+    from .conftest import make_base
+
+    base = make_base(tmp_path / "base", hidden=64, layers=1, intermediate_size=4096)
+    texts = []
+    for seed in (1, 2):
+        adapter = make_adapter(base, tmp_path / str(seed), seed=seed, std=0.01)
+        file = adapter / "adapter_model.safetensors"
+        # Attention's weights, of 4,096 values, change much; the others, of 262,144, so little that bf16 loses them.
+        save_file({k: v * (30 if "self_attn" in k else 1) for k, v in load_file(file).items()}, file)
+        texts.append(f"{'pt' if seed == 1 else 'sft'}={adapter}:0.3")
+    whole, part = (room.compare(base, texts, sample=size)[0].total().figures() for size in (1 << 30, 1 << 12))
+    for key in ("sign_conflict", "bf16_kept", "bf16_unchanged"):
+        assert part[key] == pytest.approx(whole[key], abs=0.03), key
 
 
 def test_the_command_writes_table_drawing_and_json(lab: Any, tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ method, they are compared with too.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -20,9 +21,11 @@ from safetensors.torch import save_file  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
 from medbench.merging.coefficients import inner_products  # noqa: E402
-from medbench.merging.methods import METHODS, generator_for, low_rank_terms, method  # noqa: E402
+from medbench.merging.deltas import Deltas, DenseUpdate  # noqa: E402
+from medbench.merging.methods import METHODS, low_rank_terms, method  # noqa: E402
 from medbench.merging.proof import as_tensor  # noqa: E402
-from medbench.merging.updates import LowRank  # noqa: E402
+from medbench.merging.selection import split  # noqa: E402
+from medbench.merging.updates import LowRank, Whole  # noqa: E402
 from medbench.merging.weights import Weights  # noqa: E402
 
 OUT, IN = 14, 11
@@ -34,6 +37,20 @@ def update(seed: int, rank: int, scale: float = 2.0, *, transposed: bool = False
     g = torch.Generator().manual_seed(seed)
     b, a = torch.randn(OUT, rank, generator=g), torch.randn(rank, IN, generator=g)
     return LowRank(a.T.contiguous(), b.T.contiguous(), scale, transposed=True) if transposed else LowRank(b, a, scale)
+
+
+def dense(name: str, updates: list[Any], weights: list[float], tensor: str = "w", **settings: Any) -> Matrix:
+    """What a dense method makes of whole matrices, or of low-rank updates."""
+    held = [u if isinstance(u, LowRank) else Whole(u, torch.zeros_like(u)) for u in updates]
+    chosen = METHODS[name]
+    merged = DenseUpdate(Deltas(held, tensor), weights, chosen.function, chosen.settings(settings))
+    return torch.from_numpy(merged.rows(0, held[0].shape[0]))
+
+
+def uniform(shape: tuple[int, int], seed: int, count: int, tensor: str = "w") -> Iterator[Matrix]:
+    """The random numbers in [0, 1) of the updates to one weight."""
+    deltas = Deltas([Whole(torch.zeros(shape), torch.zeros(shape))] * count, tensor)
+    return (torch.from_numpy(np.vstack([deltas.uniform(p, at, seed) for p in deltas.parts()])) for at in range(count))
 
 
 # ---- the formulas, on dW in float64 with full SVDs ----
@@ -86,20 +103,24 @@ def model_stock(deltas: dict[str, Matrix], w: dict[str, float], **_: Any) -> Mat
     return 2 * cosine / (1 + cosine) * (one + other) / 2
 
 
-def thinned(delta: Matrix, density: float, generator: Any) -> Matrix:
-    return delta * torch.bernoulli(torch.full(delta.shape, density), generator=generator) / density
+def thinned(delta: Matrix, density: float, draws: Iterator[Matrix]) -> Matrix:
+    return delta * (next(draws) < density) / density
 
 
-def dare_linear(deltas: dict[str, Matrix], w: dict[str, float], *, density: float, generator: Any, **_: Any) -> Matrix:
-    return sum(w[n] * thinned(d, density, generator) for n, d in deltas.items())
+def dare_linear(
+    deltas: dict[str, Matrix], w: dict[str, float], *, density: float, draws: Iterator[Matrix], **_: Any
+) -> Matrix:
+    return sum(w[n] * thinned(d, density, draws) for n, d in deltas.items())
 
 
-def dare_ties(deltas: dict[str, Matrix], w: dict[str, float], *, density: float, generator: Any, **_: Any) -> Matrix:
-    return agree([thinned(d, density, generator) for d in deltas.values()], [w[n] for n in deltas])
+def dare_ties(
+    deltas: dict[str, Matrix], w: dict[str, float], *, density: float, draws: Iterator[Matrix], **_: Any
+) -> Matrix:
+    return agree([thinned(d, density, draws) for d in deltas.values()], [w[n] for n in deltas])
 
 
 def della(
-    deltas: dict[str, Matrix], w: dict[str, float], *, density: float, epsilon: float, generator: Any, **_: Any
+    deltas: dict[str, Matrix], w: dict[str, float], *, density: float, epsilon: float, draws: Iterator[Matrix], **_: Any
 ) -> Matrix:
     pruned = []
     for delta in deltas.values():
@@ -107,7 +128,7 @@ def della(
         for row in range(OUT):
             for rank, column in enumerate(delta[row].abs().argsort()):
                 chance[row, column] = density - epsilon / 2 + epsilon * rank / (IN - 1)
-        pruned.append(delta * torch.bernoulli(chance, generator=generator) / chance)
+        pruned.append(delta * (next(draws) < chance) / chance)
     return agree(pruned, [w[n] for n in deltas])
 
 
@@ -239,12 +260,11 @@ def test_the_method_equals_its_formula(name: str, at: int, transposed: bool, tmp
         settings["activations"] = str(tmp_path / "x.safetensors")
     context = {
         "x": x, "updates": updates, "ranks": 7, "each": {"pt": 3, "sft": 4},
-        "generator": generator_for(settings.get("seed", 0), "w"),
+        "draws": uniform((OUT, IN), settings.get("seed", 0), 2),
     }  # fmt: skip
     expected = formula(deltas, weights, **settings | context)
     if chosen.kind == "dense":
-        generator = generator_for(settings.get("seed", 0), "w")
-        found = chosen.function(list(deltas.values()), list(weights.values()), generator, **settings)
+        found = dense(name, list(updates.values()), list(weights.values()), **settings)
     else:
         terms, apart, size = low_rank_terms(chosen, settings, weights, updates, "w.weight")
         found = sum(term.coefficient * as_tensor(term.left).double() @ as_tensor(term.right).double() for term in terms)
@@ -257,21 +277,50 @@ def test_the_method_equals_its_formula(name: str, at: int, transposed: bool, tmp
     assert float((found - expected).norm() / expected.norm()) < 1e-6
 
 
+@pytest.mark.parametrize("name", [n for n, chosen in METHODS.items() if chosen.kind == "dense"])
+@pytest.mark.parametrize("columns", [7, 300])
+def test_blocks_of_rows_change_nothing(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with equal magnitudes, of which some are among the smallest and others are not."""
+    g = torch.Generator().manual_seed(7)
+    updates = [torch.randint(-4, 5, (50, columns), generator=g).float() for _ in range(3)]
+    weights = [0.3, 0.7, -0.2] if METHODS[name].weighted else [1.0] * 3
+    whole = dense(name, updates, weights)
+    assert 0 < torch.count_nonzero(whole) < whole.numel()
+    monkeypatch.setattr("medbench.merging.deltas._BLOCK", 4 * columns)
+    assert dense(name, updates, weights).equal(whole)
+    chosen = METHODS[name]
+    deltas = Deltas([Whole(u, torch.zeros_like(u)) for u in updates], "w")
+    merged = DenseUpdate(deltas, weights, chosen.function, chosen.settings({}))
+    assert deltas.step == 4
+    rows = np.concatenate([merged.rows(first, min(first + 3, 50)) for first in range(0, 50, 3)])
+    assert torch.from_numpy(rows).equal(whole)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 40, 299, 300])
+def test_a_split_is_that_of_a_stable_sort(rank: int) -> None:
+    values = np.random.default_rng(1).integers(0, 9, 300).astype(np.float32)
+    found = split(lambda: iter(np.split(values, [13, 150])), 300, rank)
+    expected = np.zeros(300, bool)
+    expected[values.argsort(kind="stable")[:rank]] = True
+    assert (found.below(values) == expected).all()
+    assert (found.below(values[150:], 150) == expected[150:]).all()
+
+
 @pytest.mark.parametrize("name", ["magnitude_prune", "ties", "dare_linear", "dare_ties"])
 @pytest.mark.parametrize("density", [0.2, 0.5])
-def test_dense_methods_equal_peft(name: str, density: float) -> None:
+def test_dense_methods_equal_peft(name: str, density: float, monkeypatch: pytest.MonkeyPatch) -> None:
     g = torch.Generator().manual_seed(7)
     updates, weights = [torch.randn(30, 20, generator=g) for _ in range(3)], [0.3, 0.7, -0.2]
     settings = {"density": density} | ({"seed": 5} if name.startswith("dare") else {})
-    ours = METHODS[name].function(updates, weights, torch.Generator().manual_seed(5), **settings)
-    torch.manual_seed(5)
+    ours = dense(name, updates, weights, **settings)
+    draws = uniform((30, 20), 5, 3)
+    monkeypatch.setattr(torch, "bernoulli", lambda chance: (next(draws) < chance).float())
     theirs = getattr(merge_utils, name)(updates, torch.tensor(weights), density)
     torch.testing.assert_close(ours, theirs)
 
 
 def test_ties_weights_do_not_sum_as_linear_ones_do() -> None:
-    same = [torch.ones(4, 4), torch.ones(4, 4)]
-    found = METHODS["ties"].function(same, [0.5, 0.5], generator_for(0, "w"), density=1.0)
+    found = dense("ties", [torch.ones(4, 4), torch.ones(4, 4)], [0.5, 0.5], density=1.0)
     assert found[0, 0] == 0.5  # 0.5 + 0.5 of one update is half of it
 
 
@@ -310,11 +359,11 @@ def test_zero_updates_and_lone_ones_do_no_harm(tmp_path: Path) -> None:
 
 def test_dare_keeps_the_expectation_and_depends_on_the_seed() -> None:
     one = torch.ones(400, 400)
-    thin = METHODS["dare_linear"].function([one], [1.0], generator_for(0, "a"), density=0.3, seed=0)
+    thin = dense("dare_linear", [one], [1.0], "a", density=0.3, seed=0)
     assert thin.mean().item() == pytest.approx(1.0, abs=0.02)
     assert thin.unique().tolist() == pytest.approx([0.0, 1 / 0.3])
-    other = METHODS["dare_linear"].function([one], [1.0], generator_for(1, "a"), density=0.3, seed=1)
-    assert not thin.equal(other)
+    assert not thin.equal(dense("dare_linear", [one], [1.0], "a", density=0.3, seed=1))
+    assert not thin.equal(dense("dare_linear", [one], [1.0], "b", density=0.3, seed=0))
 
 
 def test_inner_products_are_those_of_the_dense_updates() -> None:
@@ -349,22 +398,22 @@ def test_settings_are_declared_and_checked() -> None:
     with pytest.raises(MedbenchError, match="dare_ties"):
         method("dare-ties")
     with pytest.raises(MedbenchError, match="range of chances"):
-        METHODS["della"].function([torch.ones(2, 2)], [1.0], generator_for(0, "w"), density=0.1, epsilon=0.5)
+        dense("della", [torch.ones(2, 2)], [1.0], density=0.1, epsilon=0.5)
     with pytest.raises(MedbenchError, match="two updates, and 3"):
         METHODS["slerp"].function(dict.fromkeys("abc", 1.0), {})
 
 
-def test_sparsifying_equals_mergekit() -> None:
+def test_sparsifying_equals_mergekit(monkeypatch: pytest.MonkeyPatch) -> None:
     sparsify = pytest.importorskip("mergekit.sparsify", reason="mergekit needs an environment of its own")
     x = torch.randn(30, 40, generator=torch.Generator().manual_seed(1))
-    none = generator_for(0, "w")
     theirs = sparsify.magnitude_outliers(x, 0.8, gamma=0.05)
-    ours = METHODS["breadcrumbs"].function([x], [1.0], none, density=0.8, gamma=0.05)
+    ours = dense("breadcrumbs", [x], [1.0], density=0.8, gamma=0.05)
     torch.testing.assert_close(ours, theirs)
     # Its epsilon is half of the paper's window, and the paper divides by the chance.
-    torch.manual_seed(3)
+    draws = uniform((30, 40), 3, 1)
+    monkeypatch.setattr(torch, "bernoulli", lambda chance: (next(draws) < chance).float())
     theirs = sparsify.della_magprune(x, 0.6, 0.15)
-    ours = METHODS["della"].function([x], [1.0], torch.Generator().manual_seed(3), density=0.6, epsilon=0.3)
+    ours = dense("della", [x], [1.0], density=0.6, epsilon=0.3, seed=3)
     assert (ours != 0).equal(theirs != 0)
     ranks = x.abs().argsort(dim=1).argsort(dim=1)
     torch.testing.assert_close(ours * (0.45 + 0.3 * ranks / 39), theirs)
@@ -377,7 +426,7 @@ def test_merges_equal_mergekit() -> None:
 
     assert kit
     x, y = (torch.randn(30, 40, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
-    ours = METHODS["sce"].function([x, y], [1.0, 1.0], generator_for(0, "w"), select_topk=0.4)
+    ours = dense("sce", [x, y], [1.0, 1.0], select_topk=0.4)
     stack = torch.stack([x, y]) * their_sce.sce_mask(torch.stack([x, y]), 0.4)
     mask = their_sce.sce_weight(stack)[:, None, None] * their_sce.sign_consensus_mask(stack)
     torch.testing.assert_close(ours, (stack * mask).sum(dim=0) / mask.sum(dim=0).clamp(min=1e-6))

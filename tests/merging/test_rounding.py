@@ -78,7 +78,7 @@ def test_random_numbers_of_rows_tensors_and_seeds_are_unlike() -> None:
         key = Rounding("stochastic", seed).key(tensor)
         assert key is not None
         out = np.empty((64, 1024), np.uint32)
-        random32(np.uint64(key), first, out)
+        random32(key, first, out)
         return out
 
     one = bits(0, "a")

@@ -68,7 +68,9 @@ def test_weight_1_alone_is_the_fine_tuned_model_bit_for_bit(lab: Any, tuned: Pat
 def test_other_methods_see_the_same_update_as_from_dense_matrices(
     lab: Any, tuned: Path, tmp_path: Path, method: str
 ) -> None:
-    from medbench.merging.methods import METHODS, generator_for
+    from medbench.merging.deltas import Deltas, DenseUpdate
+    from medbench.merging.methods import METHODS
+    from medbench.merging.updates import Whole
 
     chosen = METHODS[method]
     other = tune(lab.base, tmp_path / "pt", seed=6)
@@ -80,12 +82,10 @@ def test_other_methods_see_the_same_update_as_from_dense_matrices(
     for name in ("model.norm.weight", "model.layers.1.mlp.up_proj.weight"):
         updates = [one[name].float() - base[name].float(), two[name].float() - base[name].float()]
         if chosen.kind == "dense":
-            settings = chosen.settings({})
-            generator = generator_for(settings.get("seed", 0), name)
-            expected = chosen.function(updates, list(weights.values()), generator, **settings)
+            deltas = Deltas([Whole(u, torch.zeros_like(u)) for u in updates], name)
+            update = DenseUpdate(deltas, list(weights.values()), chosen.function, chosen.settings({}))
+            expected = torch.from_numpy(update.rows(0, len(updates[0]))).reshape(updates[0].shape)
         else:
-            from medbench.merging.updates import Whole
-
             wholes = {"pt": Whole(one[name], base[name]), "sft": Whole(two[name], base[name])}
             found = chosen.function(weights, wholes)
             gram = torch.tensor([[float((x.double() * y.double()).sum()) for y in updates] for x in updates])

@@ -1,0 +1,71 @@
+"""The compiled kernels: machine code that is kept, checked, and made again where it is not whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medbench.merging import kernels
+
+
+@pytest.fixture
+def anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Kernels that were never compiled, and the folder that they will be kept in."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    kernels._load.cache_clear()
+    yield tmp_path / "cache"
+    kernels._load.cache_clear()
+
+
+def numbers() -> np.ndarray:
+    out = np.empty((5, 7), np.uint32)
+    kernels.random32(2**63 + 5, 3, out)
+    return out
+
+
+def lowbias(key: int, row: int, column: int) -> int:
+    """The published functions, in Python's integers."""
+    z = (key + (row + 1) * 0x9E3779B97F4A7C15) % 2**64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    z ^= z >> 31
+    x = ((z & 0xFFFFFFFF) + column * 0x9E3779B9) % 2**32
+    x = (x ^ x >> 16) * 0x7FEB352D % 2**32
+    x = (x ^ x >> 15 ^ z >> 32) * 0x846CA68B % 2**32
+    return x ^ x >> 16
+
+
+def test_random_numbers_are_those_of_the_published_functions() -> None:
+    expected = [[lowbias(2**63 + 5, row, column) for column in range(7)] for row in range(3, 8)]
+    assert numbers().tolist() == expected
+
+
+def test_machine_code_is_kept_checked_and_made_again(anew: Path) -> None:
+    assert kernels._kept() is None
+    before = numbers()
+    (file,) = anew.iterdir()
+    kept = kernels._kept()
+    assert kept is not None
+    assert kept[1] == file.read_bytes().partition(b"\n")[2]
+    for broken in (file.read_bytes()[:-1], b"", b'{"symbols": 1}\n'):
+        file.write_bytes(broken)
+        assert kernels._kept() is None
+    kernels._load.cache_clear()
+    assert (numbers() == before).all()
+    assert kernels._kept() is not None
+
+
+def test_code_that_cannot_be_kept_runs_all_the_same(anew: Path) -> None:
+    anew.write_text("a file stands where the folder would be")
+    assert numbers().any()
+
+
+def test_kept_kernels_run_without_numba() -> None:
+    numbers()
+    script = "from medbench.merging import kernels; kernels.load(); import sys; sys.exit('numba' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
