@@ -59,6 +59,10 @@ class Brief(Looked):
         at = np.minimum(np.searchsorted(self.known, pairs), len(self.known) - 1)
         return bool((self.known[at] == pairs).mean() >= NATURAL)
 
+    def question(self, number: int) -> np.ndarray:
+        """The units of a question."""
+        return self.query[slice(*self.query_start[number : number + 2].tolist())]
+
     def weight_of(self, number: int) -> np.ndarray:
         """The weight of each unit of a question."""
         return self.weight[slice(*self.query_start[number : number + 2].tolist())]

@@ -78,6 +78,10 @@ class Batch:
         self.objects.append(value)
         self.record_start.append(len(self.texts))
 
+    def texts_of(self, record: int) -> range:
+        """The texts of a record, by their place in `texts`."""
+        return range(self.record_start[record], self.record_start[record + 1])
+
     def part(self, records: Sequence[int]) -> Batch:
         """Some of the records, by their place in this batch."""
         part = Batch(self.file, [self.numbers[r] for r in records], [self.objects[r] for r in records])

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,7 @@ import numpy as np
 from medbench.leakage import brief
 from medbench.leakage.brief import Brief
 from medbench.leakage.kernel import edits as kernel
-from medbench.leakage.kernel.table import BRIEFEST
-from medbench.leakage.kernel.table import LONGEST as LONGEST_TEXT
+from medbench.leakage.kernel.judge import Judge
 from medbench.leakage.short import Short, sentences
 from medbench.leakage.tokens import Tokens
 from medbench.leakage.units import fold
@@ -78,7 +78,7 @@ class Verifier:
 
     def __init__(self, short: Short, questions: Brief, threshold: float) -> None:
         self.short, self.brief, self.threshold = short, questions, threshold
-        self._limits = kernel.Limits(
+        self.limits = kernel.Limits(
             inserted=INSERTED,
             share=threshold - SPELT,
             with_options=REWORDED - SPELT / 2,
@@ -92,18 +92,17 @@ class Verifier:
             almost=ALMOST,
         )
 
-    def worth(self, tokens: Tokens, record_start: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Those of some pairs of record and field of which enough stands together to look at the rest."""
-        arrays = tokens.unit_hash, tokens.unit_start, record_start
-        return near[kernel.plausible(near, *arrays, self.short.laid, self._limits, PLACES)]
+    @property
+    def judge(self) -> Judge:
+        """By what the sieve tells, from units alone, which pairs of record and field are worth a look here."""
+        return Judge(self.short.laid, self.limits, PLACES, self.brief.query, self.brief.query_start, brief.SAME)
 
-    def whole_texts(self, tokens: Tokens, record_start: np.ndarray, near: np.ndarray) -> list[tuple[int, int, int]]:
-        """Of pairs of record and short question: record, question, and the text that is one, where one is."""
-        texts = kernel.alike(
-            near, tokens.unit_hash, tokens.unit_start, record_start,
-            self.brief.query, self.brief.query_start, brief.SAME, BRIEFEST, LONGEST_TEXT,
-        )  # fmt: skip
-        return [(r, k, s) for (r, k), s in zip(near.tolist(), texts.tolist(), strict=True) if s >= 0]
+    def text_of(self, tokens: Tokens, texts: range, number: int) -> int | None:
+        """Which text of a record a short question is most of all as a whole, None where it is none."""
+        start = tokens.unit_start[texts.start : texts.stop + 1]
+        units = tokens.unit_hash[start[0] : start[-1]]
+        found = int(kernel.alike(units, start - start[0], self.brief.question(number), brief.SAME))
+        return None if found < 0 else texts.start + found
 
     def whole(self, tokens: Tokens, text: int, number: int, side: Tokens) -> Edited | None:
         """How a text is a short question, or None where it only has the stem of one."""
@@ -150,18 +149,20 @@ class Verifier:
         short = self.short.targets[number].field == "question+options"
         question = range(int(side.unit_start[1 if short else -1]))
         weight = self.short.weight_of(number)
-        whole = lay(tokens, region, side, question, weight)
+        needed = self.threshold if options is None else REWORDED
+        whole = lay(tokens, region, side, question, weight, least=needed * float(weight.sum()))
         share = whole.kept / weight.sum()
         beside = self._beside(tokens, region, options) if options is not None and (short or share >= REWORDED) else None
         enough = share >= (REWORDED if beside is not None and beside >= BESIDE else self.threshold)
         if short:
             enough = enough and beside is not None and beside >= REWORDED
-        elif share < KEPT:
-            by_sentence = self._by_sentence(tokens, region, side, weight)
-            kept = by_sentence.kept if by_sentence is not None else 0.0
-            enough = enough or kept >= max(HEAVY, SENTENCES * weight.sum())
-            if by_sentence is not None and (kept > whole.kept or not len(whole.at)):
-                whole, share = by_sentence, kept / weight.sum()
+        elif share < KEPT and (by_sentence := self._by_sentence(tokens, region, number, side, weight)):
+            if not enough and by_sentence.kept >= max(HEAVY, SENTENCES * weight.sum()):
+                enough = True
+                whole = lay(tokens, region, side, question, weight)  # all of it, which was not worth it before
+            if by_sentence.kept > whole.kept or not len(whole.at):
+                whole = by_sentence
+            share = whole.kept / weight.sum()
         light = whole.kept < LIGHT and share < ALMOST and not short
         if not enough or light or not len(whole.at):
             return None
@@ -191,8 +192,13 @@ class Verifier:
             found.append(len(wanted) > 0 and kept / weight.sum() >= KEPT)
         return float(np.array(weights)[found].sum() / sum(weights)) if sum(found) >= 2 else 0.0
 
-    def _by_sentence(self, tokens: Tokens, region: range, side: Tokens, weight: np.ndarray) -> Pairs | None:
-        """The sentences of a field that stand in a stretch, in whatever order; None for a field of one sentence."""
+    def _by_sentence(
+        self, tokens: Tokens, region: range, number: int, side: Tokens, weight: np.ndarray
+    ) -> Pairs | None:
+        """The sentences of a field that stand in a stretch, in whatever order; None where they are too little of it."""
+        units = tokens.unit_hash[region.start : region.stop]
+        if kernel.sentences_kept(units, number, self.short.laid, self.limits) < self.limits.sentences * weight.sum():
+            return None
         parts = sentences(side.texts[0], side.unit_begin[: len(weight)], side.unit_end[: len(weight)])
         if len(parts) < 2:
             return None
@@ -217,21 +223,31 @@ class Verifier:
 
 
 def lay(
-    tokens: Tokens, region: range, side: Tokens, part: range, weight: np.ndarray, *, spelling: bool = True
-) -> Pairs:
-    """A part of a field laid over a stretch of the batch: equal units first, and what lies between them by spelling."""
+    tokens: Tokens, region: range, side: Tokens, part: range, weight: np.ndarray, *,
+    spelling: bool = True, least: float = 0.0,
+) -> Pairs:  # fmt: skip
+    """A part of a field laid over a stretch of the batch: equal units first, and what lies between them by spelling.
+
+    Args:
+        least: the weight that must be kept to matter: once it is out of reach, spelling is not looked at further.
+    """
     units = tokens.unit_hash[region.start : region.stop]
     at, net = kernel.fit(side.unit_hash[part.start : part.stop], weight, units, INSERTED * float(weight.mean()))
     kept = float(net)
     edits: list[dict[str, Any]] = []
     if spelling and kept >= EQUAL * weight.sum():
-        for a, b, c, d in _gaps(at, len(weight), len(units)):
-            credit, edit = _edit(
-                _words(side, part.start + a, part.start + b),
-                _words(tokens, region.start + c, region.start + d),
-                weight[a:b],
-            )
+        gaps = _gaps(at, len(weight), len(units))
+        # what stands in the place of some units is worth no more than these
+        most = [float(weight[a:b].sum()) if d > c else 0.0 for a, b, c, d in gaps]
+        left = sum(most)
+        if gaps and kept + left >= least:
+            wanted, found = _words(side, part.start, part.stop), _words(tokens, region.start, region.stop)
+        for (a, b, c, d), worth in zip(gaps, most, strict=True):
+            if kept + left < least * (1 - 1e-9):
+                break
+            credit, edit = _edit(wanted[a:b], found[c:d], weight[a:b])
             kept += credit
+            left -= worth
             edits += edit
     return Pairs(at + np.array([part.start, 0]), kept, edits)
 
@@ -304,14 +320,19 @@ def words(tokens: Tokens, begin: int, end: int) -> str:
 
 
 def _words(tokens: Tokens, begin: int, end: int) -> list[str]:
-    found = []
+    found: list[str] = []
     text = int(np.searchsorted(tokens.unit_start, begin, side="right")) - 1
-    bounds = zip(tokens.unit_begin[begin:end].tolist(), tokens.unit_end[begin:end].tolist(), strict=True)
-    for k, (first, last) in enumerate(bounds, begin):
-        while k >= tokens.unit_start[text + 1]:
-            text += 1
-        found.append(fold(tokens.texts[text][first:last].decode()))
+    while begin < end:
+        stop = min(end, int(tokens.unit_start[text + 1]))
+        bounds = zip(tokens.unit_begin[begin:stop].tolist(), tokens.unit_end[begin:stop].tolist(), strict=True)
+        found += [_folded(tokens.texts[text][first:last]) for first, last in bounds]
+        begin, text = stop, text + 1
     return found
+
+
+@lru_cache(maxsize=1 << 16)  # the same words come up again and again
+def _folded(word: bytes) -> str:
+    return fold(word.decode())
 
 
 def _joined(parts: Sequence[str]) -> str:

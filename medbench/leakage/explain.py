@@ -33,6 +33,7 @@ class Explainer:
         self._tokenise = Tokeniser(simplify=index.simplify)
         self._tokenise_item = Tokeniser(simplify=index.simplify)
         self._verify = Verifier(index.short, index.brief, index.thresholds.edited)
+        self.judge = self._verify.judge
 
     def __call__(self, batch: Batch, candidates: np.ndarray) -> list[dict[str, Any]]:
         """The findings of a batch, ordered by record, item, field and signal.
@@ -150,27 +151,32 @@ class Explainer:
 
         A field of which the record holds a copy by another signal than `span` is not looked at again.
         """
-        short, rows = self.index.short, []
-        silent = [k for k, (record, n) in enumerate(near.tolist()) if not is_told(hits, record, short.targets[n])]
-        for record, number in self._verify.worth(tokens, np.array(batch.record_start), near[silent]).tolist():
-            target = short.targets[number]
-            item = self.index.items[target.item]
-            side, options = self._together([target.texts, item.options])
-            texts = range(batch.record_start[record], batch.record_start[record + 1])
-            asked = target.field.startswith("question") and item.options
-            edited = self._verify(tokens, texts, number, side, options if asked else None)
+        targets = self.index.short.targets
+        silent = [(r, n) for r, n in near.tolist() if not is_told(hits, r, targets[n])]
+        # one call for all of them, as in `_copies`
+        numbers = list(dict.fromkeys(number for _, number in silent))
+        fields = [targets[n] for n in numbers]
+        sides = self._together([texts for t in fields for texts in (t.texts, self.index.items[t.item].options)])
+        laid = dict(zip(numbers, zip(sides[::2], sides[1::2], strict=True), strict=True))
+        rows = []
+        for record, number in silent:
+            target, (side, options) = targets[number], laid[number]
+            asked = target.field.startswith("question") and self.index.items[target.item].options
+            edited = self._verify(tokens, batch.texts_of(record), number, side, options if asked else None)
             if edited is not None:
                 rows.append(self._edited_finding(batch, tokens, record, target, edited, side, hits))
         return rows
 
     def _whole_texts(self, batch: Batch, tokens: Tokens, hits: Hits, near: np.ndarray) -> list[dict[str, Any]]:
         """Findings of short questions that are a whole text, edited; entered in `hits` as those of `_edited` are."""
-        targets = self.index.brief.targets
-        silent = [k for k, (record, n) in enumerate(near.tolist()) if not is_told(hits, record, targets[n])]
         rows = []
-        for record, number, text in self._verify.whole_texts(tokens, np.array(batch.record_start), near[silent]):
-            target = targets[number]
-            if "question" in hits.get((record, target.item), {}):  # edited, with its options
+        for record, number in near.tolist():
+            target = self.index.brief.targets[number]
+            # said already, or edited with its options
+            if is_told(hits, record, target) or "question" in hits.get((record, target.item), {}):
+                continue
+            text = self._verify.text_of(tokens, batch.texts_of(record), number)
+            if text is None:
                 continue
             (side,) = self._together([target.texts])
             edited = self._verify.whole(tokens, text, number, side)

@@ -40,7 +40,7 @@ class MinHash:
         for k, number in enumerate(batch.numbers):
             every: set[int] = set()
             views = []
-            for text in range(batch.record_start[k], batch.record_start[k + 1]):
+            for text in batch.texts_of(k):
                 units = tokens.unit_hash[tokens.unit_start[text] : tokens.unit_start[text + 1]]
                 views.append(set(shingle_hashes(units).tolist()))
                 every |= views[-1]

@@ -12,6 +12,8 @@ from medbench.leakage.explain import Explainer, order
 from medbench.leakage.formats import Unreadable
 from medbench.leakage.index import Index
 from medbench.leakage.kernel import json_lines, table
+from medbench.leakage.kernel.sets import SMALLEST
+from medbench.leakage.kernel.sift import sift
 from medbench.leakage.tokens import UNITS_PER_BYTE, Tokeniser
 from medbench.leakage.written import restore
 
@@ -44,21 +46,20 @@ class Scanner:
         self.index = index
         self._tokenise = Tokeniser(simplify=index.simplify)
         self._explained = Explainer(index)
+        self._judge = self._explained.judge
         looked = (index, index.short, index.brief)
         sought = [table.Sought(**{name: getattr(one, name) for name in table.Sought._fields}) for one in looked]
-        none = np.empty(0, np.uint64)
         home, at = np.empty(2 * table.PIECE, np.uint64), np.empty(2 * table.PIECE, np.int32)
         scratch = [
             table.Scratch(
-                every=none,
                 passed=np.empty(2 * table.PIECE, np.uint64),
                 home=home,
                 at=at if one is index.short else at[:0],
-                tally=np.zeros(len(one.targets), np.uint64),
+                tally=table.new_tally(one.enough, one.reach),
             )
             for one in looked
         ]
-        self._sieve = table.Sieve(none, sought[0], scratch[0], sought[1], scratch[1], sought[2], scratch[2])
+        self._sieve = table.Sieve(*_space(0), *(array for pair in zip(sought, scratch, strict=True) for array in pair))
         self._epoch = 1
 
     def scan(self, batch: Batch) -> tuple[list[dict[str, Any]], list[int]]:
@@ -84,7 +85,7 @@ class Scanner:
         sieve, epoch = self._room(int((end - begin).max()), len(end))
         found = json_lines.sift_lines(
             buffer, begin, end, self._tokenise.json_table, self._tokenise.table, self._tokenise.pool,
-            sieve, epoch, kind, shingles, size,
+            sieve, self._judge, epoch, kind, shingles, size,
         )  # fmt: skip
         del buffer, sieve  # a long line's take much room
         number = first - 1 + np.cumsum(kind != json_lines.BLANK)
@@ -121,17 +122,17 @@ class Scanner:
     def _sift(
         self, texts: list[bytes], record_start: list[int], ascii_table: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`table.sift` of texts: its candidates, each record's number of shingles, which records to restore first."""
+        """`sift` of texts: its candidates, each record's number of shingles, which records to restore first."""
         start = np.array(record_start, np.int64)
         text_start = np.zeros(len(texts) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=text_start[1:])
         records = len(start) - 1
         sieve, epoch = self._room(int(np.diff(text_start[start]).max(initial=0)), records)
         shingles, marked = np.empty(records, np.int64), np.zeros(records, np.bool_)
-        candidates = table.sift(
+        candidates = sift(
             np.frombuffer(b"".join([*texts, bytes(3)]), np.uint8), text_start, start,
             ascii_table, self._tokenise.table, self._tokenise.pool,
-            sieve, epoch, shingles, marked,
+            sieve, self._judge, epoch, shingles, marked,
         )  # fmt: skip
         return candidates, shingles, marked
 
@@ -140,18 +141,19 @@ class Scanner:
         units = UNITS_PER_BYTE * longest + 16
         sieve = self._sieve
         if len(sieve.raw) < units:
-            raw, *every = (np.empty(units, np.uint64) for _ in range(4))
-            sieve = sieve._replace(
-                raw=raw,
-                scratch=sieve.scratch._replace(every=every[0]),
-                short_scratch=sieve.short_scratch._replace(every=every[1]),
-                brief_scratch=sieve.brief_scratch._replace(every=every[2]),
-            )
+            space = _space(units)
+            sieve = sieve._replace(**dict(zip(table.Sieve._fields, space, strict=False)))
             if longest <= KEPT:
                 self._sieve = sieve
         if self._epoch + records >= EPOCHS:
             for scratch in (sieve.scratch, sieve.short_scratch, sieve.brief_scratch):
-                scratch.tally[:] = 0
+                scratch.tally[:, 0] = 0
             self._epoch = 1
         self._epoch += records
         return sieve, self._epoch - records
+
+
+def _space(units: int) -> tuple[np.ndarray, ...]:
+    """The first arrays of a `table.Sieve`, for records of up to so many units."""
+    raw, own, every = (np.empty(units, np.uint64) for _ in range(3))
+    return raw, own, np.zeros(units + 1, np.int64), every, np.empty(units // 2 + SMALLEST, np.uint64)

@@ -3,8 +3,10 @@
 Each file reads alone:
 
 - `text`: bytes to units, units to shingles.
-- `table`: the table of shingles that are looked for, and the sieve that says which targets a record may hold.
-- `json_lines`: the same sieve over lines of JSON as they lie in a file.
+- `sets`: which elements of a sorted set a sequence of hashes holds.
+- `table`: the table of shingles that are looked for, and which targets come up in a record often enough.
+- `judge`: which of those the record really holds enough of.
+- `sift`, `json_lines`: both over texts, and over lines of JSON as they lie in a file.
 - `compare`: a record against a target, in full.
 - `edits`: a field laid over a record that holds it in an edited form.
 

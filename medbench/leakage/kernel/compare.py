@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medbench.leakage.kernel.compiled import compiled
-from medbench.leakage.kernel.table import elements
+from medbench.leakage.kernel.sets import elements
 from medbench.leakage.kernel.text import SHINGLE, all_shingles, sequence_hash, shingle_hashes
 
 # Columns of what `compare` returns per candidate.

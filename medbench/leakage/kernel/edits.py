@@ -7,7 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from medbench.leakage.kernel.compiled import compiled
-from medbench.leakage.kernel.text import SHORT, all_shingles
+from medbench.leakage.kernel.sets import SMALLEST, elements, mark, marked
+from medbench.leakage.kernel.text import SHORT, shingle_hashes
+
+BRIEFEST, LONGEST = 8, 30  # units of a text that may be a short question as a whole (`brief`)
 
 
 @compiled
@@ -24,12 +27,9 @@ def regions(unit_hash, target_hash, width, least, most):
     Returns:
         int64 (stretches, 2): first and last unit + 1.
     """
-    hashes, _ = all_shingles(unit_hash, np.array([0, unit_hash.size]), SHORT)
-    element = np.full(hashes.size, -1, np.int64)
-    for i in range(hashes.size):
-        k = np.searchsorted(target_hash, hashes[i])
-        if k < target_hash.size and target_hash[k] == hashes[i]:
-            element[i] = k
+    hashes = shingle_hashes(unit_hash, SHORT)
+    element = np.empty(hashes.size, np.int32)
+    elements(hashes, target_hash, element)
     out = np.empty((most, 2), np.int64)
     n = 0
     while n < most:
@@ -178,28 +178,22 @@ class Limits(NamedTuple):
 
 
 @compiled
-def plausible(near, unit_hash, unit_start, record_start, laid, limits, most):
-    """Which fields may stand in their records in an edited form, by equal units alone.
+def plausible(record, t, laid, limits, most):
+    """Whether a field may stand in a record in an edited form, by equal units alone.
 
     Args:
-        near: int64 (candidates, 2): record and field.
-        unit_hash, unit_start, record_start: the batch.
+        record: uint64: its units.
+        t: the field.
         laid, limits: see there.
         most: as in `regions`.
-
-    Returns:
-        bool (candidates,).
     """
-    out = np.zeros(near.shape[0], np.bool_)
-    for c in range(near.shape[0]):
-        r, t = near[c, 0], near[c, 1]
-        record = unit_hash[unit_start[record_start[r]] : unit_start[record_start[r + 1]]]
-        target = laid.target_hash[laid.target_start[t] : laid.target_start[t + 1]]
-        found = regions(record, target, laid.reach[t], laid.least[t], most)
-        for k in range(found.shape[0]):
-            begin, end = widened(found[k, 0], found[k, 1], laid.reach[t], record.size)
-            out[c] |= _plausible(record[begin:end], t, laid, limits)
-    return out
+    target = laid.target_hash[laid.target_start[t] : laid.target_start[t + 1]]
+    found = regions(record, target, laid.reach[t], laid.least[t], most)
+    for k in range(found.shape[0]):
+        begin, end = widened(found[k, 0], found[k, 1], laid.reach[t], record.size)
+        if _plausible(record[begin:end], t, laid, limits):
+            return True
+    return False
 
 
 @compiled
@@ -207,33 +201,67 @@ def _plausible(region, t, laid, limits):
     field = laid.query[laid.query_start[t] : laid.query_start[t + 1]]
     weight = laid.weight[laid.query_start[t] : laid.query_start[t + 1]]
     whole = weight.sum()
-    kept = most_kept(field, weight, region, limits.inserted * weight.mean())
+    bag = _bag(region)
+    kept = _most_kept(field, weight, region, limits.inserted, min(limits.share, limits.with_options) * whole, bag)
     share = kept / whole
     short = laid.with_options_only[t]
-    if kept < limits.light and share < limits.almost and not short:
-        return False
-    if share >= limits.share and not short:
-        return True
-    if share >= limits.with_options and laid.option_first[t + 1] > laid.option_first[t]:
-        beside = options_beside(region, t, laid, limits)
-        if beside >= limits.all_options or (short and share >= limits.share and beside >= limits.options):
+    if kept >= limits.light or share >= limits.almost or short:
+        if share >= limits.share and not short:
             return True
+        if share >= limits.with_options and laid.option_first[t + 1] > laid.option_first[t]:
+            beside = _options_beside(region, t, laid, limits, bag)
+            if beside >= limits.all_options or (short and share >= limits.share and beside >= limits.options):
+                return True
     if short:
         return False
-    kept = 0.0
-    first = 0
-    for s in range(laid.cut_start[t], laid.cut_start[t + 1]):
-        end = laid.cut[s]
-        own = weight[first:end]
-        part = most_kept(field[first:end], own, region, limits.inserted * own.mean())
-        if part >= limits.sentence * own.sum():
-            kept += part
-        first = end
-    return kept >= max(limits.heavy, limits.sentences * whole)
+    return _sentences_kept(region, t, laid, limits, bag) >= max(limits.heavy, limits.sentences * whole)
 
 
 @compiled
-def options_beside(region, t, laid, limits):
+def _bag(region):
+    """The units of a stretch in whatever order, as `sets.mark` has them; room for four times as many and more."""
+    return mark(region, np.empty(max(SMALLEST, region.size), np.uint64))
+
+
+@compiled
+def _most_kept(query, weight, region, inserted, least, bag):
+    """`most_kept`, 0 where what of a query stands in the bag of the stretch at all weighs less than `least`."""
+    possible = 0.0
+    for i in range(query.size):
+        if marked(bag, query[i]):
+            possible += weight[i]
+    return most_kept(query, weight, region, inserted * weight.mean()) if possible >= least else 0.0
+
+
+@compiled
+def sentences_kept(region, t, laid, limits):
+    """The weight of those sentences of a field that stand in a stretch, each by itself, by equal units alone.
+
+    One sentence by itself is none: it stands in order.
+    """
+    return _sentences_kept(region, t, laid, limits, _bag(region))
+
+
+@compiled
+def _sentences_kept(region, t, laid, limits, bag):
+    field = laid.query[laid.query_start[t] : laid.query_start[t + 1]]
+    weight = laid.weight[laid.query_start[t] : laid.query_start[t + 1]]
+    kept = 0.0
+    first = n = 0
+    for s in range(laid.cut_start[t], laid.cut_start[t + 1]):
+        end = laid.cut[s]
+        own = weight[first:end]
+        least = limits.sentence * own.sum()
+        part = _most_kept(field[first:end], own, region, limits.inserted, least, bag)
+        if part >= least:
+            kept += part
+            n += 1
+        first = end
+    return kept if n > 1 else 0.0
+
+
+@compiled
+def _options_beside(region, t, laid, limits, bag):
     """The share of a question's options, by weight, that stand in a stretch; at least two must."""
     whole = held = 0.0
     n = 0
@@ -244,7 +272,7 @@ def options_beside(region, t, laid, limits):
         weight = laid.option_weight[laid.option_start[o] : laid.option_start[o + 1]]
         own = weight.sum()
         whole += own
-        if most_kept(units, weight, region, limits.inserted * weight.mean()) >= limits.option * own:
+        if _most_kept(units, weight, region, limits.inserted, limits.option * own, bag) >= limits.option * own:
             held += own
             n += 1
     return held / whole if n >= 2 else 0.0
@@ -267,31 +295,25 @@ def most_kept(query, weight, region, inserted):
 
 
 @compiled
-def alike(near, unit_hash, unit_start, record_start, query, query_start, least, shortest, longest):
+def alike(units, text_start, question, least):
     """Which text of a record is most of all a short question as a whole, with edits.
 
     Args:
-        near: int64 (candidates, 2): record and question.
-        query, query_start: the units of the questions.
-        least: what `share` must reach: the units that both have in order over those of the longer one.
-        shortest, longest: units of texts that are looked at.
+        units, text_start: uint64: the units of the record's texts, and where each begins, with the end.
+        question: uint64: its units.
+        least: the share that must be reached: the units that both have in order over those of the longer one.
 
     Returns:
-        int64 (candidates,): the text, -1 for none.
+        The number of the text, -1 for none.
     """
-    out = np.full(near.shape[0], -1, np.int64)
-    for c in range(near.shape[0]):
-        r, t = near[c, 0], near[c, 1]
-        question = query[query_start[t] : query_start[t + 1]]
-        one = np.ones(question.size)
-        best = least
-        for s in range(record_start[r], record_start[r + 1]):
-            text = unit_hash[unit_start[s] : unit_start[s + 1]]
-            longer = max(text.size, question.size)
-            if text.size < shortest or text.size > longest or min(text.size, question.size) < best * longer:
-                continue
-            share = most_kept(question, one, text, 0.0) / longer
-            if share > best or (share == best and out[c] < 0):
-                best = share
-                out[c] = s
-    return out
+    one = np.ones(question.size)
+    found, best = -1, least
+    for s in range(text_start.size - 1):
+        text = units[text_start[s] : text_start[s + 1]]
+        longer = max(text.size, question.size)
+        if text.size < BRIEFEST or text.size > LONGEST or min(text.size, question.size) < best * longer:
+            continue
+        share = most_kept(question, one, text, 0.0) / longer
+        if share > best or (share == best and found < 0):
+            found, best = s, share
+    return found

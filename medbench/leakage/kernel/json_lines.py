@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from medbench.leakage.kernel.compiled import compiled
-from medbench.leakage.kernel.table import EPOCH_BITS, finish_record, take
+from medbench.leakage.kernel.judge import finish_record
+from medbench.leakage.kernel.table import COUNTS, EPOCH_BITS, EXACT, SHINGLES, take
 from medbench.leakage.kernel.text import CHARACTER, SEED, finish, put, read
 
 # What a line of JSON is to `sift_lines`.
@@ -20,9 +21,9 @@ _0, _1, _2, _4, _6, _10, _1023 = (np.uint64(n) for n in (0, 1, 2, 4, 6, 10, 1023
 
 @compiled
 def sift_lines(
-    buffer, line_begin, line_end, json_table, table, pool, sieve, epoch, kind, record_shingles, record_bytes
+    buffer, line_begin, line_end, json_table, table, pool, sieve, judge, epoch, kind, record_shingles, record_bytes
 ):  # fmt: skip
-    """`sift` over lines of JSON as they lie in a file, one record each, its texts being all strings that are no keys.
+    """`sift.sift` over lines of JSON as they lie in a file, one record each; its texts are all strings but keys.
 
     Args:
         buffer: uint8; after each line a line feed, after the last three more bytes.
@@ -38,7 +39,7 @@ def sift_lines(
         int64 array of shape (candidates, 2): line, target; ordered by line.
     """
     raw = sieve.raw
-    count = np.zeros(6, np.int64)
+    count = np.zeros(COUNTS, np.int64)
     found = np.empty((256, 2), np.int64)
     n_found = 0
     containers = np.empty(_DEEPEST, np.int64)
@@ -122,9 +123,9 @@ def sift_lines(
             n_found = before
             continue
         kind[r] = PLAIN
-        record_shingles[r] = count[0]
+        record_shingles[r] = count[EXACT + SHINGLES]
         record_bytes[r] = size
-        found, n_found = finish_record(r, now, sieve, count, found, before, n_found)
+        found, n_found = finish_record(r, now, sieve, judge, count, found, before, n_found)
     return found[:n_found]
 
 
