@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medbench.items import Item
+from medbench.leakage.brief import LONGEST as BRIEF
 from medbench.leakage.short import WHOLE
 from medbench.leakage.units import fold
 
@@ -32,10 +33,15 @@ def severity(row: Mapping[str, Any], units: int) -> str:
             return CERTAIN if units >= WHOLE or signal != "exact" else LIKELY
         if signal == "containment":
             return CERTAIN if score >= 0.9 and units >= WHOLE else LIKELY
-        if row.get("whole_text"):
-            return LIKELY if score >= 0.75 else LOOK
         if signal == "edited":
-            if row.get("options_beside", 0.0) >= 0.75 or (score >= 0.85 and row["weight"] >= 5):
+            if row.get("options_beside", 0.0) >= 0.75:
+                return CERTAIN
+            # in a short one, another word may make it another question ("a dry cough", "a headache")
+            if units <= BRIEF and any(edit["kind"] == "word" for edit in row["edits"]):
+                return LOOK
+            if row.get("whole_text"):
+                return LIKELY if score >= 0.75 else LOOK
+            if score >= 0.85 and row["weight"] >= 5:
                 return CERTAIN
             return LIKELY if score >= 0.75 or row["weight"] >= 10 else LOOK
         return LIKELY if score >= 0.5 else LOOK

@@ -50,3 +50,14 @@ def test_a_stem_that_many_items_share_is_no_copy_of_another_one() -> None:
     subjects = ["肺炎", "肝炎", "胃炎", "肾炎", "脑炎", "肠炎", "鼻炎", "喉炎", "皮炎", "痛风", "贫血", "哮喘"]
     items = [Item(question=f"{name}的主要临床表现是什么", language="zh") for name in subjects]
     assert scan(items, "骨折的主要临床表现是什么") == []
+
+
+def test_a_short_question_with_another_word_is_to_be_looked_at() -> None:
+    """It may be another question in the same words; a misspelt one is not."""
+    item = Item(
+        question="What is the first choice of treatment for an adult with a headache after work?", language="en"
+    )
+    other = scan([item], "What is the first choice of treatment for adults with a cough after work?")
+    misspelt = scan([item], "What is the frist choice of treatmnt for adults with a haedache after work?")
+    assert [(row["signal"], row["severity"]) for row in other] == [("edited", "look at it")]
+    assert [(row["signal"], row["severity"]) for row in misspelt] == [("edited", "likely")]

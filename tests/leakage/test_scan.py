@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medbench.items import Item
@@ -17,6 +17,7 @@ from medbench.leakage.corpus import Batch
 from medbench.leakage.formats import Unreadable, json_line
 from medbench.leakage.index import Thresholds, build
 from medbench.leakage.scan import Scanner
+from medbench.leakage.short import WHOLE
 from medbench.leakage.written import units
 
 SHINGLE = 5
@@ -47,12 +48,16 @@ WORDS = st.lists(st.sampled_from(["fever", "cough", "血", "压", "x", "Ⅲ"]), 
 
 
 @given(st.lists(WORDS, min_size=1, max_size=6), st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=6))
+@example(
+    ["cough cough cough fever cough fever fever fever"], [("", "fever cough cough cough fever cough fever fever cough")]
+)
 @settings(max_examples=150)
 def test_jaccard_and_containment_equal_all_pairs(questions: list[str], pairs: list[tuple[str, str]]) -> None:
     items = list({item.id: item for item in map(question, questions) if shingle_set(item.question)}.values())
     if not items:
         return
     records = [{"a": a, "b": b} for a, b in pairs]
+    long = {item.id for item in items if len(units(item.question)) >= WHOLE}  # of shorter ones a part is no finding
     expected: dict[tuple[str, int, str], float] = {}
     for item in items:
         wanted = shingle_set(item.question)
@@ -62,11 +67,13 @@ def test_jaccard_and_containment_equal_all_pairs(questions: list[str], pairs: li
             contained = len(wanted & texts[2]) / len(wanted)
             if jaccard > 0.5:
                 expected[item.id, number, "jaccard"] = jaccard
-            if contained >= 0.6 and len(units(item.question)) >= 8:
+            if contained >= 0.6 and item.id in long:
                 expected[item.id, number, "containment"] = contained
     found = scan(items, records, jaccard=0.5, containment=0.6, contained_units=8)
     assert {
-        (f["item_id"], f["record"], f["signal"]): f["score"] for f in found if f["signal"] in ("jaccard", "containment")
+        (f["item_id"], f["record"], f["signal"]): f["score"]
+        for f in found
+        if f["signal"] == "jaccard" or (f["signal"] == "containment" and f["item_id"] in long)
     } == pytest.approx(expected)
 
 
