@@ -129,8 +129,9 @@ def run(name: str, python: str, work: Path, shape: str) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
     peak = int(done.stdout.rpartition("PEAK_KB ")[2])
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return {"wall": wall, "cpu": cpu, "memory": peak * 1024 / 1e9, "out": str(out)}
+    system = after.children_system - before.children_system
+    cpu = after.children_user - before.children_user + system
+    return {"wall": wall, "cpu": cpu, "system": system, "memory": peak * 1024 / 1e9, "out": str(out)}
 
 
 def errors(work: Path, out: Path, every: int) -> dict[str, float]:

@@ -7,7 +7,6 @@ directory without a manifest is unfinished.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -42,6 +41,8 @@ def hash_files(directory: str | Path, pattern: str = "**/*") -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Versions of medbench, Python and the packages that can change a number (those installed)."""
+    import importlib.metadata  # which loads a mail parser
+
     found = {"medbench": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:

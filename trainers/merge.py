@@ -72,7 +72,8 @@ def merge(
         raise MedbenchError(
             f"adapter {unweighted[0]} has no weight: give NAME=DIR:WEIGHT, e.g. {unweighted[0]}=DIR:0.3."
         )
-    loaded = [read_adapter(name, path) for name, path, _ in parsed[: len(adapters)]]
+    with ThreadPoolExecutor() as readers:
+        loaded = list(readers.map(lambda given: read_adapter(*given[:2]), parsed[: len(adapters)]))
     weights = {name: 1.0 if weight is None else weight for name, _, weight in parsed}
     loaded = fit_adapters(checkpoint, loaded, any_base=any_base)
     if task_vectors:

@@ -70,25 +70,30 @@ def _random32(low, high, column):
 
 
 @njit(inline="always")
-def _add_up(parts, row, asked):
-    """The asked update of a row: the sum of its parts, in their order."""
-    for j in range(asked.size):
-        asked[j] = parts[0, row, j]
+def _rest(parts, row, room):
+    """What a row is asked to change by beside the first part: the sum of the other parts, or zeros."""
+    if len(parts) == 2:
+        return parts[1, row]
+    room[:] = 0
     for k in range(1, len(parts)):
-        for j in range(asked.size):
-            asked[j] += parts[k, row, j]
+        for j in range(room.size):
+            room[j] += parts[k, row, j]
+    return room
 
 
 @njit(inline="always")
-def _count(wrong, same, square, change, parts, row, sums):
-    """Add a row's counts, and the inner products of its change with the parts, to `sums`."""
-    sums[0] += wrong
-    sums[1] += same
-    sums[2] += square
-    for k in range(len(parts)):
+def _count(counts, products, moved, parts, row, sums):
+    """Add a row's counts to `sums`, and the inner products of its change with the first part and with the others."""
+    sums[0] += counts[0]
+    sums[1] += counts[1]
+    sums[2] += counts[2]
+    sums[3] += products[0]
+    if len(parts) == 2:
+        sums[4] += products[1]
+    for k in range(1, len(parts) if len(parts) > 2 else 0):
         product = np.float32(0)
-        for j in range(change.size):
-            product += change[j] * parts[k, row, j]
+        for j in range(moved.size):
+            product += moved[j] * parts[k, row, j]
         sums[3 + k] += product
 
 
@@ -119,15 +124,17 @@ def nearest_bfloat16(
     parts, bound = carray(parts_at, (terms, rows, columns)), carray(bound_at, (rows,))
     row_of, sums = carray(row_of_at, (3, columns)), carray(sums_at, (3 + terms,))
     listing = carray(open_at, (capacity,))
-    asked, moved, flags = row_of[0], row_of[1], row_of[2]
+    room, moved, flags = row_of[0], row_of[1], row_of[2]
     listed = 0
     share = np.float32(relative)
     for i in range(rows):
-        _add_up(parts, i, asked)
-        is_any, wrong, same, square, limit = uint32(0), uint32(0), uint32(0), np.float32(0), bound[i]
+        first, rest = parts[0, i], _rest(parts, i, room)
+        is_any, wrong, same, limit = uint32(0), uint32(0), uint32(0), bound[i]
+        square, along, across = np.float32(0), np.float32(0), np.float32(0)
         for j in range(columns):
             start = _widen(base[i, j])
-            value = start + asked[j]
+            asked = first[j] + rest[j]
+            value = start + asked
             bits = _bits(value)
             rounded = uint32(uint32(bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16))
             end = _widen(rounded)
@@ -142,7 +149,9 @@ def nearest_bfloat16(
             is_any = uint32(is_any + is_open)
             wrong = uint32(wrong + uint32((rounded & uint32(0x7F80)) == uint32(0x7F80)))
             same = uint32(same + uint32(change == np.float32(0)))
-            square += asked[j] * asked[j]
+            square += asked * asked
+            along += change * first[j]
+            across += change * rest[j]
             out[i, j] = uint16(rounded)
             moved[j] = change
         if is_any > 0:
@@ -151,7 +160,7 @@ def nearest_bfloat16(
                     if listed < capacity:
                         listing[listed] = i * columns + j
                     listed += 1
-        _count(wrong, same, square, moved, parts, i, sums)
+        _count((wrong, same, square), (along, across), moved, parts, i, sums)
     return listed
 
 
@@ -171,24 +180,28 @@ def stochastic_bfloat16(base_at, parts_at, key, first, out_at, row_of_at, sums_a
     base, out = carray(base_at, (rows, columns)), carray(out_at, (rows, columns))
     parts = carray(parts_at, (terms, rows, columns))
     row_of, sums = carray(row_of_at, (3, columns)), carray(sums_at, (3 + terms,))
-    asked, moved = row_of[0], row_of[1]
+    room, moved = row_of[0], row_of[1]
     for i in range(rows):
-        _add_up(parts, i, asked)
+        part, rest = parts[0, i], _rest(parts, i, room)
         wrong, same, square = uint32(0), uint32(0), np.float32(0)
+        along, across = np.float32(0), np.float32(0)
         mixed = _row_key(key, first + i)
         low, high = uint32(mixed & uint64(0xFFFFFFFF)), uint32(mixed >> uint64(32))
         for j in range(columns):
             start = _widen(base[i, j])
+            asked = part[j] + rest[j]
             # Of the sum's 16 lower bits, the share of a spacing: with that chance the addition carries.
-            bits = _bits(start + asked[j])
+            bits = _bits(start + asked)
             rounded = uint32(uint32(bits + (_random32(low, high, j) >> uint32(16))) >> uint32(16))
             change = _widen(rounded) - start
             wrong = uint32(wrong + uint32((rounded & uint32(0x7F80)) == uint32(0x7F80)))
             same = uint32(same + uint32(change == np.float32(0)))
-            square += asked[j] * asked[j]
+            square += asked * asked
+            along += change * part[j]
+            across += change * rest[j]
             out[i, j] = uint16(rounded)
             moved[j] = change
-        _count(wrong, same, square, moved, parts, i, sums)
+        _count((wrong, same, square), (along, across), moved, parts, i, sums)
 
 
 @cfunc(types.void(types.uint64, _SIZE, _P32, _SIZE, _SIZE))

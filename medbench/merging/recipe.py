@@ -204,11 +204,11 @@ def _check_one_run(adapters: Sequence[Adapter]) -> None:
             raise MedbenchError(f"soup: {first.name} and {adapter.name} change different weights: not of one run.")
 
 
-def ordered(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """Map on threads, results in order, with at most two items a worker in memory."""
+def ordered(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int = 2) -> Iterator[R]:
+    """Map on threads, results in order, with at most `ahead` items a worker in memory."""
     with ThreadPoolExecutor(workers) as pool:
         source = iter(items)
-        pending: list[Future[R]] = [pool.submit(function, item) for item in islice(source, 2 * workers)]
+        pending: list[Future[R]] = [pool.submit(function, item) for item in islice(source, ahead * workers)]
         try:
             while pending:
                 result = pending.pop(0).result()

@@ -23,7 +23,7 @@ from medbench.merging.stored import FLOATING, Cast, Stored, build_header, raw_by
 # Values of one tensor that a worker merges at a time: what it holds of them stays near a core's cache.
 _BLOCK = 1 << 18
 # Bytes that stay as they are and are copied at a time.
-_COPIED = 1 << 23
+_COPIED = 1 << 22
 
 
 def write_checkpoint(checkpoint: Checkpoint, recipe: Recipe, staging: Path, *, float32: bool = False) -> dict[str, Any]:
@@ -41,7 +41,9 @@ def write_checkpoint(checkpoint: Checkpoint, recipe: Recipe, staging: Path, *, f
     with ExitStack() as opened, Syncer() as syncer, one_thread_each():
         # One queue for all shards: no core waits for the end of a weight or of a file.
         pieces = _pieces(checkpoint, recipe, staging, targets, float32, opened)
-        for counted, finished in ordered(_do, ((recipe, piece) for piece in pieces), os.cpu_count() or 1):
+        work, cores = ((recipe, piece) for piece in pieces), os.cpu_count() or 1
+        # Pieces hold no values, so many may wait: no core does where one piece takes long.
+        for counted, finished in ordered(_do, work, cores, ahead=8):
             products.add(counted)
             if finished is not None:
                 syncer.finish(finished)

@@ -141,6 +141,28 @@ def test_a_base_that_stores_other_names_than_the_model_s_parameters(tiny: Path, 
     assert all(value.equal(before[name]) for name, value in loaded.state_dict().items())
 
 
+@pytest.mark.parametrize("auto", ["AutoModelForCausalLM", "Gemma3ForConditionalGeneration"])
+def test_a_vision_language_candidate(tmp_path: Path, auto: str) -> None:
+    import transformers
+
+    from .test_real_adapters import IDS, medgemma, peft_logits
+
+    base, adapter = medgemma(tmp_path)
+    kind = getattr(transformers, auto)
+    loaded = kind.from_pretrained(base)
+    before = {name: value.clone() for name, value in loaded.state_dict().items()}
+    live = LiveWeights(str(base), torch.device("cpu"))
+    live.apply(live.recipe([f"pt={adapter}:1"]))(loaded)
+    with torch.no_grad():
+        logits = loaded(input_ids=IDS).logits
+    expected = peft_logits(base, adapter, transformers.Gemma3ForConditionalGeneration)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    live.restore(loaded)
+    assert all(value.equal(before[name]) for name, value in loaded.state_dict().items())
+    with torch.no_grad():
+        assert (loaded(input_ids=IDS).logits - expected).abs().max() > 0.01
+
+
 def test_what_merge_refuses_the_provider_refuses(tiny: Path, tmp_path: Path) -> None:
     for adapters, match in (
         ("pt=/nowhere:0.3", "no directory"),

@@ -47,6 +47,35 @@ def gemma(path: Path) -> Path:
     return path
 
 
+def medgemma(root: Path) -> tuple[Path, Path]:
+    """A base of MedGemma's class, which stores language_model.model.…, and an adapter on model.language_model.…"""
+    torch.manual_seed(0)
+    kind = transformers.Gemma3ForConditionalGeneration
+    text = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+        "intermediate_size": 48, "vocab_size": 70, "pad_token_id": 0,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24,
+        "image_size": 16, "patch_size": 8,
+    }  # fmt: skip
+    config = transformers.Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=60, boi_token_index=61,
+        eoi_token_index=62,
+    )  # fmt: skip
+    base, adapter = root / "base", root / "pt"
+    kind(config).save_pretrained(base)
+    assert any(name.startswith("language_model.model.") for name in load_file(base / "model.safetensors"))
+    lora = peft.LoraConfig(r=4, target_modules=r".*language_model.*(q_proj|o_proj)")
+    wrapped = peft.get_peft_model(kind.from_pretrained(base), lora)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    wrapped.save_pretrained(adapter)
+    assert any("model.language_model.layers" in key for key in load_file(adapter / "adapter_model.safetensors"))
+    return base, adapter
+
+
 def logits_of(path: Path, kind: Any = transformers.AutoModelForCausalLM) -> Any:
     with torch.no_grad():
         return kind.from_pretrained(path, dtype=torch.float32)(input_ids=IDS).logits
@@ -134,32 +163,8 @@ def test_gpt2_without_its_prefix(tmp_path: Path) -> None:
 
 
 def test_a_vision_language_base_that_stores_other_names_than_peft_says(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    kind = transformers.Gemma3ForConditionalGeneration
-    text = {
-        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
-        "intermediate_size": 48, "vocab_size": 70, "pad_token_id": 0,
-    }  # fmt: skip
-    vision = {
-        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24,
-        "image_size": 16, "patch_size": 8,
-    }  # fmt: skip
-    config = transformers.Gemma3Config(
-        text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=60, boi_token_index=61,
-        eoi_token_index=62,
-    )  # fmt: skip
-    base, adapter = tmp_path / "base", tmp_path / "pt"
-    model = kind(config)
-    model.save_pretrained(base)
-    assert any(name.startswith("language_model.model.") for name in load_file(base / "model.safetensors"))
-    model = kind.from_pretrained(base)
-    wrapped = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=r".*language_model.*(q_proj|o_proj)"))
-    for name, parameter in wrapped.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.5)
-    wrapped.save_pretrained(adapter)
-    assert any("model.language_model.layers" in key for key in load_file(adapter / "adapter_model.safetensors"))
-    check(base, adapter, tmp_path / "out", kind)
+    base, adapter = medgemma(tmp_path)
+    check(base, adapter, tmp_path / "out", transformers.Gemma3ForConditionalGeneration)
 
 
 # ---- tied embeddings ----
