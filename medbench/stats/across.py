@@ -18,7 +18,8 @@ class Pooled:
     Attributes:
         mean: the average difference over benchmarks like these, with its interval and test.
         spread: standard deviation of the true differences between benchmarks (tau), in the differences' unit, with
-            the Q-profile interval (Viechtbauer 2007).
+            the Q-profile interval (Viechtbauer 2007), whose upper bound is never less than for differences as far apart
+            as equal ones would be by chance: two that happen to agree, as counts do, do not make the spread certain.
         next: where the true difference on another benchmark of this kind is to be expected (prediction interval, from
             the spread's confidence distribution: Nagashima, Noma and Furukawa 2019); NaN for fewer than three.
         k: benchmarks.
@@ -48,6 +49,8 @@ def random_effects(effects: ArrayLike, errors: ArrayLike, confidence: float = 0.
     tau2 = _between(y, v, k - 1)
     tail = (1 - confidence) / 2
     low, high = (_between(y, v, float(scipy.special.chdtri(k - 1, q))) for q in (tail, 1 - tail))
+    median, least = (float(scipy.special.chdtri(k - 1, q)) for q in (0.5, 1 - tail))
+    high = max(high, k / float(np.sum(1 / v)) * (median / least - 1))
     w = 1 / (v + tau2)
     mean = float(np.sum(w * y) / np.sum(w))
     factor = max(1.0, float(np.sum(w * (y - mean) ** 2) / (k - 1)))

@@ -74,13 +74,22 @@ def calibration(
     sums, weight = unit_sums(c - y, labels)
     over = float((c - y).mean())
     low, high = padded_interval(sums, weight, 1.0, level, normal=False)
+    gap = Interval(over, min(over, max(-1.0, low)), max(over, min(1.0, high)))
+    error = _error(found, len(c) / effective_size(units(y, labels), level), level)
     return Calibration(
-        _error(found, len(c) / effective_size(units(y, labels), level), level),
+        error if len(found) > 1 else _one_bin(error.estimate, gap),
         rate(np.clip((c - y) ** 2, 0, 1), labels, confidence=level),
-        Interval(over, min(over, max(-1.0, low)), max(over, min(1.0, high))),
+        gap,
         tuple(found),
         len(c),
     )
+
+
+def _one_bin(estimate: float, gap: Interval) -> Interval:
+    """Fewer than twenty outputs make one bin: its error is how far confidence and accuracy lie apart on the whole."""
+    sides = sorted((abs(gap.low), abs(gap.high)))
+    low = 0.0 if gap.low <= 0 <= gap.high else sides[0]
+    return Interval(estimate, min(estimate, low), max(estimate, sides[1]))
 
 
 def _error(bins: list[Bin], design: float, level: float) -> Interval:

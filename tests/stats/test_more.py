@@ -167,3 +167,22 @@ def test_the_calibration_error_lies_in_its_interval(over: float) -> None:
         found = stats.calibration(sure, rng.random(100) < p).ece
         held += found.low <= np.mean(sure - p) <= found.high
     assert held / 200 > 0.92
+
+
+def test_two_benchmarks_that_happen_to_agree_leave_their_spread_open() -> None:
+    """Counts over 50 items agree exactly once in 17 studies; "no spread at all" would then be claimed of any spread."""
+    same = stats.random_effects([0.04, 0.04], [0.08, 0.08])
+    assert same.spread.estimate == same.spread.low == 0
+    # The chance median of one squared normal, 0.4549, over its 2.5% quantile, 0.000982 (chi-square tables).
+    assert same.spread.high == pytest.approx(0.08 * (0.4549 / 0.000982 - 1) ** 0.5, rel=2e-3)
+
+
+def test_few_outputs_have_the_calibration_error_of_their_means() -> None:
+    rng, held = np.random.default_rng(5), 0
+    for _ in range(300):
+        sure = rng.uniform(0.3, 0.99, 5)
+        found = stats.calibration(sure, rng.random(5) < sure)
+        assert len(found.bins) == 1
+        assert found.ece.high == pytest.approx(max(abs(found.over.low), abs(found.over.high), found.ece.estimate))
+        held += found.ece.low <= 0 <= found.ece.high
+    assert held >= 285
