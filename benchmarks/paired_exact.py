@@ -6,7 +6,7 @@
 Each of n items is gained, lost, or the same for both models; for single answers the counts of gained and lost are all
 that an interval reads. So its coverage at a true pair of shares is a sum of multinomial probabilities, without any
 Monte Carlo error. Printed per size: the lowest and mean 95% coverage over true shares of 0 to .7 (as the report gives
-the interval, stretched to 0 where McNemar's exact test shows nothing), the highest probability that a candidate whose
+the interval: it holds 0 where McNemar's exact test shows nothing, and ends there where it does), the highest probability that a candidate whose
 true loss is just the margin passes for "not worse" (nominal 5%), and the mean width. Beside the report's interval stand
 Bonett and Price's (2012), which it used before, and Tango's score interval (1998).
 """
@@ -31,10 +31,7 @@ Method = Callable[[np.ndarray, np.ndarray, int, float], Bounds]
 
 def report(gained: np.ndarray, lost: np.ndarray, n: int, confidence: float) -> Bounds:
     """What `stats.paired_rates` gives before it looks at the test, per outcome."""
-    found = []
-    for up, down in zip(gained.astype(int), lost.astype(int), strict=True):
-        gap = np.r_[np.ones(up), -np.ones(down), np.zeros(n - up - down)]
-        found.append(stats.gains_less_losses(gap, np.ones(n), n, confidence))
+    found = [stats.gains_less_losses(int(up), int(down), n, confidence) for up, down in zip(gained, lost, strict=True)]
     low, high = np.array(found).T
     return low, high
 
@@ -90,7 +87,9 @@ def measure(n: int) -> dict[str, str]:
     lines = {}
     for name, method in METHODS.items():
         low, high = method(gained, lost, n, 0.95)
-        from_, to = np.where(open_, np.minimum(low, 0), low), np.where(open_, np.maximum(high, 0), high)
+        more = gained > lost
+        from_ = np.where(open_, np.minimum(low, 0), np.where(more, np.maximum(low, 0), low))
+        to = np.where(open_, np.maximum(high, 0), np.where(more, high, np.minimum(high, 0)))
         narrow = method(gained, lost, n, 0.90)[0]
         coverage, alarms, widths = [], [], []
         for up, down, chance in truths:

@@ -60,13 +60,13 @@ def _with_weights(candidates: list[str], weights: dict[str, dict[str, float]], k
         spans = []
         for key in ("pt", "sft"):
             values = [weights[name].get(key, 0.0) for name in candidates]
-            spans.append(f"{key.upper()} {min(values):g} to {max(values):g}")
+            spans.append(f"{key.upper()} {min(values):.3g} to {max(values):.3g}")
         return f"{len(candidates)} candidates, weights {' and '.join(spans)}"
     told = []
     for name in candidates:
         mine = {key: value for key, value in weights[name].items() if value}
         said = all(f"{key}={value:g}" in name for key, value in mine.items())
-        words = ", ".join(f"{key.upper()} weight {value:g}" for key, value in mine.items())
+        words = ", ".join(f"{key.upper()} weight {value:.3g}" for key, value in mine.items())
         told.append(name if said else f"{name} ({words})")
     return names(told, 6)
 

@@ -124,12 +124,14 @@ def _against_surface(
     lost, where = choice.regret.loss, choice.accuracy_task
     blind = accuracy.best in level
     found.plain.append(
-        f"{what} {'does not tell the two apart' if blind else 'prefers another'}: it puts {by_surface} first{unsure}. "
+        f"{what} {f'does not tell {accuracy.best} from {by_surface}' if blind else 'prefers another'}: it puts "
+        f"{by_surface} first{unsure}. "
         f"{by_surface} answers {show(accuracy.value(by_surface), 'rate')} of {where} right: choosing it would lose "
         f"{verdict.points(lost.estimate)} of every 100 answers ({verdict.points(lost.low)} to "
         f"{verdict.points(lost.high)})."
     )
-    return f"; BLEU-4 does not tell it from {by_surface}" if blind else f"; BLEU-4 would choose {by_surface}"
+    them = "it" if len(group) == 1 else accuracy.best
+    return f"; BLEU-4 does not tell {them} from {by_surface}" if blind else f"; BLEU-4 would choose {by_surface}"
 
 
 def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool, untestable: bool) -> list[str]:
@@ -234,7 +236,12 @@ def _elsewhere(analysis: Analysis, best: str) -> list[str]:
         other = analysis.estimators[task].estimate("accuracy/answer")
         if other is None or len(other.candidates) < 2 or best not in other.candidates:
             continue
-        if other.best == best and not other.tied_with(best):
+        level = [name for name in other.candidates if abs(other.value(name) - other.value(best)) < 1e-9]
+        if len(level) == len(other.candidates):
+            rest = "as many as every other candidate there"
+        elif not other.testable:
+            rest = f"but {other.groups_of_items} independent questions are too few to test anything there"
+        elif other.best == best and not other.tied_with(best):
             rest = "more than every other candidate there, too"
         elif best in (other.best, *other.tied_with(other.best)):
             rest = "and no candidate is shown to be better there"

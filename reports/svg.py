@@ -142,16 +142,38 @@ def _marker(x: float, y: float, index: int) -> Markup:
     return Markup('<polygon points="{}" class="{}"/>').format(" ".join(f"{a:.1f},{b:.1f}" for a, b in points), kind)
 
 
-def _legend(series: Sequence[Series], y: float, bars: bool = False) -> list[Markup]:
+_LEGEND_ROW, _LEGEND_CHARACTER = 18, 7.4
+
+
+def _legend_places(series: Sequence[Series], bars: bool) -> list[tuple[str, float, int]]:
+    """(name, x, row) of each entry: a new row where the next would not fit, long names cut in the middle."""
     if len(series) < 2:
         return []
-    parts, x = [], 8.0
-    for index, one in enumerate(series):
-        swatch = _swatch(x, y - 9, index) if bars else _marker(x + 5, y - 4, index)
-        parts += [swatch, _text(x + 14, y, one.name, kind="legend")]
-        x += 28 + 7.4 * len(one.name)
-    if bars:
-        parts += [_line(x + 5, y - 11, x + 5, y + 2, "total"), _text(x + 14, y, "sum", kind="legend")]
+    places, x, row = [], 8.0, 0
+    for name in [*[one.name for one in series], *(["sum"] if bars else [])]:
+        shown = _middle(name, int((WIDTH - 30) / _LEGEND_CHARACTER))
+        width = 28 + _LEGEND_CHARACTER * len(shown)
+        if x > 8 and x + width - 14 > WIDTH:
+            x, row = 8.0, row + 1
+        places.append((shown, x, row))
+        x += width
+    return places
+
+
+def _legend_room(series: Sequence[Series], bars: bool = False) -> int:
+    """The height that a legend takes beyond its first row."""
+    return _LEGEND_ROW * max((row for _, _, row in _legend_places(series, bars)), default=0)
+
+
+def _legend(series: Sequence[Series], y: float, bars: bool = False) -> list[Markup]:
+    parts = []
+    for index, (name, x, row) in enumerate(_legend_places(series, bars)):
+        at = y + _LEGEND_ROW * row
+        if index == len(series):
+            parts.append(_line(x + 5, at - 11, x + 5, at + 2, "total"))
+        else:
+            parts.append(_swatch(x, at - 9, index) if bars else _marker(x + 5, at - 4, index))
+        parts.append(_text(x + 14, at, name, kind="legend"))
     return parts
 
 
@@ -178,14 +200,15 @@ def _grid_x(scale: _Scale, top: float, bottom: float) -> list[Markup]:
 
 def _lines(chart: Chart) -> tuple[int, list[Markup]]:
     # The legend above, the unit of the axis below it: both fit a phone.
-    top = TOP + (38 if len(chart.series) > 1 else 20)
+    more = _legend_room(chart.series)
+    top, height = TOP + more + (38 if len(chart.series) > 1 else 20), HEIGHT + more
     xs = [float(x) for s in chart.series for x in s.x]
     ys = [y for s in chart.series for y in (*s.y, *s.low, *s.high)]
-    x, y = _Scale(xs, LEFT, WIDTH - RIGHT), _Scale(ys, HEIGHT - BOTTOM, top)
+    x, y = _Scale(xs, LEFT, WIDTH - RIGHT), _Scale(ys, height - BOTTOM, top)
     parts = [*_legend(chart.series, TOP + 6), *_grid_y(y)]
     for value in x.ticks:
-        parts.append(_text(x(value), HEIGHT - BOTTOM + 16, _number(value), "middle"))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, chart.x_label, "middle", "label"))
+        parts.append(_text(x(value), height - BOTTOM + 16, _number(value), "middle"))
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, height - 6, chart.x_label, "middle", "label"))
     parts.append(_text(4, top - 12, chart.y_label, kind="label"))
     for index, one in enumerate(chart.series):
         if one.low and one.high:
@@ -200,7 +223,7 @@ def _lines(chart: Chart) -> tuple[int, list[Markup]]:
         # A loss curve of a thousand steps needs no marker at each.
         if len(points) <= 40:
             parts += [_marker(a, b, index) for a, b in points]
-    return HEIGHT, parts
+    return height, parts
 
 
 def _short(label: str) -> str:
@@ -232,7 +255,7 @@ class _Labels:
 def _ranges(chart: Chart) -> tuple[int, list[Markup]]:
     labels = list(dict.fromkeys(str(x) for s in chart.series for x in s.x))
     named = _Labels(labels)
-    left, top = named.room, TOP + (20 if len(chart.series) > 1 else 0)
+    left, top = named.room, TOP + _legend_room(chart.series) + (20 if len(chart.series) > 1 else 0)
     bottom = top + named.row * len(labels)
     values = [v for s in chart.series for v in (*s.y, *s.low, *s.high)]
     x = _Scale([*values, *([chart.reference] if chart.reference is not None else [])], left, WIDTH - RIGHT)
@@ -256,7 +279,7 @@ def _ranges(chart: Chart) -> tuple[int, list[Markup]]:
 def _stack(chart: Chart) -> tuple[int, list[Markup]]:
     labels = [str(x) for x in chart.series[0].x] if chart.series else []
     named = _Labels(labels)
-    left, top = named.room, TOP + 20
+    left, top = named.room, TOP + 20 + _legend_room(chart.series, bars=True)
     bottom = top + named.row * len(labels)
     rows = list(zip(*[s.y for s in chart.series], strict=True))
     ends = [sum(v for v in row if v > 0) for row in rows] + [sum(v for v in row if v < 0) for row in rows]

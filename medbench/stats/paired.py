@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from medbench.errors import MedbenchError
 from medbench.stats.proportions import Comparison, clopper_pearson, normal_quantile
-from medbench.stats.rates import Units, effective_size, unit_sums
+from medbench.stats.rates import unit_sums
 
 
 def paired_rates(
@@ -22,9 +22,10 @@ def paired_rates(
         first, second: shape (n,), item means, 0-1, the same items in the same order.
         clusters: shape (n,) or None.
 
-    The interval is `gains_less_losses`. p is `sign_flip_p`'s, exact McNemar for single right-or-wrong answers. Where
-    the test does not show a difference the interval is stretched to hold 0: the two never contradict each other in
-    that direction.
+    Single answers have the bounds of `gains_less_losses`, means over runs or contexts those of `padded_interval` with
+    t's quantile. p is `sign_flip_p`'s, exact McNemar for single right-or-wrong answers. The interval is stretched to
+    hold 0 where the test does not show a difference, and ends at 0 where the test does: the two never contradict each
+    other.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape:
@@ -34,40 +35,34 @@ def paired_rates(
         return Comparison(*[float("nan")] * 4)
     sums, weight = unit_sums(gap, clusters)
     change = float(gap.mean())
-    # Single answers are known no better than one yes or no each; means over runs may be.
-    outputs = float(len(gap)) if np.isin(gap, (-1.0, 0.0, 1.0)).all() else float("inf")
-    low, high = gains_less_losses(sums, weight, outputs, confidence)
+    if np.isin(sums, (-1.0, 0.0, 1.0)).all() and bool((weight == 1).all()):
+        low, high = gains_less_losses(int((sums > 0).sum()), int((sums < 0).sum()), len(sums), confidence)
+    else:
+        low, high = padded_interval(sums, weight, 1.0, confidence, normal=False)
     p = sign_flip_p(sums)
     if p >= 1 - confidence:
         low, high = min(low, 0.0), max(high, 0.0)
+    elif change > 0:
+        low = max(low, 0.0)
+    else:
+        high = min(high, 0.0)
     return Comparison(change, min(max(-1.0, low), change), max(min(1.0, high), change), p)
 
 
-def gains_less_losses(sums: np.ndarray, weight: np.ndarray, outputs: float, confidence: float) -> tuple[float, float]:
-    """Bounds of a paired difference of rates from two exact intervals: what units gain, and what units lose.
-
-    Args:
-        sums: shape (g,), differences summed over the items of each unit; weight: items per unit.
-        outputs: the largest effective size.
+def gains_less_losses(gained: int, lost: int, n: int, confidence: float) -> tuple[float, float]:
+    """Bounds of a paired difference of rates from two exact intervals: of the items gained, and of those lost.
 
     Square and add (Newcombe 1998, method 10; with the correlation of the parts, Zou and Donner 2008) over exact
-    binomial bounds at each part's effective size, as every other rate has. Gains and losses exclude each other, so
-    their correlation is the multinomial one, taken at the pair of bounds that the limit is made of. Where all flips
-    go one way the limit that matters is the exact bound of those flips: no symmetric interval has that, and a loss of
-    just the margin would pass for "as good as" twice as often as stated. Checked by enumeration of all outcomes of 3
-    to 500 items in `benchmarks/paired_exact.py`.
+    binomial bounds. Gains and losses exclude each other, so their correlation is the multinomial one, taken at the
+    pair of bounds that the limit is made of. Where all flips go one way the limit that matters is the exact bound of
+    those flips: no symmetric interval has that, and a loss of just the margin would pass for "as good as" twice as
+    often as stated. Checked by enumeration of all outcomes of 3 to 200 items in `benchmarks/paired_exact.py`.
     """
-    parts = [Units(np.maximum(sign * sums, 0.0), weight, outputs) for sign in (1, -1)]
-    sizes = [effective_size(part, confidence) for part in parts]
-    bounds = [
-        clopper_pearson(min(1.0, part.mean) * size, size, confidence) for part, size in zip(parts, sizes, strict=True)
-    ]
-    gain, loss = bounds
-    tied = float(np.sqrt(sizes[0] * sizes[1]) / parts[0].fewest)  # 1 for single answers
+    gain, loss = (clopper_pearson(count, n, confidence) for count in (gained, lost))
 
-    def half(up: float, down: float, gained: float, lost: float) -> float:
-        apart = (1 - gained) * (1 - lost)
-        together = min(1.0, tied * float(np.sqrt(gained * lost / apart))) if apart > 0 else 1.0
+    def half(up: float, down: float, share_gained: float, share_lost: float) -> float:
+        apart = (1 - share_gained) * (1 - share_lost)
+        together = min(1.0, float(np.sqrt(share_gained * share_lost / apart))) if apart > 0 else 1.0
         return float(np.sqrt(up**2 + 2 * together * up * down + down**2))
 
     change = gain.estimate - loss.estimate

@@ -126,7 +126,7 @@ class Regret:
         best: index of the best by the estimates; the chosen one where it is among the best.
         loss: best minus chosen, 0-1, never below 0, with simultaneous bounds over all candidates.
         p: paired test of the two, corrected over the candidates that might have been best (Bonferroni); 1 without loss.
-        real: the corrected test shows a loss. Then, and only then, `loss.low` lies above 0.
+        real: a corrected test shows a loss; then the interval lies above 0 or ends there, else it holds 0.
     """
 
     best: int
@@ -158,7 +158,7 @@ def regret(values: ArrayLike, chosen: int, clusters: ArrayLike | None = None, co
         return Regret(chosen, Interval(0.0, 0.0, bounds[1]), 1.0, False)
     p = min(1.0, gap.p * len(others))
     # Another candidate than the best may be the one shown to be better: its items hang closer together.
-    real = bounds[0] > 0
+    real = any(c.p < 1 - level and c.difference > 0 for c in found.values())
     return Regret(best, Interval(gap.difference, *bounds), p, real)
 
 

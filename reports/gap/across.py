@@ -47,9 +47,11 @@ def _rows(estimates: list[Estimate], candidates: list[str]) -> list[list[Cell]]:
         changes = [_change(e, first, second) for e in both]
         pooled = stats.random_effects([c for c, _ in changes], [s for _, s in changes])
         ahead = sum(c > 0 for c, _ in changes)
-        mean = stats.Interval(*pooled.mean[:3])
+        # No difference of two rates is beyond 100 points, whatever few benchmarks leave open.
+        mean = stats.Interval(*np.clip(pooled.mean[:3], -1.0, 1.0).tolist())
+        another = stats.Interval(*np.clip(pooled.next, -1.0, 1.0).tolist())
         spread = stats.Interval(*np.minimum(pooled.spread, 1.0).tolist())
-        rows.append([first, second, pooled.k, mean, pooled.mean.p, f"{ahead} of {pooled.k}", spread, pooled.next])
+        rows.append([first, second, pooled.k, mean, pooled.mean.p, f"{ahead} of {pooled.k}", spread, another])
     return rows
 
 

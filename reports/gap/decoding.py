@@ -257,7 +257,9 @@ def _sentence(rows: list[list[Cell]], alpha: float) -> str:
 
 
 def _variance_sentence(rows: list[list[Cell]]) -> list[str]:
-    shares = [row[6].estimate for row in rows if isinstance(row[6], stats.Interval)]
+    # Most intervals are wide: what leaves everything open is left to the table.
+    known = [row[6] for row in rows if isinstance(row[6], stats.Interval)]
+    shares = [share.estimate for share in known if share.high - share.low < 0.5]
     if not shares:
         return []
     return [

@@ -100,7 +100,7 @@ def _sentence(task: str, rows: list[list[Cell]]) -> str:
     row = rows[0]
     shown = sum(float(r[7]) < 0.05 for r in rows)  # type: ignore[arg-type]
     clearest = (
-        f"against {row[0]}, {row[1]} gains {row[2]:g} items and loses {row[3]:g} "
+        f"against {row[0]}, {row[1]} gains {_count(row[2])} items and loses {_count(row[3])} "
         f"({p_text(float(row[7]))} after Holm's correction)"  # type: ignore[arg-type]
     )
     if not shown:
@@ -108,3 +108,9 @@ def _sentence(task: str, rows: list[list[Cell]]) -> str:
             f"On {task} gains and losses are not shown to differ in any of {len(rows)} pairs; the clearest: {clearest}."
         )
     return f"On {task} gains and losses differ in {shown} of {len(rows)} pairs; the clearest: {clearest}."
+
+
+def _count(items: Cell) -> str:
+    """A number of items; over several runs shares of an item count."""
+    value = float(items)  # type: ignore[arg-type]
+    return f"{value:.0f}" if value == int(value) else f"{value:.1f}"

@@ -173,7 +173,8 @@ def _summary_sentence(summary: dict[str, Any]) -> str:
     shown = [results[name] for name in summary["leak_shown"] if name in results]
     if not shown:
         made = sum(row["p"] is not None for row in summary["results"])
-        return f"{subject}: none of {made} tests shows that the model has read the set."
+        tests = "the one test does not show" if made == 1 else f"none of {made} tests shows"
+        return f"{subject}: {tests} that the model has read the set."
     least = min(shown, key=lambda row: row["p_holm"])
     tests = names([f"{row['test']} against {row['against']}" for row in shown])
     return (

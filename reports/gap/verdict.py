@@ -172,12 +172,12 @@ def _row(accuracy: Estimate, surface: Estimate, choice: Choice) -> list[Cell]:
     return [
         metric_name(surface.key),
         choice.by_surface,
-        surface.intervals[surface.index(choice.by_surface)],
-        accuracy.intervals[accuracy.index(choice.by_surface)],
-        choice.by_accuracy if choice.accuracy_chooses else f"no one ({len(choice.accuracy_tie.best)} tie)",
         choice.regret.loss,
         choice.regret.p,
         "yes" if choice.regret.real else "no",
+        accuracy.intervals[accuracy.index(choice.by_surface)],
+        choice.by_accuracy if choice.accuracy_chooses else f"no one ({len(choice.accuracy_tie.best)} tie)",
+        surface.intervals[surface.index(choice.by_surface)],
     ]
 
 
@@ -189,12 +189,13 @@ def _table(task: str, accuracy: Estimate, surface_tasks: Sequence[str], rows: li
             Column("Metric", help="the surface metric used to choose, and the view of the output it reads"),
             *([Column("Scored on")] if len(surface_tasks) > 1 else []),
             Column("It chooses"),
-            Column("Its score", "score", "score of the chosen candidate, 0-100"),
-            Column("Accuracy of that choice", "rate"),
-            Column("Accuracy chooses"),
+            # Long names take much room: what the choice costs must not lie beyond the edge.
             Column("Regret", "points", "accuracy lost, in percentage points, with simultaneous 95% bounds", key=True),
             Column("p", "p", "paired test of the two, corrected for not knowing which candidate is best"),
             Column("Loss shown", help="whether the corrected paired test shows that the choice costs accuracy"),
+            Column("Accuracy of that choice", "rate"),
+            Column("Accuracy chooses"),
+            Column("Its score", "score", "score of the chosen candidate, 0-100"),
         ],
         rows,
     )
