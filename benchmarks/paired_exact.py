@@ -6,9 +6,9 @@
 Each of n items is gained, lost, or the same for both models; for single answers the counts of gained and lost are all
 that an interval reads. So its coverage at a true pair of shares is a sum of multinomial probabilities, without any
 Monte Carlo error. Printed per size: the lowest and mean 95% coverage over true shares of 0 to .7 (as the report gives
-the interval: it holds 0 where McNemar's exact test shows nothing, and ends there where it does), the highest probability that a candidate whose
-true loss is just the margin passes for "not worse" (nominal 5%), and the mean width. Beside the report's interval stand
-Bonett and Price's (2012), which it used before, and Tango's score interval (1998).
+the interval: it holds 0 where McNemar's exact test shows nothing, and ends there where it does), the highest
+probability that a candidate whose true loss is just the margin passes for "not worse" (nominal 5%), and the mean width.
+Beside the report's interval stand Bonett and Price's (2012), which it used before, and Tango's score interval (1998).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ Method = Callable[[np.ndarray, np.ndarray, int, float], Bounds]
 
 def report(gained: np.ndarray, lost: np.ndarray, n: int, confidence: float) -> Bounds:
     """What `stats.paired_rates` gives before it looks at the test, per outcome."""
-    found = [stats.gains_less_losses(int(up), int(down), n, confidence) for up, down in zip(gained, lost, strict=True)]
+    each = [stats.clopper_pearson(count, n, confidence) for count in range(n + 1)]
+    found = [stats.gains_less_losses(each[int(up)], each[int(down)]) for up, down in zip(gained, lost, strict=True)]
     low, high = np.array(found).T
     return low, high
 

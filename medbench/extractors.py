@@ -82,13 +82,13 @@ def accuracies(
     Returns:
         ``accuracy_<name>/<view>`` (0 or 1; no answer counts as wrong) and ``answered_<name>/<view>``.
     """
-    key = set(gold)
+    key, order = set(gold), tuple(labels)
     judged: dict[str, list[tuple[str, float, float]]] = {}
     found: dict[str, float] = {}
     for view, text in views.items():
         if text not in judged:  # without a trace all views are the same text
-            read = [(name, extract(name, text, labels, multiple=multiple)) for name in _rules_for(labels)]
-            judged[text] = [(n, float(set(e.letters) == key), float(e.status == "answer")) for n, e in read]
+            read = [(name, set(EXTRACTORS[name].rule(text, order, multiple))) for name in _rules_for(labels)]
+            judged[text] = [(name, float(stated == key), float(bool(stated))) for name, stated in read]
         for name, right, answered in judged[text]:
             found[f"accuracy_{name}/{view}"] = right
             found[f"answered_{name}/{view}"] = answered

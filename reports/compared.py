@@ -18,6 +18,7 @@ _ASKED = {
     "choice": "Questions with a right answer",
     "text": "Questions with a reference text, with which the words of an answer are compared",
     "probe": "Harmful prompts that should be refused, and harmless ones that look like them",
+    "other": "Prompts whose outputs are judged for something else, such as shown reasoning",
 }
 
 
@@ -75,9 +76,9 @@ def _tasks(analysis: Analysis) -> list[str]:
     """What was asked, by what the answers are judged for: a task's name alone tells a newcomer nothing."""
     study = analysis.study
     probes, choice, texts = set(analysis.probe_tasks), set(analysis.choice_tasks), set(analysis.surface_tasks)
-    kinds: dict[str, list[str]] = {"choice": [], "text": [], "probe": []}
+    kinds: dict[str, list[str]] = {kind: [] for kind in _ASKED}
     for task, table in study.tables.items():
-        kind = "choice" if task in choice else "probe" if task in probes else "text"
+        kind = "choice" if task in choice else "probe" if task in probes else "text" if task in texts else "other"
         also = ", also compared with a reference text" if task in choice and task in texts else ""
         kinds[kind].append(f"{task} ({len(table.items):,}{also})")
     said = [f"{text}: {names(kinds[kind], 4)}." for kind, text in _ASKED.items() if kinds[kind]]

@@ -98,7 +98,9 @@ def _choose(analysis: Analysis, found: Opening, accuracy: Estimate, surface: Est
     by_accuracy = sorted(accuracy.candidates, key=lambda name: -accuracy.value(name))
     found.sure += _refusals(analysis, [best, *[name for name in by_accuracy if name != best]])
     if found_chance is not None:
-        found.sure += [text for text in found_chance.warnings if text.startswith(best)][:1] if not guessing else []
+        warned = [text for text in found_chance.warnings if text.startswith(best)]
+        # That the best is at guessing has been said; that it always gives one letter may be why.
+        found.sure += [text for text in warned if not guessing or " states " in text][:1]
 
 
 def _against_surface(
@@ -111,6 +113,9 @@ def _against_surface(
         return ""
     by_surface = choice.by_surface
     what = f"BLEU-4 on {task}, which counts the words that an answer shares with a reference text,"
+    # The leaderboard has more rows then, and perhaps another first.
+    if len(surface.candidates) > len(choice.shared):
+        what = f"Among the {len(choice.shared)} candidates that have both scores, {what}"
     if verdict.tells_none_apart(surface, common_candidates(analysis, accuracy, surface)):
         found.plain.append(f"{what} gives every candidate the same score: it chooses nobody either.")
         return ""

@@ -111,6 +111,14 @@ def _say_what_is_compared(analysis: Analysis, section: Section) -> None:
         return
     choice = verdict.decide(analysis)
     accuracy = analysis.estimators[analysis.choice_tasks[0]].estimate("accuracy/answer")
+    surface = analysis.estimators[analysis.surface_tasks[0]].estimate("bleu4/raw")
+    without = [] if choice is None or surface is None else [n for n in surface.candidates if n not in choice.shared]
+    if without:
+        section.notes.insert(
+            0,
+            f"{names(without, 4)} {'has' if len(without) == 1 else 'have'} BLEU-4 on {analysis.surface_tasks[0]} "
+            f"and no accuracy on {analysis.choice_tasks[0]}: the choices here are among the others.",
+        )
     lacking = [] if choice is None or accuracy is None else [n for n in accuracy.candidates if n not in choice.shared]
     if lacking:
         section.notes.insert(

@@ -120,7 +120,7 @@ def say_unscored(runs: Sequence[Run], notices: list[Notice]) -> None:
 
 
 def say_limits(task: str, runs: Sequence[Run], notices: list[Notice]) -> None:
-    """Outputs that a limit ended before they were done: they are scored as they stand, and mostly count as wrong."""
+    """Outputs that a limit ended before they were done, and what that means for their scores."""
     ended: list[str] = []
     for run in runs:
         limits = dict(run.limits)
@@ -134,10 +134,19 @@ def say_limits(task: str, runs: Sequence[Run], notices: list[Notice]) -> None:
         notices.append(
             Notice(
                 "limit",
-                f"{task}: outputs were ended before they were done, and are scored as they stand, mostly as wrong: "
+                f"{task}: outputs were ended before they were done, and are scored as they stand{_meaning(runs)}: "
                 f"{listed(ended)}.",
             )
         )
+
+
+def _meaning(runs: Sequence[Run]) -> str:
+    """What being cut off does to a task's scores."""
+    if any("accuracy/answer" in run.values for run in runs):
+        return ", mostly as wrong"
+    if any("refusal/answer" in run.values for run in runs):
+        return " (a refusal that comes later is not seen)"
+    return ""
 
 
 def _limit_name(kind: str) -> str:

@@ -29,7 +29,7 @@ def clustered_mean(values: ArrayLike, clusters: ArrayLike | None = None, confide
     se, groups = clustered_error(x, clusters)
     if not np.isfinite(se):
         return Interval(mean, float("nan"), float("nan"))
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, groups - 1)) * se
+    half = float(scipy.special.stdtrit(groups - 1, (1 + confidence) / 2)) * se
     return Interval(mean, mean - half, mean + half)
 
 
@@ -47,7 +47,7 @@ def bounded_mean(
     share = plain.estimate / top
     if not np.isfinite(se) or se == 0 or not 0 < share < 1:
         return Interval(plain.estimate, float("nan"), float("nan"))
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, (groups - 1) / 2)) * se / top / (share * (1 - share))
+    half = float(scipy.special.stdtrit((groups - 1) / 2, (1 + confidence) / 2)) * se / top / (share * (1 - share))
     low, high = (top * float(scipy.special.expit(scipy.special.logit(share) + side * half)) for side in (-1, 1))
     return Interval(plain.estimate, low, high)
 
@@ -73,8 +73,8 @@ def paired_difference(
     se, groups = clustered_error(difference, clusters)
     if not np.isfinite(se) or se == 0:
         return Comparison(mean, float("nan"), float("nan"), 1.0 if mean == 0 and groups > 1 else float("nan"))
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, groups - 1)) * se
-    p = float(2 * scipy.stats.t.sf(abs(mean) / se, groups - 1))
+    half = float(scipy.special.stdtrit(groups - 1, (1 + confidence) / 2)) * se
+    p = float(2 * scipy.special.stdtr(groups - 1, -abs(mean) / se))
     return Comparison(mean, mean - half, mean + half, p)
 
 
@@ -107,7 +107,7 @@ def fieller(numerator: float, denominator: float, covariance: np.ndarray, n: int
     if n < 2 or not np.isfinite(covariance).all():
         return Fieller(estimate, float("nan"), float("nan"), "all", True)
     (vn, vnd), (_, vd) = np.asarray(covariance, dtype=float) * n / (n - 1)
-    t2 = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1)) ** 2
+    t2 = float(scipy.special.stdtrit(n - 1, (1 + confidence) / 2)) ** 2
     # The set of r with (numerator - r denominator)^2 <= t2 var(numerator - r denominator): a parabola in r.
     a, b, c = denominator**2 - t2 * vd, numerator * denominator - t2 * vnd, numerator**2 - t2 * vn
     weak = denominator**2 < 3.5**2 * vd or vd <= 0
@@ -159,8 +159,8 @@ def _clustered_difference(
     pull = np.concatenate([-(a - a.mean()) / len(a), (b - b.mean()) / len(b)])
     sums = np.bincount(index, weights=pull)
     se = float(np.sqrt(np.sum(sums**2) * len(sums) / (len(sums) - 1)))
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, fewest - 1)) * se
-    p = float(2 * scipy.stats.t.sf(abs(difference) / se, fewest - 1)) if se > 0 else float("nan")
+    half = float(scipy.special.stdtrit(fewest - 1, (1 + confidence) / 2)) * se
+    p = float(2 * scipy.special.stdtr(fewest - 1, -abs(difference) / se)) if se > 0 else float("nan")
     return Comparison(difference, difference - half, difference + half, p)
 
 

@@ -9,8 +9,8 @@ import scipy
 from numpy.typing import ArrayLike
 
 from medbench.errors import MedbenchError
-from medbench.stats.proportions import Comparison, clopper_pearson, normal_quantile
-from medbench.stats.rates import unit_sums
+from medbench.stats.proportions import Comparison, Interval, clopper_pearson, normal_quantile
+from medbench.stats.rates import Units, effective_size, unit_sums
 
 
 def paired_rates(
@@ -22,10 +22,10 @@ def paired_rates(
         first, second: shape (n,), item means, 0-1, the same items in the same order.
         clusters: shape (n,) or None.
 
-    Single answers have the bounds of `gains_less_losses`, means over runs or contexts those of `padded_interval` with
-    t's quantile. p is `sign_flip_p`'s, exact McNemar for single right-or-wrong answers. The interval is stretched to
-    hold 0 where the test does not show a difference, and ends at 0 where the test does: the two never contradict each
-    other.
+    Bounds: `gains_less_losses` of exact binomial intervals at the effective size; where items share contexts, t's
+    (`padded_interval`), because few contexts that each hold gains and losses are no yes-or-no answers. p is
+    `sign_flip_p`'s, exact McNemar for single right-or-wrong answers. The interval is stretched to hold 0 where the
+    test does not show a difference, and ends at 0 where the test does: the two never contradict each other.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape:
@@ -35,8 +35,8 @@ def paired_rates(
         return Comparison(*[float("nan")] * 4)
     sums, weight = unit_sums(gap, clusters)
     change = float(gap.mean())
-    if np.isin(sums, (-1.0, 0.0, 1.0)).all() and bool((weight == 1).all()):
-        low, high = gains_less_losses(int((sums > 0).sum()), int((sums < 0).sum()), len(sums), confidence)
+    if (weight == 1).all():
+        low, high = _over_items(sums, confidence)
     else:
         low, high = padded_interval(sums, weight, 1.0, confidence, normal=False)
     p = sign_flip_p(sums)
@@ -49,20 +49,34 @@ def paired_rates(
     return Comparison(change, min(max(-1.0, low), change), max(min(1.0, high), change), p)
 
 
-def gains_less_losses(gained: int, lost: int, n: int, confidence: float) -> tuple[float, float]:
-    """Bounds of a paired difference of rates from two exact intervals: of the items gained, and of those lost.
+def _over_items(gap: np.ndarray, confidence: float) -> tuple[float, float]:
+    # Single answers are known no better than one yes or no each; means over runs may be.
+    outputs = float(len(gap)) if np.isin(gap, (-1.0, 0.0, 1.0)).all() else float("inf")
+    parts = [Units(np.maximum(sign * gap, 0.0), np.ones(len(gap)), outputs) for sign in (1, -1)]
+    sizes = [effective_size(part, confidence) for part in parts]
+    gain, loss = (
+        clopper_pearson(min(1.0, part.mean) * size, size, confidence) for part, size in zip(parts, sizes, strict=True)
+    )
+    return gains_less_losses(gain, loss, float(np.sqrt(sizes[0] * sizes[1])) / len(gap))
 
-    Square and add (Newcombe 1998, method 10; with the correlation of the parts, Zou and Donner 2008) over exact
-    binomial bounds. Gains and losses exclude each other, so their correlation is the multinomial one, taken at the
-    pair of bounds that the limit is made of. Where all flips go one way the limit that matters is the exact bound of
-    those flips: no symmetric interval has that, and a loss of just the margin would pass for "as good as" twice as
-    often as stated. Checked by enumeration of all outcomes of 3 to 200 items in `benchmarks/paired_exact.py`.
+
+def gains_less_losses(gain: Interval, loss: Interval, tied: float = 1.0) -> tuple[float, float]:
+    """Bounds of a paired difference of rates from two exact intervals: of what is gained, and of what is lost.
+
+    Args:
+        tied: how much more their estimates hang together than those of single answers do: over runs, effective size
+            over items.
+
+    Square and add (Newcombe 1998, method 10; with the correlation of the parts, Zou and Donner 2008). Gains and losses
+    exclude each other, so their correlation is the multinomial one, taken at the pair of bounds that the limit is made
+    of. Where all flips go one way the limit that matters is the exact bound of those flips: no symmetric interval has
+    that, and a loss of just the margin would pass for "as good as" twice as often as stated. Checked by enumeration of
+    all outcomes in `benchmarks/paired_exact.py`.
     """
-    gain, loss = (clopper_pearson(count, n, confidence) for count in (gained, lost))
 
     def half(up: float, down: float, share_gained: float, share_lost: float) -> float:
         apart = (1 - share_gained) * (1 - share_lost)
-        together = min(1.0, float(np.sqrt(share_gained * share_lost / apart))) if apart > 0 else 1.0
+        together = min(1.0, tied * float(np.sqrt(share_gained * share_lost / apart))) if apart > 0 else 1.0
         return float(np.sqrt(up**2 + 2 * together * up * down + down**2))
 
     change = gain.estimate - loss.estimate

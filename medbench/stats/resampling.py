@@ -140,7 +140,7 @@ def bootstrap_interval(
     se = float(draws.std()) * np.sqrt(n / (n - 1))
     if se < 1e-12:
         return unknown
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, (n - 1) / (1 if top is None else 2))) * se
+    half = float(scipy.special.stdtrit((n - 1) / (1 if top is None else 2), (1 + confidence) / 2)) * se
     if inner:
         centre = scipy.special.logit(estimate / float(top))  # type: ignore[arg-type]
         low, high = (float(top) * float(scipy.special.expit(centre + side * half)) for side in (-1, 1))  # type: ignore[arg-type]
