@@ -33,8 +33,9 @@ def sentences(analysis: Analysis) -> list[str]:
     ]
     other = kinds["other"]
     if other:
-        much = "One model" if len(other) == 1 else f"{len(other)} models"
-        said.append(f"{much}: {names(other, 4)}. Their logs do not say how they were trained.")
+        one = len(other) == 1
+        much, whose = ("One model", "Its log does") if one else (f"{len(other)} models", "Their logs do")
+        said.append(f"{much}: {names(other, 4)}. {whose} not say how {'it was' if one else 'they were'} trained.")
     return [*said, *_tasks(analysis)]
 
 

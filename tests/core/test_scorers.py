@@ -103,8 +103,8 @@ def test_one_generation_is_judged_under_every_view(tmp_path: Path) -> None:
     assert metric(log, "option_accuracy", "accuracy_answered/answer") == 0.5
     assert metric(log, "option_accuracy", "accuracy_best/answer") == 0.75
     # scipy.stats.binomtest(1, 4).proportion_ci(method="exact")
-    assert metric(log, "accuracy/answer", "medbench/interval_lower") == pytest.approx(0.0063095, abs=1e-6)
-    assert metric(log, "accuracy/answer", "medbench/interval_upper") == pytest.approx(0.8058797, abs=1e-6)
+    assert metric(log, "accuracy/answer", "medbench/ci_low") == pytest.approx(0.0063095, abs=1e-6)
+    assert metric(log, "accuracy/answer", "medbench/ci_high") == pytest.approx(0.8058797, abs=1e-6)
     assert metric(log, "trace/raw", "mean") == 0.5
     assert metric(log, "trace_unterminated/raw", "mean") == 0.25
     assert log.results
@@ -129,7 +129,7 @@ def test_the_interval_counts_items_and_contexts_not_repetitions() -> None:
                 for value, item in zip(values, items, strict=True)
             ]
         )
-        return found["lower"], found["upper"]
+        return found["low"], found["high"]
 
     alone = bounds(right, [""] * 10)
     exact = binomtest(5, 10).proportion_ci(method="exact")

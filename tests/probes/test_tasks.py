@@ -109,7 +109,7 @@ def test_refusal_paper_subset(tmp_path: Path) -> None:
     assert found["over_refusal/answer"] == 0
     assert found["refused.dangerous_acts.refuse/trace"] == 0
     assert found["trace_compliance.answer_refusal/count"] >= 5
-    assert found["refusal/answer:medbench/interval_upper"] < 1
+    assert found["refusal/answer:medbench/ci_high"] < 1
     assert log.eval.metadata is not None
     assert log.eval.metadata["refusal_card"]["detector"] == default_card()["detector"]
 
