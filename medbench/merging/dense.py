@@ -6,7 +6,7 @@ about a whole update (its largest values) is found once for all its rows (`delta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -146,7 +146,10 @@ def sce(part: Part, weights: Weights, *, select_topk: Density = 1.0) -> np.ndarr
     1e-6, which adapters' nearly always do; here only where they are zero.
     """
     stack = _selected(part, select_topk)
-    squares = part.whole.once("squares", lambda: sum(_squares(_selected(p, select_topk)) for p in part.whole.parts()))
+    whole = part.whole
+    squares = whole.once(
+        "squares", lambda: np.sum([_squares(_selected(p, select_topk)) for p in whole.parts()], axis=0)
+    )
     shares = squares / squares.sum() if squares.sum() > 0 else np.full(len(squares), 1 / len(squares))
     sign = np.where(stack.sum(axis=0) >= 0, 1, -1)
     agreeing = (np.sign(stack) == sign) * shares.astype(stack.dtype)[:, None, None]
@@ -168,6 +171,11 @@ def _selected(part: Part, select_topk: float) -> np.ndarray:
 
 def _variance(part: Part) -> np.ndarray:
     return np.stack(part.updates).var(axis=0)
+
+
+def _total(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    total: np.ndarray = np.sum(list(arrays), axis=0)
+    return total
 
 
 def _squares(stack: np.ndarray) -> np.ndarray:

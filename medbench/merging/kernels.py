@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import os
+import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "stochastic_bfloat16": (None, *[_POINTER] * 2, _KEY, _SIZE, *[_POINTER] * 3, *[_SIZE] * 3),
     "random32": (None, _KEY, _SIZE, _POINTER, *[_SIZE] * 2),
 }
+_LOCK = threading.Lock()
 # What numba's wrappers call where a kernel raises, which none can.
 _NEVER_CALLED = ("numba_gil_ensure", "numba_gil_release", "NRT_MemInfo_call_dtor")
 
@@ -78,9 +80,17 @@ def _at(array: np.ndarray) -> int:
     return array.ctypes.data
 
 
-@functools.cache
 def _load() -> dict[str, Any]:
-    """The kernels as functions of pointers and numbers."""
+    """The kernels as functions of pointers and numbers, loaded by the first thread that asks.
+
+    By one alone: code that a second one loaded would vanish with it, under threads that run it.
+    """
+    with _LOCK:
+        return _loaded()
+
+
+@functools.cache
+def _loaded() -> dict[str, Any]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = _machine()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +20,9 @@ from medbench.merging import kernels
 def anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Kernels that were never compiled, and the folder that they will be kept in."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    kernels._load.cache_clear()
+    kernels._loaded.cache_clear()
     yield tmp_path / "cache"
-    kernels._load.cache_clear()
+    kernels._loaded.cache_clear()
 
 
 def numbers() -> np.ndarray:
@@ -55,9 +58,28 @@ def test_machine_code_is_kept_checked_and_made_again(anew: Path) -> None:
     for broken in (file.read_bytes()[:-1], b"", b'{"symbols": 1}\n'):
         file.write_bytes(broken)
         assert kernels._kept() is None
-    kernels._load.cache_clear()
+    kernels._loaded.cache_clear()
     assert (numbers() == before).all()
     assert kernels._kept() is not None
+
+
+def test_many_threads_load_the_code_once(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that is loaded twice goes when one of the two is forgotten, and with it a thread that runs it."""
+    loaded = []
+    made = kernels._machine
+
+    def machine() -> Any:
+        loaded.append(1)
+        time.sleep(0.2)
+        return made()
+
+    numbers()
+    kernels._loaded.cache_clear()
+    monkeypatch.setattr(kernels, "_machine", machine)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: numbers().tolist(), range(6)))
+    assert loaded == [1]
+    assert found == [found[0]] * 6
 
 
 def test_code_that_cannot_be_kept_runs_all_the_same(anew: Path) -> None:
