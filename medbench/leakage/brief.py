@@ -23,7 +23,7 @@ from medbench.leakage.tokens import Tokeniser
 SHORTEST, LONGEST = 10, 24  # units of such a question; longer ones are found by short shingles
 HITS = 2  # pairs from the table that a record must hold before its texts are compared
 SAME = 0.6  # units in order, over those of the longer one: three of ten changed, and one that ran into its neighbour
-KEPT = 0.5  # of the question by weight: stems that many items share do not make two questions the same
+KEPT = 0.45  # of the question by weight: stems that many items share do not make two questions the same
 # What stands in the place of a question's units may be damage ("regular xx pain"), or another subject in the same stem
 # ("the symptoms of gout"). The pairs of units that it forms tell: where so many of them stand in items too, it reads
 # like a question of its own, and is a copy only if next to nothing is other.

@@ -140,6 +140,12 @@ def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds,
         raise MedbenchError("no test items to look for: every source named by --against is empty.")
     ids = list(items)
     targets = [t for number, (_, item) in enumerate(items.values()) for t in targets_of(item, number)]
+    # first, while there is room: what they need on the way is as large as all the rest
+    found = [item for _, item in items.values()]
+    short = build_short(found, thresholds.edited, len(targets), simplify=simplify)
+    short_questions = build_brief(
+        found if thresholds.edited else [], len(targets) + len(short.targets), simplify=simplify
+    )
     pairs = np.array(["+" in t.field for t in targets])
     units, sequence, target_hash, target_start, mark = _shingle_sets(targets, pairs, simplify)
     sizes = np.diff(target_start)
@@ -154,11 +160,6 @@ def build(sources: Iterable[tuple[str, Iterable[Item]]], thresholds: Thresholds,
     indexed, enough = _indexed(mark, frequency, sizes, units, pairs, least, held, thresholds)
     chosen = order[indexed[order]]
     bloom, slots, posting = table_of(target_hash[chosen], owner[chosen])
-    found = [item for _, item in items.values()]
-    short = build_short(found, thresholds.edited, len(targets), simplify=simplify)
-    short_questions = build_brief(
-        found if thresholds.edited else [], len(targets) + len(short.targets), simplify=simplify
-    )
     return Index(
         items=found,
         ids=ids,

@@ -41,7 +41,7 @@ def sift_lines(
     raw = sieve.raw
     count = np.zeros(COUNTS, np.int64)
     found = np.empty((256, 2), np.int64)
-    n_found = 0
+    n_found = np.int64(0)  # a literal would have every function that takes it compiled once more
     containers = np.empty(_DEEPEST, np.int64)
     keys = np.empty((_DEEPEST, _DEEPEST), np.uint64)
     n_keys = np.empty(_DEEPEST, np.int64)

@@ -33,7 +33,7 @@ def sift(
         pairs last); ordered by record.
     """
     found = np.empty((256, 2), np.int64)
-    n_found = 0
+    n_found = np.int64(0)  # a literal would have every function that takes it compiled once more
     raw = sieve.raw
     count = np.zeros(COUNTS, np.int64)
     for r in range(record_start.size - 1):
