@@ -80,7 +80,8 @@ class Verifier:
         self.short, self.brief, self.threshold = short, questions, threshold
         self.limits = kernel.Limits(
             inserted=INSERTED,
-            share=threshold - SPELT,
+            share=threshold,
+            spelt=SPELT,
             with_options=REWORDED - SPELT / 2,
             options=REWORDED,
             all_options=BESIDE,

@@ -234,11 +234,13 @@ def _laid(
     Args:
         tokenise: another one than that of `tokens`.
     """
-    query, weight, cuts = [], [], []
+    query, weight, cuts, spelt = [], [], [], []
     for text in begin.tolist():
         units = slice(*tokens.unit_start[text : text + 2].tolist())
         query.append(tokens.unit_hash[units])
         weight.append(weigh(tokens.unit_hash[units]))
+        words = ~_characters(tokens.texts[text], tokens.unit_begin[units], tokens.unit_end[units])
+        spelt.append(weight[-1][words].sum() / max(weight[-1].sum(), 1e-9))
         cuts.append(sentences(tokens.texts[text], tokens.unit_begin[units], tokens.unit_end[units]))
     beside = [items[t.item].options if t.field.startswith("question") else () for t in targets]
     options = tokenise([option.encode("utf-8", "replace") for group in beside for option in group])
@@ -258,7 +260,14 @@ def _laid(
         option_start=options.unit_start,
         option_first=np.cumsum([0, *map(len, beside)], dtype=np.int64),
         with_options_only=np.array([t.field == "question+options" for t in targets], np.bool_),
+        spelt=np.array(spelt, np.float64),
     )
+
+
+def _characters(text: bytes, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Which units of a text, that lie at these bytes, are one CJK character: of three bytes, or of four."""
+    lead, size = np.frombuffer(text, np.uint8)[begin], end - begin
+    return ((size == 3) & (lead >= 0xE3) & (lead < 0xEF)) | ((size == 4) & (lead >= 0xF0))
 
 
 def sentences(text: bytes, begin: np.ndarray, end: np.ndarray) -> list[range]:

@@ -143,6 +143,7 @@ class Laid(NamedTuple):
         option, option_weight, option_start: units of all options, what each weighs, and where each option's begin.
         option_first: (fields + 1,): which options stand beside a question.
         with_options_only: bool (fields,): counts with its options beside it only.
+        spelt: float64 (fields,): the share of a field, by weight, that can be misspelt; a CJK character is another one.
     """
 
     target_start: np.ndarray
@@ -159,6 +160,7 @@ class Laid(NamedTuple):
     option_start: np.ndarray
     option_first: np.ndarray
     with_options_only: np.ndarray
+    spelt: np.ndarray
 
 
 class Limits(NamedTuple):
@@ -166,6 +168,7 @@ class Limits(NamedTuple):
 
     inserted: float
     share: float
+    spelt: float
     with_options: float
     options: float
     all_options: float
@@ -202,15 +205,16 @@ def _plausible(region, t, laid, limits):
     weight = laid.weight[laid.query_start[t] : laid.query_start[t + 1]]
     whole = weight.sum()
     bag = _bag(region)
-    kept = _most_kept(field, weight, region, limits.inserted, min(limits.share, limits.with_options) * whole, bag)
+    enough = limits.share - min(limits.spelt, laid.spelt[t])
+    kept = _most_kept(field, weight, region, limits.inserted, min(enough, limits.with_options) * whole, bag)
     share = kept / whole
     short = laid.with_options_only[t]
     if kept >= limits.light or share >= limits.almost or short:
-        if share >= limits.share and not short:
+        if share >= enough and not short:
             return True
         if share >= limits.with_options and laid.option_first[t + 1] > laid.option_first[t]:
             beside = _options_beside(region, t, laid, limits, bag)
-            if beside >= limits.all_options or (short and share >= limits.share and beside >= limits.options):
+            if beside >= limits.all_options or (short and share >= enough and beside >= limits.options):
                 return True
     if short:
         return False
