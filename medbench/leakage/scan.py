@@ -59,7 +59,11 @@ class Scanner:
             )
             for one in looked
         ]
-        self._sieve = table.Sieve(*_space(0), *(array for pair in zip(sought, scratch, strict=True) for array in pair))
+        none = np.empty(0, np.uint64)
+        sieve = table.Sieve(
+            none, none, none, none, none, sought[0], scratch[0], sought[1], scratch[1], sought[2], scratch[2]
+        )
+        self._sieve = _with_room(sieve, 0)
         self._epoch = 1
 
     def scan(self, batch: Batch) -> tuple[list[dict[str, Any]], list[int]]:
@@ -141,8 +145,7 @@ class Scanner:
         units = UNITS_PER_BYTE * longest + 16
         sieve = self._sieve
         if len(sieve.raw) < units:
-            space = _space(units)
-            sieve = sieve._replace(**dict(zip(table.Sieve._fields, space, strict=False)))
+            sieve = _with_room(sieve, units)
             if longest <= KEPT:
                 self._sieve = sieve
         if self._epoch + records >= EPOCHS:
@@ -153,7 +156,12 @@ class Scanner:
         return sieve, self._epoch - records
 
 
-def _space(units: int) -> tuple[np.ndarray, ...]:
-    """The first arrays of a `table.Sieve`, for records of up to so many units."""
-    raw, own, every = (np.empty(units, np.uint64) for _ in range(3))
-    return raw, own, np.zeros(units + 1, np.int64), every, np.empty(units // 2 + SMALLEST, np.uint64)
+def _with_room(sieve: table.Sieve, units: int) -> table.Sieve:
+    """A sieve with space for records of up to so many units."""
+    return sieve._replace(
+        raw=np.empty(units, np.uint64),
+        units=np.empty(units, np.uint64),
+        text_start=np.zeros(units + 1, np.int64),
+        every=np.empty(units, np.uint64),
+        bitmap=np.empty(units // 2 + SMALLEST, np.uint64),
+    )
