@@ -81,8 +81,14 @@ def _tasks(analysis: Analysis) -> list[str]:
     for task, table in study.tables.items():
         kind = "choice" if task in choice else "probe" if task in probes else "text" if task in texts else "other"
         also = ", also compared with a reference text" if task in choice and task in texts else ""
-        kinds[kind].append(f"{task} ({len(table.items):,}{also})")
+        asked, all_of_them = len(table.candidates), len(study.candidates)
+        some = f", {asked} of {all_of_them} candidates" if asked < all_of_them else ""
+        kinds[kind].append(f"{task} ({len(table.items):,}{also}{some})")
     said = [f"{text}: {names(kinds[kind], 4)}." for kind, text in _ASKED.items() if kinds[kind]]
     settings = Counter(table.setting_name for table in study.tables.values())
     alike = f" Outputs were made at {next(iter(settings))}." if len(settings) == 1 else ""
-    return [f"All were asked the same items. {' '.join(said)}{alike}"] if said else []
+    everyone = all(len(table.candidates) == len(study.candidates) for table in study.tables.values())
+    first = (
+        "All were asked the same items." if everyone else "Not all were asked everything; of a task, the same items."
+    )
+    return [f"{first} {' '.join(said)}{alike}"] if said else []

@@ -155,6 +155,19 @@ def test_what_was_compared_is_told_from_the_weights(study_logs: Path) -> None:
     assert "The answer at the top of the page compares accuracy on medqa with BLEU-4" in verdict.notes[0]
 
 
+def test_who_was_not_asked_everything_is_counted(study_logs: Path, tmp_path: Path) -> None:
+    said = " ".join(build(str(study_logs), options=QUICK, with_items=False).opening.compared)
+    assert "All were asked the same items." in said
+    logs = sorted(study_logs.rglob("*.eval"))
+    (left_out,) = [log for log in logs if "medqa" in log.name][:1]
+    for log in logs:
+        if log != left_out:
+            (tmp_path / log.name).hardlink_to(log)
+    said = " ".join(build(str(tmp_path), options=QUICK, with_items=False).opening.compared)
+    assert "Not all were asked everything" in said
+    assert "9 of 10 candidates" in said
+
+
 def test_every_word_that_needs_it_is_in_the_glossary(study_logs: Path) -> None:
     page = html.render(build(str(study_logs), options=QUICK, with_items=False))
     for word in ("floor", "regret", "holm", "view", "abstain", "mde", "tied"):
