@@ -57,7 +57,7 @@ class Chance:
                 share = f"{100 * line.letter_share.estimate:.0f}%"
                 said.append(
                     f"{name} states {line.letter} in {share} of its answers: that is a habit, not knowledge, and its "
-                    "accuracy is mostly how often that letter is the key."
+                    "accuracy is mostly how often that letter is the right answer."
                 )
             if line.standing == "at":
                 said.append(f"{name} cannot be told from guessing ({100 * self.chance:.0f}%).")

@@ -158,7 +158,8 @@ def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool, un
     if guessing:
         low, high = accuracy.intervals[accuracy.index(best)][1:]
         return [
-            f"The true accuracy of {best} lies between {show(low, 'rate')} and {show(high, 'rate')}, chance within."
+            f"The true accuracy of {best} lies between {show(low, 'rate')} and {show(high, 'rate')}; what guessing "
+            "gets lies within that."
         ]
     if not tied:
         return [
@@ -249,7 +250,7 @@ def _elsewhere(analysis: Analysis, best: str) -> list[str]:
         elif other.best == best and not other.tied_with(best):
             rest = "more than every other candidate there, too"
         elif best in (other.best, *other.tied_with(other.best)):
-            rest = "and no candidate is shown to be better there"
+            rest = "and no candidate is shown to answer more there"
         else:
             rest = f"and {other.best} is better there ({show(other.value(other.best), 'rate')})"
         said.append(f"On {task}, {best} answers {show(other.value(best), 'rate')} right, {rest}.")
