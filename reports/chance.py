@@ -51,22 +51,32 @@ class Chance:
     @property
     def warnings(self) -> list[str]:
         """Candidates whose accuracy must not be read as it stands, each in a sentence."""
-        said = []
-        for name, line in self.lines.items():
-            if line.one_letter:
-                share = f"{100 * line.letter_share.estimate:.0f}%"
-                said.append(
-                    f"{name} states {line.letter} in {share} of its answers: that is a habit, not knowledge, and its "
-                    "accuracy is mostly how often that letter is the right answer."
-                )
-            if line.standing == "at":
-                said.append(f"{name} cannot be told from guessing ({100 * self.chance:.0f}%).")
-            if line.standing == "below":
-                said.append(
-                    f"{name} answers less well than guessing would ({100 * self.chance:.0f}%): read some of its "
-                    "outputs before comparing it, its answers may not have been understood."
-                )
+        return [sentence for name in self.lines for sentence in self.warnings_of(name)]
+
+    def warnings_of(self, name: str) -> list[str]:
+        """Why the accuracy of one candidate must not be read as it stands: its habit first."""
+        line = self.lines.get(name)
+        if line is None:
+            return []
+        said = self.habit(name)
+        if line.standing == "at":
+            said.append(f"{name} cannot be told from guessing ({100 * self.chance:.0f}%).")
+        if line.standing == "below":
+            said.append(
+                f"{name} answers less well than guessing would ({100 * self.chance:.0f}%): read some of its "
+                "outputs before comparing it, its answers may not have been understood."
+            )
         return said
+
+    def habit(self, name: str) -> list[str]:
+        """That a candidate nearly always states one letter, in a sentence; nothing where it does not."""
+        line = self.lines.get(name)
+        if line is None or not line.one_letter:
+            return []
+        return [
+            f"{name} states {line.letter} in {100 * line.letter_share.estimate:.0f}% of its answers: that is a habit, "
+            "not knowledge, and its accuracy is mostly how often that letter is the right answer."
+        ]
 
 
 def chance(table: TaskTable, confidence: float = 0.95) -> Chance | None:

@@ -165,7 +165,7 @@ class Estimate:
     def detectable(self, first: str, second: str) -> float:
         """The smallest true difference of the pair that this many items show at 80% power, and never less than 0.
 
-        For rates the spread is that of `paired_rates`, which does not vanish where no item flips.
+        For rates the spread is that of `stats.padded_interval`, which does not vanish where no item flips.
         """
         i, j = self.index(first), self.index(second)
         if self.item_values is not None and self.unit == "rate":

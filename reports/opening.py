@@ -98,9 +98,8 @@ def _choose(analysis: Analysis, found: Opening, accuracy: Estimate, surface: Est
     by_accuracy = sorted(accuracy.candidates, key=lambda name: -accuracy.value(name))
     found.sure += _refusals(analysis, [best, *[name for name in by_accuracy if name != best]])
     if found_chance is not None:
-        warned = [text for text in found_chance.warnings if text.startswith(best)]
         # That the best is at guessing has been said; that it always gives one letter may be why.
-        found.sure += [text for text in warned if not guessing or " states " in text][:1]
+        found.sure += (found_chance.habit(best) if guessing else found_chance.warnings_of(best))[:1]
 
 
 def _against_surface(

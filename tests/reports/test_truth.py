@@ -9,8 +9,9 @@ import pytest
 import report_worlds as worlds
 import simulated_logs as sim
 
+from medbench import stats
 from medbench.reports import leaderboard
-from medbench.reports.chance import chance
+from medbench.reports.chance import Chance, Line, chance
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap import SECTIONS, contamination, curve, safety, validity, verdict
 from medbench.reports.gap import chance as chance_section
@@ -278,3 +279,13 @@ def test_no_estimate_stands_bare(study_logs: Path) -> None:
                     continue
                 bare = [row[index] for row in table.rows if isinstance(row[index], float | int)]
                 assert not bare, (table.title, column.name, bare[:3])
+
+
+def test_a_warning_is_of_the_candidate_that_it_names() -> None:
+    """Also where one candidate's name begins another's."""
+    some = stats.Interval(0.3, 0.2, 0.4)
+    lines = {"pt=0,sft=0.25": Line(some, "A", some, "at", True), "pt=0,sft=0": Line(some, "B", some, "above", False)}
+    found = Chance(0.25, 0.25, "A", lines)
+    assert found.warnings_of("pt=0,sft=0") == found.habit("pt=0,sft=0") == []
+    assert found.warnings_of("pt=0,sft=0.25") == found.warnings
+    assert [sentence.split(" states ")[0] for sentence in found.habit("pt=0,sft=0.25")] == ["pt=0,sft=0.25"]
