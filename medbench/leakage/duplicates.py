@@ -71,7 +71,7 @@ def _records(files: Sequence[str]) -> Iterator[tuple[tuple[str, int], list[bytes
             last = -1
             for batch in corpus.read(shard, unreadable):
                 for k, number in enumerate(batch.numbers):
-                    yield (file, first + number), batch.texts[batch.record_start[k] : batch.record_start[k + 1]]
+                    yield (file, first + number), [batch.texts[text] for text in batch.texts_of(k)]
                     last = number
             first += max([last, *(bad.record for bad in unreadable)]) + 1
 

@@ -46,9 +46,10 @@ def finish_record(record, now, sieve, judge, count, found, before, n_found):
     first_short, first_brief = sieve.short.first[0], sieve.brief.first[0]
     kept = np.zeros(own.size, np.bool_)
     units, text_start = sieve.units[: count[UNITS]], sieve.text_start[: count[TEXTS] + 1]
-    _exact(own, 0, first_short, units, text_start, sieve, kept)
-    _edited(own, first_short, first_brief, units, text_start, sieve, judge, kept)
-    _whole_texts(own, first_brief, units, text_start, sieve, judge, kept)
+    _judge(own, 0, first_short, SHINGLE, sieve.sought, units, text_start, sieve, judge, kept)
+    _judge(own, first_short, first_brief, SHORT, sieve.short, units, text_start, sieve, judge, kept)
+    end = first_brief + sieve.brief.least.size
+    _judge(own, first_brief, end, PAIR, sieve.brief, units, text_start, sieve, judge, kept)
     n = before
     for k in range(own.size):
         if kept[k]:
@@ -58,68 +59,34 @@ def finish_record(record, now, sieve, judge, count, found, before, n_found):
 
 
 @compiled
-def _hashes(units, text_start, size, every):
-    """The shingles of a record, none across its texts, laid into `every`."""
-    start = np.empty_like(text_start)
-    shingles(units, text_start, every, start, size)
-    return every[: start[-1]]
+def _judge(own, first, beyond, size, sought, units, text_start, sieve, judge, kept):
+    """Of the targets from `first` up to `beyond`, those of which the record holds enough shingles of `size` units.
 
-
-@compiled
-def _exact(own, first, beyond, units, text_start, sieve, kept):
-    """Of the targets from `first` up to `beyond`, those of which the record holds `least` shingles."""
+    Of short shingles enough must stand together, and the field may really stand there in an edited form; of pairs, some
+    text of the record must be the question as a whole.
+    """
     hashes, marked = sieve.every[:0], sieve.bitmap[:0]
     for k in range(own.size):
         if own[k] < first or own[k] >= beyond:
             continue
-        if not marked.size:
-            hashes = _hashes(units, text_start, SHINGLE, sieve.every)
-            marked = mark(hashes, sieve.bitmap)
-        kept[k] = _holds(hashes, marked, own[k] - first, sieve.sought)
-
-
-@compiled
-def _edited(own, first, beyond, units, text_start, sieve, judge, kept):
-    """Of the fields looked for by short shingles, those that may stand in the record in an edited form."""
-    hashes, marked = sieve.every[:0], sieve.bitmap[:0]
-    short = sieve.short
-    for k in range(own.size):
-        if own[k] < first or own[k] >= beyond:
-            continue
-        if not marked.size:
-            hashes = _hashes(units, text_start, SHORT, sieve.every)
+        if not marked.size:  # once a record, and for most records never
+            start = np.empty_like(text_start)
+            shingles(units, text_start, sieve.every, start, size)
+            hashes = sieve.every[: start[-1]]
             marked = mark(hashes, sieve.bitmap)
         t = own[k] - first
-        target = short.target_hash[short.target_start[t] : short.target_start[t + 1]]
-        kept[k] = (
-            may_hold(marked, target, short.least[t])
-            and _within(hashes, target, short.reach[t], short.least[t])
-            and plausible(units, t, judge.laid, judge.limits, judge.places)
-        )
-
-
-@compiled
-def _whole_texts(own, first, units, text_start, sieve, judge, kept):
-    """Of the short questions, those that some text of the record may be as a whole."""
-    hashes, marked = sieve.every[:0], sieve.bitmap[:0]
-    for k in range(own.size):
-        if own[k] < first:
+        target, least = sought.target_hash[sought.target_start[t] : sought.target_start[t + 1]], sought.least[t]
+        if not may_hold(marked, target, least):
             continue
-        if not marked.size:
-            hashes = _hashes(units, text_start, PAIR, sieve.every)
-            marked = mark(hashes, sieve.bitmap)
-        t = own[k] - first
-        if _holds(hashes, marked, t, sieve.brief):
-            question = judge.query[judge.query_start[t] : judge.query_start[t + 1]]
-            kept[k] = alike(units, text_start, question, judge.same) >= 0
-
-
-@compiled
-def _holds(hashes, marked, t, sought):
-    """Whether a record holds `least` distinct shingles of a target."""
-    target = sought.target_hash[sought.target_start[t] : sought.target_start[t + 1]]
-    least = sought.least[t]
-    return may_hold(marked, target, least) and elements(hashes, target, np.empty(0, np.int32)) >= least
+        if size == SHORT:
+            kept[k] = _within(hashes, target, sought.reach[t], least) and plausible(
+                units, t, judge.laid, judge.limits, judge.places
+            )
+        elif elements(hashes, target, np.empty(0, np.int32)) >= least:
+            kept[k] = True
+            if size == PAIR:
+                question = judge.query[judge.query_start[t] : judge.query_start[t + 1]]
+                kept[k] = alike(units, text_start, question, judge.same) >= 0
 
 
 @compiled
