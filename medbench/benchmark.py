@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from medbench.errors import MedbenchError, unknown
 from medbench.inspect_error import InspectError
 from medbench.items import LETTERS, Item, checked, describe
 from medbench.manifest import sha256_file
+from medbench.prompt_set import SHIPPED, PromptSet, Template, read_template, split_reference
 from medbench.records import BadRow, BadRows, OnBadRow, Record, hub_records, read_records
 from medbench.solvers import ThinkingMode, answer, option_logprobs, require_logprobs
 
@@ -116,6 +118,7 @@ class Settings:
         mode: how a model is asked: see `Mode`.
         shuffle_options: seed of a per-item option order; None keeps the published one.
         prompt_language: language of the instructions around the item; ``auto`` takes the item's own.
+        prompt: ``SET#NAME``, a wording instead of the benchmark's own (`medbench.prompt_set`).
         fewshot: number of worked examples put before each item, as chat turns.
         fewshot_source: a local file to draw them from.
         fewshot_seed: which ones.
@@ -130,6 +133,7 @@ class Settings:
     mode: Mode = "generate"
     shuffle_options: int | None = None
     prompt_language: PromptLanguage = "auto"
+    prompt: str | None = None
     fewshot: int = 0
     fewshot_source: str | None = None
     fewshot_seed: int = 42
@@ -151,6 +155,24 @@ class Settings:
             )
         if not isinstance(self.fewshot, int) or isinstance(self.fewshot, bool) or self.fewshot < 0:
             raise MedbenchError(f"fewshot must be 0 or more examples, a whole number, not {self.fewshot!r}.")
+
+    @functools.cached_property
+    def wording(self) -> tuple[PromptSet, Template] | None:
+        """The wording that `prompt` names, with its set; None where the benchmark's own is asked.
+
+        Raises:
+            MedbenchError: there is none, or it is made for another mode.
+        """
+        if self.prompt is None:
+            return None
+        source, name = split_reference(self.prompt)
+        return read_template(f"{source if source in SHIPPED else user_file(source)}#{name}", self.mode)
+
+    @property
+    def shots(self) -> int:
+        """Worked examples before each item: the wording's own number, else `fewshot`."""
+        own = self.wording[1].fewshot if self.wording else None
+        return self.fewshot if own is None else own
 
     def language_around(self, item: Item) -> str:
         """The language of an item's prompt, and of the replies that few-shot examples show."""
@@ -273,12 +295,12 @@ def _examples(
     tested: Sequence[Item],
     read: Callable[..., Iterable[Record]],
 ) -> list[Item]:
-    """`settings.fewshot` examples, drawn once by seed, none of them a tested item; arguments as in `load`.
+    """`settings.shots` examples, drawn once by seed, none of them a tested item; arguments as in `load`.
 
     Raises:
         MedbenchError: the tests come from a local file and no `fewshot_source` is named, or it holds too few items.
     """
-    if not settings.fewshot:
+    if not settings.shots:
         return []
     bad_rows = BadRows(settings.on_bad_row)
     if settings.fewshot_source is not None:
@@ -290,9 +312,9 @@ def _examples(
         records = published.resolved(settings.revision).fewshot_rows()
     taken = {item.id for item in tested}
     pool = [item for _, item in _pairs(records, to_item, bad_rows) if item.id not in taken]
-    if len(pool) < settings.fewshot:
-        raise MedbenchError(f"fewshot={settings.fewshot}, but only {len(pool)} examples are not test items themselves.")
-    return random.Random(settings.fewshot_seed).sample(pool, settings.fewshot)
+    if len(pool) < settings.shots:
+        raise MedbenchError(f"fewshot={settings.shots}, but only {len(pool)} examples are not test items themselves.")
+    return random.Random(settings.fewshot_seed).sample(pool, settings.shots)
 
 
 def shuffled(item: Item, seed: int | None) -> Item:
@@ -380,7 +402,7 @@ def benchmark_task(
         "mode": settings.mode,
         "thinking": settings.thinking,
         "prompt_language": settings.prompt_language,
-        "fewshot": settings.fewshot,
+        "fewshot": settings.shots,
         **loaded.provenance,
         "left_out": loaded.left_out,
         **(extra or {}),

@@ -7,6 +7,7 @@ one of them; a new benchmark needs no code here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from inspect_ai import Task
 from inspect_ai.dataset import Sample
@@ -16,6 +17,8 @@ from medbench import prompts
 from medbench.benchmark import Loaded, Prompter, Settings, benchmark_task, floor_references, shuffled, to_sample
 from medbench.errors import MedbenchError
 from medbench.items import Item
+from medbench.prompt_set import Template, kept_items
+from medbench.reading.choice import Form
 from medbench.refusal.scorer import declined
 from medbench.scorers import decision_accuracy, option_accuracy, option_probability, surface_overlap, trace_statistics
 
@@ -41,6 +44,7 @@ def choice_task(
         version: raised whenever scores of the same outputs would change.
         multiple: items may have several correct letters; they are scored as sets, and by type.
     """
+    loaded, wording = _worded(loaded, settings, multiple=multiple)
     loaded = loaded.keeping([shuffled(item, settings.shuffle_options) for item in loaded.items])
     scorers = [option_accuracy(multiple=multiple, by_type=multiple, form="line_last"), trace_statistics()]
     prompt = prompts.choice_multiple if multiple else prompts.choice
@@ -52,16 +56,54 @@ def choice_task(
         scorers = [option_probability()]
         prompt = prompts.choice_first_token
         headline = "option_probability.accuracy/answer"
+    form: Form | None = "line_last" if settings.mode == "generate" else None
+    if wording is not None:
+        prompt, form = wording.render, cast("Form | None", wording.form)
+        if settings.mode == "generate":
+            scorers[0] = option_accuracy(multiple=multiple, by_type=multiple, form=form)
     return benchmark_task(
         loaded,
-        _answer_samples(loaded, prompt, settings, line=settings.mode == "generate"),
+        _answer_samples(loaded, prompt, settings, line=form in ("line_last", "line_first")),
         name=name,
         version=version,
         settings=settings,
         scorers=scorers,
         headline=headline,
-        extra={"shuffle_options": settings.shuffle_options, "multiple": multiple},
+        extra={
+            "shuffle_options": settings.shuffle_options,
+            "multiple": multiple,
+            "prompt": _told_of_prompt(loaded, settings),
+        },
     )
+
+
+def _worded(loaded: Loaded, settings: Settings, *, multiple: bool) -> tuple[Loaded, Template | None]:
+    """The items that the user's prompt set is for, and the wording; all items and None without one."""
+    if settings.wording is None:
+        return loaded, None
+    found, template = settings.wording
+    if settings.mode == "generate" and multiple and not template.several:
+        fitting = [other.name for other in found.templates.values() if other.several]
+        raise MedbenchError(
+            f"prompt={settings.prompt} asks for one right option, and items here may have several; of those that say "
+            f"so (`answers: several`) {found.source} has {', '.join(fitting) or 'none'}."
+        )
+    kept, reason = kept_items(found, loaded.items)
+    return loaded if len(kept) == len(loaded.items) else loaded.keeping(kept, reason), template
+
+
+def _told_of_prompt(loaded: Loaded, settings: Settings) -> dict[str, Any] | None:
+    """For the log: the wording, and of a tuned one how it was picked and that no item here took part in it."""
+    if settings.wording is None:
+        return None
+    found, template = settings.wording
+    told: dict[str, Any] = {"set": found.source, "name": template.name, "sha256": template.sha256}
+    if found.tuning:
+        own = (found.tuning.get("scores") or {}).get(template.name)
+        facts = {key: value for key, value in found.tuning.items() if key != "scores"}
+        tested_too = len(found.without & {item.id for item in loaded.items})
+        told["tuned"] = {**facts, "of": template.of, "scores": own, "tuning_items_tested": tested_too}
+    return told
 
 
 def decision_task(loaded: Loaded, settings: Settings, *, name: str, version: int) -> Task:

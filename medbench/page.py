@@ -49,13 +49,14 @@ COMMON = {
     "thinking": Parameter("`on`, `off`, or `default` (as the model does by itself)."),
     "prefilled": Parameter("true if the chat template opens the think tag in the prompt."),
     "prompt_language": Parameter("`en`, `zh`, or `auto` (the item's)."),
+    "prompt": Parameter("`SET#NAME`: a wording of a prompt set (`choice`, or a YAML file) instead of the page's own."),
     "encoding": Parameter("of the local file."),
     "on_bad_row": Parameter("`error`, or `skip` to leave out and list unusable rows."),
 }
 # What every page takes; a page names the others.
 ALWAYS = ("source", "thinking", "prefilled", "encoding", "on_bad_row")
 # What multiple-choice pages take besides.
-CHOICE = ("revision", "mode", "shuffle_options", "fewshot", "fewshot_source", "prompt_language")
+CHOICE = ("revision", "mode", "shuffle_options", "fewshot", "fewshot_source", "prompt_language", "prompt")
 # The parameter that takes whatever else is given, to be refused or passed over by name.
 REST = "unknown"
 _own_names: set[str] = set()

@@ -33,7 +33,7 @@ _NEEDS = {"choice": "options and a key", "decision": "a key that is yes, no or m
 
 @task
 @page(
-    "mode", "shuffle_options", "fewshot", "fewshot_source", "prompt_language",
+    "mode", "shuffle_options", "fewshot", "fewshot_source", "prompt_language", "prompt",
     source="JSON lines, JSON, CSV, TSV or Parquet, one item a row", fewshot="`fewshot_source`, in the same columns",
 )  # fmt: skip
 def custom(
