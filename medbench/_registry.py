@@ -24,6 +24,8 @@ from medbench.scorers import (
     surface_overlap,
     trace_statistics,
 )
+from medbench.tasks.careqa import careqa
+from medbench.tasks.cmb import cmb
 from medbench.tasks.cmexam import cmexam
 from medbench.tasks.cmexam_explain import cmexam_explain
 from medbench.tasks.custom import custom
@@ -31,6 +33,7 @@ from medbench.tasks.f5 import f5
 from medbench.tasks.f6 import f6
 from medbench.tasks.medmcqa import medmcqa
 from medbench.tasks.medqa import medqa
+from medbench.tasks.medxpertqa import medxpertqa
 from medbench.tasks.mmlu_med import mmlu_med
 from medbench.tasks.pubmedqa import pubmedqa
 from medbench.tasks.pubmedqa_long import pubmedqa_long
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from inspect_ai.model import ModelAPI
 
 __all__ = [
+    "careqa",
+    "cmb",
     "cmexam",
     "cmexam_explain",
     "custom",
@@ -51,6 +56,7 @@ __all__ = [
     "medbench",
     "medmcqa",
     "medqa",
+    "medxpertqa",
     "microlab_exam",
     "microlab_open",
     "microlab_safety",

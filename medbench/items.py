@@ -34,6 +34,8 @@ class Item:
         reference: reference text: the answer of a free-text item, the explanation of a multiple-choice one, or "".
         source: where the row was read, e.g. ``us_4_options_test.jsonl, line 3``; not part of the identity.
         group: items that share a group are not independent (several questions on one case), or "".
+        labels: how the data set sorts it, (name, value) each, e.g. ``(("subject", "anatomy"),)``; not part of the
+            identity.
     """
 
     question: str
@@ -44,6 +46,7 @@ class Item:
     reference: str = ""
     source: str = field(default="", compare=False)
     group: str = field(default="", compare=False)
+    labels: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @functools.cached_property
     def id(self) -> str:
@@ -69,7 +72,9 @@ class Item:
 
     def to_metadata(self) -> dict[str, Any]:
         """Plain values for `Sample.metadata["item"]`; `from_metadata` is its inverse."""
-        values = asdict(self)
+        values = asdict(self) | {"labels": dict(self.labels)}
+        if not self.labels:
+            del values["labels"]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @staticmethod
@@ -78,6 +83,7 @@ class Item:
         known = {key: values[key] for key in Item.__dataclass_fields__ if key in values}
         for key in ("options", "answer"):
             known[key] = tuple(known.get(key) or ())
+        known["labels"] = tuple((known.get("labels") or {}).items())
         return Item(**known)
 
 

@@ -324,7 +324,7 @@ def _item_facts(metadata: dict[str, Any]) -> dict[str, Any]:
         facts["gold"] = gold
         decided = set(gold) <= set(_DECISIONS)
         facts["options"] = len(_DECISIONS) if decided else len(item.get("options") or ()) or None
-    named = {key: metadata.get(key, item.get(key)) for key in _SUBJECTS}
+    named = {key: metadata.get(key, item.get(key)) for key in _SUBJECTS} | (item.get("labels") or {})
     facts["subject"] = {key: visible_name(value) for key, value in named.items() if isinstance(value, str) and value}
     return {key: value for key, value in facts.items() if value not in (None, {})}
 

@@ -72,4 +72,5 @@ def record_to_item(record: Record) -> Item:
         options=options,
         answer=(index_letter(record, "cop", options),),
         reference=str(record.data.get("exp") or "").strip(),
+        labels=(("subject", str(record.data["subject_name"])),) if record.data.get("subject_name") else (),
     )

@@ -46,4 +46,6 @@ def record_to_item(record: Record) -> Item:
     answer = key_letters(record, "answer_idx", record.text("answer_idx"), texts)
     if len(answer) != 1:
         raise record.error("answer_idx", f"expected one letter, found {''.join(answer)}")
-    return Item(question=record.text("question"), language="en", options=texts, answer=answer)
+    step = str(record.data.get("meta_info") or "")
+    labels = (("meta_info", step),) if step else ()
+    return Item(question=record.text("question"), language="en", options=texts, answer=answer, labels=labels)

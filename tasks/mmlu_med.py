@@ -91,4 +91,5 @@ def record_to_item(record: Record, subjects: tuple[str, ...] = SUBJECTS) -> Item
         language="en",
         options=options,
         answer=(index_letter(record, "answer", options),),
+        labels=(("subject", subject),),
     )

@@ -90,6 +90,7 @@ from medbench.stats.resampling import (
     randomisation_matrix,
     ratio_statistic,
 )
+from medbench.stats.wordings import TunedComparison, tuned_rates
 
 __all__ = [
     "Bin",
@@ -106,6 +107,7 @@ __all__ = [
     "Regret",
     "Resamples",
     "Statistic",
+    "TunedComparison",
     "Units",
     "VarianceSplit",
     "all_of_k",
@@ -162,6 +164,7 @@ __all__ = [
     "sign_flip_matrix",
     "sign_flip_p",
     "slope_weights",
+    "tuned_rates",
     "unit_sums",
     "units",
     "unpaired_difference",
