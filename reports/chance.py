@@ -8,10 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench import stats
+from medbench.reports.page import names
 from medbench.reports.rows import TaskTable
 
 # One letter in more of the outputs than this is a habit, not a set of answers: no benchmark's keys lie so unevenly.
 ONE_LETTER = 0.6
+# What is said of candidates by their standing: of one, of several, and what to do.
+_STANDINGS = (
+    ("at", "cannot be told from guessing", "cannot be told from guessing", ""),
+    (
+        "below",
+        "answers less well than guessing would",
+        "answer less well than guessing would",
+        ": read some of the outputs before comparing, the answers may not have been understood",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +61,28 @@ class Chance:
 
     @property
     def warnings(self) -> list[str]:
-        """Candidates whose accuracy must not be read as it stands, each in a sentence."""
-        return [sentence for name in self.lines for sentence in self.warnings_of(name)]
+        """Candidates whose accuracy must not be read as it stands: a sentence for each reason, and for each habit."""
+        said = self._habits()
+        for standing, alone, together, why in _STANDINGS:
+            here = [name for name, line in self.lines.items() if line.standing == standing]
+            if here:
+                verb = alone if len(here) == 1 else together
+                said.append(f"{names(here, 6)} {verb} ({100 * self.chance:.0f}%){why}.")
+        return said
+
+    def _habits(self) -> list[str]:
+        """Who nearly always states one letter, in one sentence for all."""
+        here = [name for name, line in self.lines.items() if line.one_letter]
+        if len(here) < 2:
+            return [sentence for name in here for sentence in self.habit(name)]
+        shares = [
+            f"{name} ({self.lines[name].letter} in {100 * self.lines[name].letter_share.estimate:.0f}%)"
+            for name in here
+        ]
+        return [
+            f"{names(shares, 6)} state one letter in most of their answers: that is a habit, not knowledge, and their "
+            "accuracy is mostly how often that letter is the right answer."
+        ]
 
     def warnings_of(self, name: str) -> list[str]:
         """Why the accuracy of one candidate must not be read as it stands: its habit first."""
@@ -59,13 +90,9 @@ class Chance:
         if line is None:
             return []
         said = self.habit(name)
-        if line.standing == "at":
-            said.append(f"{name} cannot be told from guessing ({100 * self.chance:.0f}%).")
-        if line.standing == "below":
-            said.append(
-                f"{name} answers less well than guessing would ({100 * self.chance:.0f}%): read some of its "
-                "outputs before comparing it, its answers may not have been understood."
-            )
+        for standing, alone, _, why in _STANDINGS:
+            if line.standing == standing:
+                said.append(f"{name} {alone} ({100 * self.chance:.0f}%){why}.")
         return said
 
     def habit(self, name: str) -> list[str]:

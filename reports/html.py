@@ -42,6 +42,7 @@ def _environment() -> Environment:
         numeric=_is_numeric,
         embed=embed,
         open_rows=_OPEN_ROWS,
+        long=_is_long,
         prose=prose,
         fresh=set,
         term=glossary.anchor_of,
@@ -110,6 +111,11 @@ def sort_key(cell: Cell) -> str:
     if isinstance(value, str):
         return value
     return repr(float(value)) if math.isfinite(value) else ""
+
+
+def _is_long(cell: Cell) -> bool:
+    """Whether a cell holds words that want more room than a narrow column gives."""
+    return isinstance(cell, str) and len(cell) > 24
 
 
 def _is_numeric(column: Column) -> bool:

@@ -68,7 +68,8 @@ def _choose(analysis: Analysis, found: Opening, accuracy: Estimate, surface: Est
     beside = "" if chance is None else f" Guessing would get {show(chance, 'rate')}."
     if guessing:
         found.answer = f"No candidate is shown to answer {task} better than by guessing"
-        found.plain.append(f"The highest, {best}, answers {rate} right.{beside} So accuracy chooses nobody here.")
+        first = f"The highest, {best}, answers" if not level else f"The highest, {names([best, *level], 4)}, answer"
+        found.plain.append(f"{first} {rate} right.{beside} So accuracy chooses nobody here.")
     elif not tied:
         found.answer = f"Take {best} for right answers on {task}"
         found.plain.append(f"{best} answers {rate} right, more than every other candidate.{beside}")
@@ -92,7 +93,7 @@ def _choose(analysis: Analysis, found: Opening, accuracy: Estimate, surface: Est
     found.plain[0] += _unanswered(analysis, task, best) + _apart(analysis, task)
     if surface is not None:
         found.answer += _against_surface(analysis, found, accuracy, surface, {best, *tied}, guessing)
-    found.sure += _how_sure(accuracy, best, tied, guessing, tie.kind == "untestable")
+    found.sure += _how_sure(accuracy, best, tied, chance if guessing else None, tie.kind == "untestable")
     found.sure += _good_enough(analysis, accuracy, best)
     found.sure += _elsewhere(analysis, best)
     by_accuracy = sorted(accuracy.candidates, key=lambda name: -accuracy.value(name))
@@ -138,13 +139,17 @@ def _against_surface(
     return f"; BLEU-4 does not tell {them} from {by_surface}" if blind else f"; BLEU-4 would choose {by_surface}"
 
 
-def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool, untestable: bool) -> list[str]:
+def _how_sure(accuracy: Estimate, best: str, tied: list[str], chance: float | None, untestable: bool) -> list[str]:
     second = max((n for n in accuracy.candidates if n != best), key=accuracy.value)
     change = accuracy.difference(second, best)
-    gap = (
-        f"{best} is ahead of {second}, the next, by {verdict.points(change.difference)} points here; between these two "
-        f"alone, the true lead lies in {span(change, 'points')} (95% interval; {p_text(change.p)})."
-    )
+    lead = f"lies in {span(change, 'points')}"
+    if change.difference == 0:
+        gap = f"{best} and {second} answer as many right; the true difference {lead} points (95% interval)."
+    else:
+        gap = (
+            f"{best} is ahead of {second}, the next, by {verdict.points(change.difference)} points here; between these "
+            f"two alone, the true lead {lead} (95% interval; {p_text(change.p)})."
+        )
     if untestable:
         return [
             f"Too few to test: {accuracy.groups_of_items} independent questions cannot show a difference, whatever the "
@@ -154,11 +159,11 @@ def _how_sure(accuracy: Estimate, best: str, tied: list[str], guessing: bool, un
     pairs = len(accuracy.candidates) * (len(accuracy.candidates) - 1) // 2
     tested = "tested on the same questions"
     tested += f", with Holm's correction over all {pairs} pairs, as in the leaderboard" if pairs > 1 else ""
-    if guessing:
+    if chance is not None:
         low, high = accuracy.intervals[accuracy.index(best)][1:]
         return [
             f"The true accuracy of {best} lies between {show(low, 'rate')} and {show(high, 'rate')}; what guessing "
-            "gets lies within that."
+            f"gets lies {'within' if chance <= high else 'above'} that."
         ]
     if not tied:
         return [

@@ -119,7 +119,10 @@ class Section:
 
 
 def show(cell: Cell, unit: str, *, bounds: bool = True) -> str:
-    """A cell as text: rates in percent, p-values to three digits, intervals in brackets, an en dash for nothing."""
+    """A cell as text: rates in percent, p-values to three digits, an en dash for nothing.
+
+    Bounds stand in brackets, in the unit of the estimate before them.
+    """
     if cell is None:
         return "–"
     if isinstance(cell, str):
@@ -130,7 +133,8 @@ def show(cell: Cell, unit: str, *, bounds: bool = True) -> str:
             return text
         if not bounds or not (math.isfinite(cell.low) and math.isfinite(cell.high)):
             return text
-        return f"{text} [{show(cell.low, unit)}, {show(cell.high, unit)}]"
+        low, high = (show(bound, unit).removesuffix("%") for bound in (cell.low, cell.high))
+        return f"{text} [{low}, {high}]"
     if not math.isfinite(cell):
         return "–"
     if unit == "rate":

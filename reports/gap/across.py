@@ -88,10 +88,12 @@ def _sentences(rows: list[list[Cell]]) -> list[str]:
     assert isinstance(mean, stats.Interval)
     assert isinstance(p, float)
     shown = bool(np.isfinite(p) and p < 0.05)
-    more = f"{row[1]} is {'more' if mean.estimate > 0 else 'less'} accurate than {row[0]} by"
+    by = show(abs(mean.estimate), "points").lstrip("+")
+    more = f"scores {by} points {'more' if mean.estimate > 0 else 'less'} than {row[0]}"
+    if shown:
+        more = f"is {'more' if mean.estimate > 0 else 'less'} accurate than {row[0]} by {by} points"
     text = (
-        f"Over {row[2]} benchmarks, {more} {show(abs(mean.estimate), 'points').lstrip('+')} points on average (95% "
-        f"interval of the difference {span(mean, 'points')}; {p_text(p)} after Holm's correction); it is ahead in "
-        f"{row[6]}."
+        f"over {row[2]} benchmarks, {row[1]} {more} on average (95% interval of the difference "
+        f"{span(mean, 'points')}; {p_text(p)} after Holm's correction); it is ahead in {row[6]}."
     )
-    return [text if shown else f"No difference across benchmarks is shown. The clearest: {text}"]
+    return [f"O{text[1:]}" if shown else f"No difference across benchmarks is shown. The clearest: {text}"]

@@ -65,8 +65,9 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         )
     if moved := _moved(points, effective):
         found.notes.append(
-            f"Rounding took part of the update from {len(moved)} candidates: the curves are drawn over the weights "
-            f"that take effect, e.g. {moved[0]}. Tables name candidates by the weights that were asked for."
+            f"Rounding took part of the update from {len(moved)} candidate{'s'[: len(moved) != 1]}: the curves are "
+            f"drawn over the weights that take effect, e.g. {moved[0]}. Tables name candidates by the weights that "
+            "were asked for."
         )
     found.notes.append(
         "All points share one axis, the distance from full SFT: in the mix PT = x and SFT = 1 − x; the controls change "

@@ -149,12 +149,12 @@ def _shown(classed: bool) -> list[tuple[int, str]]:
 
 def _table(task: str, rows: list[list[Cell]], classed: bool) -> Table:
     shown = _shown(classed)
-    keep = [0, 1, 2, *[column for column, _ in shown], 3 + len(TERMS)]
+    keep = [1, 0, 2, *[column for column, _ in shown], 3 + len(TERMS)]
     return Table(
-        f"BLEU-4 differences on {task}, as generated, second minus first",
+        f"BLEU-4 differences on {task}, as generated",
         [
-            Column("First"),
-            Column("Second"),
+            Column("Candidate"),
+            Column("Minus"),
             Column("Difference", "change"),
             *[Column(name.capitalize(), "change") for _, name in shown],
             Column("Of the trace: tags", "change", "what dropping only the tag marks changes"),

@@ -40,7 +40,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
                 agreement.append(_agreement_row(accuracy, accuracy_task, surface, surface_task, shared, flips))
                 on = f"{metric_name(key)} on {surface_task}"
                 if key in ("bleu4/raw", "rougeL/raw"):
-                    pairs += [[metric_name(key), surface_task, accuracy_task, *row] for row in flips]
+                    pairs += [[*row[:2], metric_name(key), surface_task, accuracy_task, *row[2:]] for row in flips]
                 first = accuracy_task == analysis.choice_tasks[0] and surface_task == analysis.surface_tasks[0]
                 if first and key == "bleu4/raw":
                     found.charts.append(_chart(accuracy, accuracy_task, surface, surface_task, shared))
@@ -134,7 +134,7 @@ def _agreement_table(rows: list[list[Cell]]) -> Table:
                 "number",
                 "share of pairs in the same order minus share in opposite order; bounds: what tests leave open",
             ),
-            Column("p", "p", "of tau, over candidates"),
+            Column("p if exact", "p", "of tau over candidates, as if their scores held no chance"),
             Column("Pairs", "count"),
             Column("Tied", "count", "the same score on one side: neither order"),
             Column("In opposite order", "count"),
@@ -148,11 +148,11 @@ def _pair_table(rows: list[list[Cell]], note: str) -> Table:
     return Table(
         "Pairs in opposite order",
         [
+            Column("Surface prefers"),
+            Column("Accuracy prefers"),
             Column("Surface metric"),
             Column("on"),
             Column("Accuracy on"),
-            Column("Surface prefers"),
-            Column("Accuracy prefers"),
             Column("Surface difference", "change"),
             Column("p (Holm)", "p"),
             Column("Accuracy difference", "points"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from medbench import stats
@@ -126,15 +128,27 @@ def _sentences(analysis: Analysis, task: str, at_floor: dict[str, list[str]], re
             f"{show(normalised(score, floor, best).estimate, 'share')} "
             "of the way from floor to ceiling is covered."
         )
-    lying: dict[str, list[str]] = {}
-    for metric, who in at_floor.items():
-        for candidate in who:
-            lying.setdefault(candidate, []).append(metric)
-    for candidate, metrics in lying.items():
-        everywhere = len(metrics) == readings
-        under = f"any of {readings} readings" if everywhere and readings > 1 else names(metrics, 6)
-        said.append(f"On {task}, {candidate} cannot be told from its floor under {under}.")
+    lying = Counter(candidate for who in at_floor.values() for candidate in who)
+    everywhere = [candidate for candidate, count in lying.items() if count == readings]
+    if everywhere:
+        under = f"any of {readings} readings" if readings > 1 else next(iter(at_floor))
+        said.append(f"On {task}, {names(everywhere, 6)} cannot be told from {_their(everywhere)} floor under {under}.")
+    for metric in (metric_name("bleu4/raw"), metric_name("bleu4_llamafactory/raw")):
+        others = [candidate for candidate in at_floor.get(metric, []) if candidate not in everywhere]
+        if others:
+            said.append(f"On {task}, {names(others, 6)} cannot be told from {_their(others)} floor under {metric}.")
+    some = [c for c in lying if c not in everywhere]
+    if some:
+        lie = "lies" if len(some) == 1 else "lie"
+        said.append(
+            f"Of {readings} readings (metric, view and profile), {names(some, 6)} {lie} "
+            "at the floor under some: the tables' warnings name them."
+        )
     return said
+
+
+def _their(who: list[str]) -> str:
+    return "its" if len(who) == 1 else "their"
 
 
 def _charts(analysis: Analysis, task: str) -> list[Chart]:

@@ -13,6 +13,8 @@ from medbench.score_units import mean_interval
 
 _COVERAGES = (1.0, 0.5, 0.2)
 _POINTS = 40
+# Lines in a chart; more cannot be told apart, and the table has them all.
+_MOST_LINES = 6
 
 
 def section(analysis: Analysis, sources: Sources) -> Section:
@@ -21,6 +23,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
     for task in analysis.choice_tasks:
         table = analysis.study.tables[task]
         rows: list[list[Cell]] = []
+        drawn = _drawn(analysis, task)
         spread: list[list[Cell]] = []
         reliable: list[Series] = []
         risks: list[Series] = []
@@ -36,12 +39,14 @@ def section(analysis: Analysis, sources: Sources) -> Section:
             told = stats.auc(sure, right, labels, analysis.options.confidence)
             rows.append([candidate, judged.n, judged.over, judged.ece, judged.brier, told, *at])
             spread += _spread(table, row, candidate, known)
+            if candidate not in drawn:
+                continue
             reliable.append(_reliability(candidate, judged))
             few = np.unique(np.linspace(0, len(risk) - 1, _POINTS).astype(int))
             risks.append(Series(candidate, coverage[few].tolist(), (100 * risk[few]).tolist()))
         if rows:
             found.tables += [_table(task, rows), *([_spread_table(task, spread)] if spread else [])]
-            found.charts += _charts(task, reliable, risks)
+            found.charts += _charts(task, reliable, risks, len(rows))
             found.findings += [_sentence(task, row) for row in rows[:3]]
     if not found.tables:
         found.missing = "No option probabilities in these logs; `-T mode=logprob` on a multiple-choice task logs them."
@@ -52,6 +57,12 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         "from right or wrong; its interval is wider than it need be."
     )
     return found
+
+
+def _drawn(analysis: Analysis, task: str) -> list[str]:
+    """The most accurate candidates, at most `_MOST_LINES`."""
+    accuracy = analysis.estimators[task].estimate("accuracy/answer")
+    return [] if accuracy is None else sorted(accuracy.candidates, key=lambda n: -accuracy.value(n))[:_MOST_LINES]
 
 
 def _contexts(table: TaskTable) -> np.ndarray:
@@ -87,12 +98,13 @@ def _reliability(candidate: str, judged: stats.Calibration) -> Series:
     )
 
 
-def _charts(task: str, reliable: list[Series], risks: list[Series]) -> list[Chart]:
+def _charts(task: str, reliable: list[Series], risks: list[Series], count: int) -> list[Chart]:
+    left_out = f" (the {len(risks)} most accurate of {count})" if len(risks) < count else ""
     ideal = Series("perfectly calibrated", [0.0, 100.0], [0.0, 100.0])
     return [
         Chart(
             "lines",
-            f"Reliability on {task}",
+            f"Reliability on {task}{left_out}",
             "confidence, %",
             "% right",
             [*reliable, ideal],
@@ -100,7 +112,7 @@ def _charts(task: str, reliable: list[Series], risks: list[Series]) -> list[Char
         ),
         Chart(
             "lines",
-            f"Risk against coverage on {task}",
+            f"Risk against coverage on {task}{left_out}",
             "share of answers kept, surest first",
             "% wrong",
             risks,

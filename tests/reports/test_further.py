@@ -104,6 +104,18 @@ def test_confidence_that_knows_and_confidence_that_does_not() -> None:
     assert "surer than it is right" in " ".join(section.findings)
 
 
+def test_of_many_candidates_the_most_accurate_are_drawn_and_the_title_says_so() -> None:
+    runs = [exam(f"m{k}", tossed(40, 0.3 + k / 20, k)) for k in range(9)]
+    for run in runs:
+        run.letters = ["A"] * len(run.ids)
+        run.probabilities = [{"A": float(p), "B": float(1 - p)} for p in np.linspace(0.5, 1, len(run.ids))]
+    section = probability.section(study(runs), Sources())
+    assert len(section.tables[0].rows) == 9
+    assert [len(chart.series) for chart in section.charts] == [7, 6]  # one is the line of perfect calibration
+    assert all(chart.title.endswith("(the 6 most accurate of 9)") for chart in section.charts)
+    assert "m8" in {line.name for line in section.charts[1].series}
+
+
 def test_runs_that_agree_and_runs_that_toss() -> None:
     steady, tosses = np.repeat(tossed(60, 0.5, 1), 4, axis=1), tossed(60, 0.5, 2, runs=4)
     section = consistency.section(study([exam("steady", steady), exam("tosses", tosses)]), Sources())

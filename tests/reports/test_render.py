@@ -139,7 +139,7 @@ def test_items_left_out_are_said(built: Report) -> None:
 
 
 def test_numbers_as_text() -> None:
-    assert show(Interval(0.664, 0.637, 0.69), "rate") == "66.4% [63.7%, 69.0%]"
+    assert show(Interval(0.664, 0.637, 0.69), "rate") == "66.4% [63.7, 69.0]"
     assert show(-0.029, "points") == "−2.9"
     assert show(0.0001, "p") == "<0.001"
     assert show(float("nan"), "rate") == show(None, "score") == "–"

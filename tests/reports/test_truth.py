@@ -10,10 +10,10 @@ import report_worlds as worlds
 import simulated_logs as sim
 
 from medbench import stats
-from medbench.reports import leaderboard
+from medbench.reports import leaderboard, opening
 from medbench.reports.chance import Chance, Line, chance
 from medbench.reports.estimates import Analysis, Options
-from medbench.reports.gap import SECTIONS, contamination, curve, safety, validity, verdict
+from medbench.reports.gap import SECTIONS, contamination, curve, floor, safety, validity, verdict
 from medbench.reports.gap import chance as chance_section
 from medbench.reports.logs import Run
 from medbench.reports.rows import arrange, load_study
@@ -289,3 +289,42 @@ def test_a_warning_is_of_the_candidate_that_it_names() -> None:
     assert found.warnings_of("pt=0,sft=0") == found.habit("pt=0,sft=0") == []
     assert found.warnings_of("pt=0,sft=0.25") == found.warnings
     assert [sentence.split(" states ")[0] for sentence in found.habit("pt=0,sft=0.25")] == ["pt=0,sft=0.25"]
+
+
+def test_one_habit_of_many_candidates_is_said_once() -> None:
+    some, often = stats.Interval(0.3, 0.2, 0.4), stats.Interval(0.9, 0.8, 1.0)
+    found = Chance(0.25, 0.25, "A", {f"m{k}": Line(some, "AB"[k % 2], often, "at", True) for k in range(9)})
+    habit, guessing = found.warnings
+    assert habit.startswith("m0 (A in 90%), m1 (B in 90%), ")
+    assert "and 3 more state one letter" in habit
+    assert guessing == "m0, m1, m2, m3, m4, m5 and 3 more cannot be told from guessing (25%)."
+
+
+def test_candidates_at_the_floor_are_named_together() -> None:
+    said = floor._sentences(
+        study([exam("a", np.ones((5, 1)))]),
+        "exam",
+        {"BLEU-4 (as generated)": ["a", "b", "c"], "ROUGE-L (as generated)": ["a", "b", "d"]},
+        2,
+    )
+    assert said == [
+        "On exam, a and b cannot be told from their floor under any of 2 readings.",
+        "On exam, c cannot be told from its floor under BLEU-4 (as generated).",
+        "Of 2 readings (metric, view and profile), c and d lie at the floor under some: "
+        "the tables' warnings name them.",
+    ]
+
+
+def test_equal_candidates_are_not_said_to_be_ahead() -> None:
+    right = (np.arange(60)[:, None] % 3 == 0).astype(float)
+    found = opening.open_with(study([exam("a", right), exam("b", np.roll(right, 1))]))
+    assert not any("ahead" in sentence for sentence in found.sure)
+    assert any("a and b answer as many right" in sentence for sentence in found.sure)
+
+
+def test_below_guessing_is_not_called_guessing() -> None:
+    runs = [exam(name, (np.arange(200)[:, None] % 50 == k).astype(float)) for k, name in enumerate("ab")]
+    for run in runs:
+        for item in run.items:
+            run.items[item] |= {"gold": ("A",), "options": 2}
+    assert any("gets lies above that" in sentence for sentence in opening.open_with(study(runs)).sure)
