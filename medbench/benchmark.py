@@ -21,11 +21,12 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser, GenerateConfig
 from inspect_ai.model._model import active_model
 from inspect_ai.scorer import Scorer
+from inspect_ai.solver import Solver
 
 from medbench import hub
 from medbench.errors import MedbenchError, unknown
 from medbench.inspect_error import InspectError
-from medbench.items import LETTERS, Item, checked, describe
+from medbench.items import Item, checked, describe
 from medbench.manifest import sha256_file
 from medbench.prompt_set import SHIPPED, PromptSet, Template, read_template, split_reference
 from medbench.records import BadRow, BadRows, OnBadRow, Record, hub_records, read_records
@@ -41,6 +42,8 @@ GREEDY = GenerateConfig(temperature=0.0)
 
 Mode = Literal["generate", "logprob"]
 PromptLanguage = Literal["auto", "en", "zh"]
+# Cue controls; what each is stands in `medbench.controls`.
+CONTROLS = ("options_only", "no_options", "none_of_these", "no_labels", "reorder", "rephrase")
 Prompter = Callable[[Item, str], str]
 
 
@@ -117,6 +120,9 @@ class Settings:
         prefilled: True if the chat template ends the prompt with an opening think tag; None asks the provider.
         mode: how a model is asked: see `Mode`.
         shuffle_options: seed of a per-item option order; None keeps the published one.
+        control: one of `CONTROLS`; None asks the items as they are.
+        orders: under ``reorder``, in how many seeded orders each item is asked; None for `controls.control.ORDERS`.
+        rephrased: under ``rephrase``, the file of item ids and questions.
         prompt_language: language of the instructions around the item; ``auto`` takes the item's own.
         prompt: ``SET#NAME``, a wording instead of the benchmark's own (`medbench.prompt_set`).
         fewshot: number of worked examples put before each item, as chat turns.
@@ -132,6 +138,9 @@ class Settings:
     prefilled: bool | None = None
     mode: Mode = "generate"
     shuffle_options: int | None = None
+    control: str | None = None
+    orders: int | None = None
+    rephrased: str | None = None
     prompt_language: PromptLanguage = "auto"
     prompt: str | None = None
     fewshot: int = 0
@@ -143,6 +152,8 @@ class Settings:
             raise unknown("prompt_language", str(self.prompt_language), ("auto", "en", "zh"))
         if self.mode not in get_args(Mode):
             raise unknown("mode", str(self.mode), get_args(Mode))
+        if self.control is not None and self.control not in CONTROLS:
+            raise unknown("control", str(self.control), CONTROLS)
         # YAML reads -T thinking=on as True
         if isinstance(self.thinking, bool):
             object.__setattr__(self, "thinking", "on" if self.thinking else "off")
@@ -317,22 +328,6 @@ def _examples(
     return random.Random(settings.fewshot_seed).sample(pool, settings.shots)
 
 
-def shuffled(item: Item, seed: int | None) -> Item:
-    """The item with its options in a seeded order of its own and the key moved along; None leaves it as published.
-
-    The order depends on the item's id and the seed alone, not on the file's order or on which items are run.
-    """
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        raise MedbenchError(f"shuffle_options is the seed of the option order, a whole number, not {seed!r}.")
-    if seed is None or not item.options:
-        return item
-    order = list(range(len(item.options)))
-    random.Random(f"{seed}:{item.id}").shuffle(order)
-    moved = {LETTERS[old]: LETTERS[new] for new, old in enumerate(order)}
-    options = tuple(item.options[old] for old in order)
-    return dataclasses.replace(item, options=options, answer=tuple(sorted(moved[letter] for letter in item.answer)))
-
-
 def to_sample(
     item: Item,
     prompt: Prompter,
@@ -341,8 +336,12 @@ def to_sample(
     *,
     examples: Sequence[tuple[Item, str]] = (),
     floor_reference: str | None = None,
+    shows_options: bool = True,
 ) -> Sample:
-    """An Inspect sample: the rendered prompt, the item's content-derived id, and all that judging needs as metadata."""
+    """An Inspect sample: the rendered prompt, the item's content-derived id, and all that judging needs as metadata.
+
+    Without `shows_options` the sample has no choices: the prompt does not name them.
+    """
     messages: list[ChatMessage] = []
     for example, reply in examples:
         messages += [
@@ -358,7 +357,7 @@ def to_sample(
     return Sample(
         id=item.id,
         input=messages if len(messages) > 1 else messages[0].text,
-        choices=list(item.options) or None,
+        choices=(list(item.options) or None) if shows_options else None,
         target=target,
         metadata=metadata,
     )
@@ -387,16 +386,19 @@ def benchmark_task(
     words: Sequence[str] | None = None,
     headline: str,
     extra: dict[str, Any] | None = None,
+    before: Sequence[Solver] = (),
+    epochs: int | None = None,
 ) -> Task:
     """The Inspect task: one generation (or one token with log-probabilities) per sample, judged by `scorers`.
 
-    With ``mode=logprob`` the options are `words`, or without any the letters of each sample's choices.
+    With ``mode=logprob`` the options are `words`, or without any the letters of each sample's choices. `before` are
+    solvers that change what a sample is asked, `epochs` how often it is asked unless the user says otherwise.
     """
     model = active_model()  # None where a task is made without one, to be looked at
     if settings.mode == "logprob" and model is not None:
         require_logprobs(model)
     by_probability = option_logprobs(settings.thinking, words=words)
-    solver = by_probability if settings.mode == "logprob" else answer(settings.thinking)
+    asked = by_probability if settings.mode == "logprob" else answer(settings.thinking)
     metadata = {
         "name": name,
         "mode": settings.mode,
@@ -409,8 +411,9 @@ def benchmark_task(
     }
     return Task(
         dataset=MemoryDataset(samples=list(samples), name=name, location=loaded.provenance["source"]),
-        solver=solver,
+        solver=[*before, asked] if before else asked,
         scorer=list(scorers),
+        epochs=epochs,
         version=version,
         metadata={"benchmark": metadata},
         headline_metric=headline,

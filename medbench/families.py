@@ -14,9 +14,12 @@ from inspect_ai.dataset import Sample
 from inspect_ai.scorer import Scorer
 
 from medbench import prompts
-from medbench.benchmark import Loaded, Prompter, Settings, benchmark_task, floor_references, shuffled, to_sample
+from medbench.benchmark import Loaded, Prompter, Settings, benchmark_task, floor_references, to_sample
+from medbench.controls import control as cues
+from medbench.controls.order import shuffled
+from medbench.controls.solver import reorder_options
 from medbench.errors import MedbenchError
-from medbench.items import Item
+from medbench.items import LETTERS, Item
 from medbench.prompt_set import Template, kept_items
 from medbench.reading.choice import Form
 from medbench.refusal.scorer import declined
@@ -46,35 +49,59 @@ def choice_task(
     """
     loaded, wording = _worded(loaded, settings, multiple=multiple)
     loaded = loaded.keeping([shuffled(item, settings.shuffle_options) for item in loaded.items])
-    scorers = [option_accuracy(multiple=multiple, by_type=multiple, form="line_last"), trace_statistics()]
-    prompt = prompts.choice_multiple if multiple else prompts.choice
-    headline = "option_accuracy.accuracy/answer"
-    if settings.mode == "logprob":
+    control = cues.chosen(settings)
+    stated = settings.mode == "generate"
+    form: Form | None = "line_last" if stated else None
+    if stated:
+        prompt = prompts.choice_multiple if multiple else prompts.choice
+    else:
         loaded = loaded.keeping(
             [item for item in loaded.items if len(item.answer) == 1], "several correct letters; mode=logprob scores one"
         )
-        scorers = [option_probability()]
         prompt = prompts.choice_first_token
-        headline = "option_probability.accuracy/answer"
-    form: Form | None = "line_last" if settings.mode == "generate" else None
     if wording is not None:
         prompt, form = wording.render, cast("Form | None", wording.form)
-        if settings.mode == "generate":
-            scorers[0] = option_accuracy(multiple=multiple, by_type=multiple, form=form)
+    extra = {
+        "shuffle_options": settings.shuffle_options,
+        "multiple": multiple,
+        "prompt": _told_of_prompt(loaded, settings),
+    }
+    if control is not None:
+        loaded, extra["control"] = control.applied(loaded)
+        if control.kind.prompt is not None:
+            prompt = control.kind.prompt(multiple=multiple, first_token=not stated)
+    letters = control is None or not control.kind.by_text
+    judge = option_accuracy(multiple=multiple, by_type=multiple, form=form, letters=letters)
     return benchmark_task(
         loaded,
-        _answer_samples(loaded, prompt, settings, line=form in ("line_last", "line_first")),
+        _choice_samples(loaded, prompt, settings, control, line=form in ("line_last", "line_first")),
         name=name,
         version=version,
         settings=settings,
-        scorers=scorers,
-        headline=headline,
-        extra={
-            "shuffle_options": settings.shuffle_options,
-            "multiple": multiple,
-            "prompt": _told_of_prompt(loaded, settings),
-        },
+        scorers=[judge, trace_statistics()] if stated else [option_probability()],
+        headline=f"option_{'accuracy' if stated else 'probability'}.accuracy/answer",
+        extra=extra,
+        before=[reorder_options()] if control is not None and control.orders else (),
+        epochs=control.orders if control is not None else None,
     )
+
+
+def _choice_samples(
+    loaded: Loaded, prompt: Prompter, settings: Settings, control: cues.Control | None, *, line: bool
+) -> list[Sample]:
+    by_text = control is not None and control.kind.by_text
+
+    def reply(example: Item) -> str:
+        said = option_text(example) if by_text else target(example)
+        return prompts.answer_line(said, settings.language_around(example)) if line else said
+
+    turns = [(example, reply(example)) for example in loaded.examples]
+    # Where the letter changes from order to order, the text is what a viewer can be shown.
+    named = option_text if by_text or (control is not None and control.orders) else target
+    shows = control is None or control.kind.shows_options
+    return [
+        to_sample(item, prompt, named(item), settings, examples=turns, shows_options=shows) for item in loaded.items
+    ]
 
 
 def _worded(loaded: Loaded, settings: Settings, *, multiple: bool) -> tuple[Loaded, Template | None]:
@@ -190,6 +217,11 @@ def explain_task(loaded: Loaded, settings: Settings, *, name: str, version: int,
 def target(item: Item) -> str:
     """The key as a sample's target: letters together (``ABD``), or the decision."""
     return "".join(item.answer)
+
+
+def option_text(item: Item) -> str:
+    """The key as the texts of the right options."""
+    return "; ".join(item.options[LETTERS.index(letter)] for letter in item.answer)
 
 
 def _answer_samples(loaded: Loaded, prompt: Prompter, settings: Settings, *, line: bool) -> list[Sample]:

@@ -36,6 +36,7 @@ class Item:
         group: items that share a group are not independent (several questions on one case), or "".
         labels: how the data set sorts it, (name, value) each, e.g. ``(("subject", "anatomy"),)``; not part of the
             identity.
+        variant_of: id of the item that this one is a variant of (`medbench.controls`), whose id it keeps; or "".
     """
 
     question: str
@@ -47,14 +48,18 @@ class Item:
     source: str = field(default="", compare=False)
     group: str = field(default="", compare=False)
     labels: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    variant_of: str = field(default="", compare=False)
 
     @functools.cached_property
     def id(self) -> str:
         """16 hex digits of the SHA-256 of the normalised content.
 
         Question, context and options (order-free) identify an item; the reference takes part only where there are no
-        options and no key, because explanations get revised and free-text questions repeat.
+        options and no key, because explanations get revised and free-text questions repeat. A variant has the id of
+        the item that it was made from.
         """
+        if self.variant_of:
+            return self.variant_of
         free_text = not self.options and not self.answer
         content = [
             _normal(self.question),
@@ -73,8 +78,9 @@ class Item:
     def to_metadata(self) -> dict[str, Any]:
         """Plain values for `Sample.metadata["item"]`; `from_metadata` is its inverse."""
         values = asdict(self) | {"labels": dict(self.labels)}
-        if not self.labels:
-            del values["labels"]
+        for name in ("labels", "variant_of"):  # logs of plain items stay as they were
+            if not values[name]:
+                del values[name]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @staticmethod

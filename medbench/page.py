@@ -44,6 +44,12 @@ COMMON = {
     "revision": Parameter("commit of the hub data set, instead of {}.", "the pinned one"),
     "mode": Parameter("`generate` an answer, or `logprob` of {} as first token.", "the option letters"),
     "shuffle_options": Parameter("seed of a per-item option order; none keeps the published one."),
+    "control": Parameter(
+        "cue control: `options_only`, `no_options`, `none_of_these`, `no_labels`, `reorder` or `rephrase`; see "
+        "docs/controls.md."
+    ),
+    "orders": Parameter("with `control=reorder`: in how many seeded orders each item is asked (4)."),
+    "rephrased": Parameter("with `control=rephrase`: local file of `id` and `question`."),
     "fewshot": Parameter("worked examples before each item, drawn from {}.", "`fewshot_source`, which it needs"),
     "fewshot_source": Parameter("local file to draw them from."),
     "thinking": Parameter("`on`, `off`, or `default` (as the model does by itself)."),
@@ -56,7 +62,10 @@ COMMON = {
 # What every page takes; a page names the others.
 ALWAYS = ("source", "thinking", "prefilled", "encoding", "on_bad_row")
 # What multiple-choice pages take besides.
-CHOICE = ("revision", "mode", "shuffle_options", "fewshot", "fewshot_source", "prompt_language", "prompt")
+CHOICE = (
+    "revision", "mode", "shuffle_options", "control", "orders", "rephrased", "fewshot", "fewshot_source",
+    "prompt_language", "prompt",
+)  # fmt: skip
 # The parameter that takes whatever else is given, to be refused or passed over by name.
 REST = "unknown"
 _own_names: set[str] = set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from inspect_ai.solver import TaskState
 
 from medbench import stats, thinking
 from medbench.answers import Extraction, extract_choice, extract_decision
-from medbench.items import Item
+from medbench.items import LETTERS, Item
 from medbench.reading.choice import Form
 from medbench.transcript import raw_text
 
@@ -30,6 +31,8 @@ SURFACE_VIEWS = ("raw", "untagged", "lenient", "answer")
 # `surface.METRICS`, written out: every Inspect process imports this module, and the surface metrics are slow to import.
 SURFACE_METRICS = ("bleu4", "rouge1", "rouge2", "rougeL")
 _NAN = float("nan")
+# Labels that no output holds, in place of letters that no prompt showed.
+_UNSEEN = "".join(chr(0xE000 + number) for number in range(len(LETTERS)))
 
 
 def judged_item(state: TaskState) -> Item:
@@ -220,7 +223,9 @@ _ACCURACY = {
 
 
 @scorer(metrics=[_ACCURACY, abstention_bounds(), other_views()])
-def option_accuracy(multiple: bool = False, by_type: bool = False, form: Form | None = None) -> Scorer:
+def option_accuracy(
+    multiple: bool = False, by_type: bool = False, form: Form | None = None, letters: bool = True
+) -> Scorer:
     """Whether the stated option letters equal the key, under every view.
 
     Keys: ``accuracy/<view>`` (an abstention counts as wrong: the headline) and ``answered/<view>``. From both, the log
@@ -230,22 +235,27 @@ def option_accuracy(multiple: bool = False, by_type: bool = False, form: Form | 
         multiple: any number of options may be stated; sets are compared whole.
         by_type: also ``accuracy_single/answer`` and ``accuracy_multiple/answer``, for items with one and several keys.
         form: the form that the task's prompt asked for (`medbench.reading.choice.FORMS`), or None.
+        letters: the prompt showed the options' letters; without them only an option's text is an answer.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
         item = judged_item(state)
         truncated = state.output.stop_reason in ("max_tokens", "model_length")
-        judge = _once_per_text(
-            lambda text: extract_choice(
+        names = item.letters if letters else _UNSEEN[: len(item.options)]
+
+        def read(text: str) -> Extraction:
+            found = extract_choice(
                 text,
-                item.letters,
+                names,
                 choices=item.options,
                 multiple=multiple,
                 question=item.question,
                 form=form,
                 truncated=truncated,
             )
-        )
+            return replace(found, letters=tuple(item.letters[names.index(one)] for one in found.letters))
+
+        judge = _once_per_text(read)
         return _extraction_score({view: judge(text) for view, text in _ordered(state)}, item.answer, by_type)
 
     return score

@@ -33,7 +33,8 @@ _NEEDS = {"choice": "options and a key", "decision": "a key that is yes, no or m
 
 @task
 @page(
-    "mode", "shuffle_options", "fewshot", "fewshot_source", "prompt_language", "prompt",
+    "mode", "shuffle_options", "control", "orders", "rephrased", "fewshot", "fewshot_source", "prompt_language",
+    "prompt",
     source="JSON lines, JSON, CSV, TSV or Parquet, one item a row", fewshot="`fewshot_source`, in the same columns",
 )  # fmt: skip
 def custom(
@@ -74,6 +75,8 @@ def custom(
     chosen = _Kind(own["kind"])
 
     loaded = load(None, lambda record: chosen.checked(record, item_of(record, columns)), settings)
+    if settings.control is not None and chosen.name != "choice":
+        raise MedbenchError(f"control={settings.control} is of multiple choice, and these rows are {chosen.name}.")
     if chosen.name == "decision":
         made = decision_task(loaded, settings, name=called, version=1)
     elif chosen.name == "free_text":
@@ -141,7 +144,7 @@ def mapped(path: str, settings: Settings, own: dict[str, Any]) -> tuple[Settings
     for key in document:
         if key not in own and key not in common:
             raise MedbenchError(f"{path}: {unknown('parameter of medbench/custom', str(key), [*own, *common])}")
-    for key in ("source", "fewshot_source"):
+    for key in ("source", "fewshot_source", "rephrased"):
         if document.get(key) is not None:
             document[key] = str(Path(path).parent / str(document[key]))
     if isinstance(document.get("options"), list):

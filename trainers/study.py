@@ -185,7 +185,7 @@ def _task(folder: Path, entry: Any) -> tuple[str, dict[str, Any]]:
         raise MedbenchError(f"tasks: args of {entry['task']} must be a mapping.")
     # What lies beside the study file is meant by its place there, wherever the command is run.
     args = {
-        key: _near(folder, value) if key == "source" and isinstance(value, str) else value
+        key: _near(folder, value) if key in ("source", "rephrased") and isinstance(value, str) else value
         for key, value in args.items()
     }
     return _near(folder, file) + at + name, args

@@ -9,11 +9,14 @@ ships), since another world's facts are unknown to it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from inspect_ai import Task, task
 
 from medbench.benchmark import Loaded, Settings, as_task_error, benchmark_task, to_sample
+from medbench.controls import control as cues
+from medbench.controls.solver import reorder_options
 from medbench.errors import unknown
 from medbench.families import free_text_task
 from medbench.items import Item, describe
@@ -23,39 +26,85 @@ from medbench.trainers.microlab.phrases import LANGUAGES
 from medbench.trainers.microlab.world import LETTERS, exam_items, exam_prompt, make_world, open_items
 
 FACTS = ("all", "known", "held_back")
+# Cue controls that need no prompt of their own: the lab's models read none but the exam's.
+CONTROLS = ("options_only", "none_of_these", "reorder")
 
 
 @task
 @as_task_error()
 def microlab_exam(
-    seed: int = 0, facts: Literal["all", "known", "held_back"] = "all", thinking: ThinkingMode = "default"
+    seed: int = 0,
+    facts: Literal["all", "known", "held_back"] = "all",
+    control: Literal["options_only", "none_of_these", "reorder"] | None = None,
+    orders: int | None = None,
+    thinking: ThinkingMode = "default",
 ) -> Task:
     """Four-option items of the micro-world, answered with the text of an option.
 
     Args:
         seed: of the lab.
         facts: `known` from the base's training, `held_back` (stated in the PT text only), or `all`.
+        control: cue control: `options_only`, `none_of_these` or `reorder`; see docs/controls.md.
+        orders: with `control=reorder`: in how many seeded orders each item is asked (4).
         thinking: `on`, `off`, or `default` (as the model does by itself).
     """
     if facts not in FACTS:
         raise unknown("kind of facts", facts, FACTS)
-    settings = Settings(thinking=thinking)
-    samples, items = [], []
-    for row in exam_items(make_world(seed)):
-        if facts in ("all", row["facts"]):
-            item = exam_item(row)
-            items.append(item)
-            samples.append(to_sample(item, _exam_prompt, row["answer"], settings))
-            samples[-1].metadata = {**(samples[-1].metadata or {}), "facts": row["facts"]}
-    return benchmark_task(
-        loaded(items, seed),
-        samples,
+    if control is not None and control not in CONTROLS:
+        raise unknown("control of microlab_exam", str(control), CONTROLS)
+    rows = {
+        item.id: (item, row)
+        for row in exam_items(make_world(seed))
+        if facts in ("all", row["facts"])
+        for item in [exam_item(row)]
+    }
+    return exam_task(
+        [item for item, _ in rows.values()],
+        Settings(thinking=thinking, control=control, orders=orders),
+        seed=seed,
         name="microlab_exam",
         version=2,  # answers are read by structure first
+        facts={item_id: row["facts"] for item_id, (_, row) in rows.items()},
+        about={"facts": facts},
+    )
+
+
+def exam_task(
+    items: Sequence[Item],
+    settings: Settings,
+    *,
+    seed: int,
+    name: str,
+    version: int,
+    facts: Mapping[str, str],
+    about: Mapping[str, Any],
+) -> Task:
+    """A task of exam items in the prompt that the lab's models were trained on, under a control if one is asked for.
+
+    Args:
+        facts: item id -> which facts it asks about, for the samples' metadata.
+        about: what the log keeps besides the seed.
+    """
+    extra: dict[str, Any] = {"seed": seed, **about}
+    asked = loaded(list(items), seed)
+    chosen = cues.chosen(settings)
+    if chosen is not None:
+        asked, extra["control"] = chosen.applied(asked)
+    samples = [to_sample(item, _exam_prompt, "".join(item.answer), settings) for item in asked.items]
+    for sample in samples:
+        sample.metadata = {**(sample.metadata or {}), "facts": facts[str(sample.id)]}
+    moves = chosen is not None and chosen.orders is not None
+    return benchmark_task(
+        asked,
+        samples,
+        name=name,
+        version=version,
         settings=settings,
         scorers=[option_accuracy(), trace_statistics()],
         headline="option_accuracy.accuracy/answer",
-        extra={"seed": seed, "facts": facts},
+        extra=extra,
+        before=[reorder_options()] if moves else (),
+        epochs=chosen.orders if chosen is not None else None,
     )
 
 

@@ -329,9 +329,9 @@ def exam_items(world: World) -> list[dict[str, Any]]:
 
 
 def exam_prompt(question: str, options: dict[str, str], language: str) -> str:
-    """The exam's prompt: question, lettered options, instruction."""
+    """The exam's prompt: question (a line of its own, if there is one), lettered options, instruction."""
     lines = [f"{letter}. {text}" for letter, text in options.items()]
-    return "\n".join([question, *lines, P.EXAM_INSTRUCTION[language]])
+    return "\n".join([*filter(None, [question]), *lines, P.EXAM_INSTRUCTION[language]])
 
 
 def _exam_item(world: World, draw: Draw, disease: Disease, relation: str, language: str) -> dict[str, Any]:
