@@ -24,7 +24,7 @@ _PROVIDER = """
 # Parameters of this package's tasks.
 _TASKS = """
     source revision encoding on_bad_row mode shuffle_options fewshot fewshot_source fewshot_seed prompt_language
-    control orders rephrased
+    control orders rephrased prompt answers
     prefilled subset subjects language judge calibration ids facts mapping
     name kind question options answer context reference group
 """

@@ -9,6 +9,7 @@ candidates:
   - {model: openai-api/server/mix, weights: {pt: 0.3, sft: 0.7}}   # a candidate that something else serves
 controls: true                     # sft_only and pt_added beside the mixtures
 tasks: [medbench/medqa, {task: medbench/f5, args: {source: valid.jsonl}}]
+# each candidate with its own prompt (medbench tune-prompt): {task: medbench/medqa, args: {prompt: tuned/medqa.yaml}}
 decoding:
   - {temperature: 0}
   - {temperature: 0.6, top_p: 0.8, seeds: [1, 2, 3]}
@@ -33,6 +34,7 @@ from typing import Any
 import yaml
 
 from medbench.errors import MedbenchError, unknown
+from medbench.prompt_set import split_reference
 from medbench.trainers.serving import SERVICE, Serve, model_name, read_serve
 
 THINKING = ("default", "on", "off")
@@ -101,7 +103,7 @@ class Study:
     def runs(self) -> list[Run]:
         """Every combination; candidates vary slowest, so that weights are switched as rarely as can be."""
         return [
-            Run(candidate, task, args, decoding, thinking)
+            Run(candidate, task, _own_prompt(args, candidate), decoding, thinking)
             for candidate in self.candidates
             for task, args in self.tasks
             for decoding in self.decodings
@@ -184,11 +186,25 @@ def _task(folder: Path, entry: Any) -> tuple[str, dict[str, Any]]:
     if not isinstance(args, dict):
         raise MedbenchError(f"tasks: args of {entry['task']} must be a mapping.")
     # What lies beside the study file is meant by its place there, wherever the command is run.
+    near = {"source": _near, "rephrased": _near, "prompt": _near_prompt}
     args = {
-        key: _near(folder, value) if key in ("source", "rephrased") and isinstance(value, str) else value
+        key: near[key](folder, value) if key in near and isinstance(value, str) else value
         for key, value in args.items()
     }
     return _near(folder, file) + at + name, args
+
+
+def _own_prompt(args: dict[str, Any], candidate: Candidate) -> dict[str, Any]:
+    """A prompt set without the name of a wording holds each candidate's own (`medbench tune-prompt`)."""
+    prompt = args.get("prompt")
+    if not isinstance(prompt, str) or split_reference(prompt)[1]:
+        return args
+    return {**args, "prompt": f"{prompt}#{candidate.name}"}
+
+
+def _near_prompt(folder: Path, prompt: str) -> str:
+    source, name = split_reference(prompt)
+    return _near(folder, source) + (f"#{name}" if name else "")
 
 
 def _decodings(entries: Any) -> Iterator[dict[str, Any]]:

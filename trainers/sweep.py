@@ -326,7 +326,7 @@ def plan(study: Study, out: Path, seconds: float | None) -> list[str]:
     lines += [f"  {candidate.series:9} {candidate.name}" for candidate in study.candidates]
     lines.append(f"{len(study.tasks)} tasks")
     first = {run.task + repr(run.task_args): run for run in runs}
-    lines += [f"  {run.task}: {source.samples(run)} generations a run" for run in first.values()]
+    lines += dict.fromkeys(f"  {run.task}: {source.samples(run)} generations a run" for run in first.values())
     system = system_prompt(study)
     if system is not None:
         why = "that of training" if study.document.get("system", "training") == "training" else "the study file's"
