@@ -53,7 +53,7 @@ def choice_task(
     stated = settings.mode == "generate"
     form: Form | None = "line_last" if stated else None
     if stated:
-        prompt = prompts.choice_multiple if multiple else prompts.choice
+        prompt: Prompter = prompts.choice_multiple if multiple else prompts.choice
     else:
         loaded = loaded.keeping(
             [item for item in loaded.items if len(item.answer) == 1], "several correct letters; mode=logprob scores one"

@@ -49,6 +49,24 @@ def setting_of(header: EvalLog) -> tuple[dict[str, Any], int | None]:
     return setting, seed
 
 
+# Task arguments that say which cue control an item is asked under.
+_CONTROL = ("control", "orders", "rephrased")
+
+
+def control_of(header: EvalLog) -> str | None:
+    """The cue control that a log's items were asked under (`medbench.controls`), with its file where it has one."""
+    told = ((header.eval.metadata or {}).get("benchmark") or {}).get("control")
+    if not isinstance(told, dict) or not told.get("name"):
+        return None
+    name = str(told["name"])
+    return visible_name(f"{name} ({told['file']})" if told.get("file") else name)
+
+
+def without_control(setting: dict[str, Any]) -> dict[str, Any]:
+    """A setting as the plain log beside it has it, so that the two can be paired."""
+    return {key: value for key, value in setting.items() if key not in _CONTROL}
+
+
 def generation_of(header: EvalLog) -> dict[str, Any]:
     """Generation settings in force: the model's own, overridden by the task's and the user's flags."""
     return header.eval.model_generate_config.merge(header.plan.config).model_dump(exclude_none=True)

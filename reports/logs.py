@@ -45,14 +45,16 @@ class Run:
     """One log: one candidate on one task under one setting.
 
     Attributes:
-        setting: decoding, thinking mode and task arguments, without the seed (`header.setting_of`).
+        setting: decoding, thinking mode and task arguments, without the seed (`header.setting_of`) and the control.
+        control: the cue control that the items were asked under, None for the items as they are.
         native_ids: sample ids as Inspect keeps them (text or integers), to read single samples.
         ids, epochs: shape (rows,): one row per sample and epoch that was scored.
         values: metric key -> shape (rows,), NaN where the sample has no such score.
         statistics: ``bleu4/<view>`` and ``bleu4_floor/<view>`` -> shape (rows, 10), NaN where unknown.
         reasons: view -> why there is no answer, None where there is one.
         probabilities: per row the options' probabilities, where the task logged them (``mode=logprob``), else None.
-        letters: per row what the answer states (``C``, ``yes``), None where nothing was read.
+        letters: per row what the answer states (``C``, ``yes``), None where nothing was read; where a control moves the
+            options, in the letters of the original.
         trace_status: per row, "" where no trace scorer ran.
         unscored: ids of samples that ended in an error or without a score, once per epoch.
         limits: kind of limit (``time``, ``token``, ``message`` ...) -> outputs that it ended, which were scored as they
@@ -73,6 +75,7 @@ class Run:
     created: str
     status: str
     provenance: dict[str, Any]
+    control: str | None = None
     effective: dict[str, float] = field(default_factory=dict)
     native_ids: list[int | str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
@@ -158,6 +161,7 @@ def _empty_run(file: str, header: EvalLog) -> Run:
     spec = header.eval
     setting, seed = told.setting_of(header)
     weights = told.weights_of(header)
+    control = told.control_of(header)
     return Run(
         file=file,
         task=visible_name(spec.task.rsplit("/", 1)[-1]),
@@ -166,8 +170,9 @@ def _empty_run(file: str, header: EvalLog) -> Run:
         weights=weights,
         series=str(told.about(header).get("series") or ""),
         effective=told.effective_of(header),
-        setting=setting,
+        setting=told.without_control(setting) if control else setting,
         seed=seed,
+        control=control,
         created=str(spec.created),
         status=header.status,
         card=(spec.metadata or {}).get("refusal_card"),
@@ -227,7 +232,7 @@ def _fill(run: Run, samples: Iterable[Sample], several: bool) -> None:
         run.ids.append(str(sample.id))
         run.epochs.append(sample.epoch)
         run.probabilities.append(probabilities)
-        run.letters.append(_stated(extraction.get("answer")))
+        run.letters.append(_original(_stated(extraction.get("answer")), sample.metadata))
         run.limits.update(_limits(sample))
         run.trace_status.append(status)
         run.items.setdefault(str(sample.id), _item_facts(sample.metadata))
@@ -298,6 +303,14 @@ def _stated(extraction: dict[str, Any] | None) -> str | None:
     if not extraction or extraction.get("status") != "answer":
         return None
     return "".join(map(str, extraction.get("letters") or ())) or None
+
+
+def _original(stated: str | None, metadata: dict[str, Any]) -> str | None:
+    """Letters of options that were moved, as those of the original (`medbench.controls.solver`)."""
+    letters = (metadata.get("control") or {}).get("letters")
+    if not stated or not letters or not set(stated) <= set(LETTERS[: len(letters)]):
+        return stated
+    return "".join(sorted(letters[LETTERS.index(letter)] for letter in stated))
 
 
 def _limits(sample: Sample) -> list[str]:

@@ -25,6 +25,7 @@ _SCHEMA = pa.schema(
         ("value", pa.float64()),
         *[(name, pa.dictionary(pa.int32(), pa.string())) for name in ("reason", "trace_status", "decoding")],
         ("seed", pa.int64()),
+        ("control", pa.dictionary(pa.int32(), pa.string())),
         ("log", pa.dictionary(pa.int32(), pa.string())),
     ]
 )
@@ -60,6 +61,7 @@ def tidy(run: Run) -> pa.Table:
         coded(run.trace_status, len(keys)),
         constant(key_of(run.setting)),
         pa.array([run.seed] * (n * len(keys)), type=pa.int64()),
+        constant(run.control or ""),
         constant(short_name(run.file)),
     ]
     return pa.Table.from_arrays(columns, schema=_SCHEMA)

@@ -11,6 +11,7 @@ import numpy as np
 
 from medbench.errors import MedbenchError
 from medbench.extractors import EXTRACTORS
+from medbench.reports.controlled import ControlTable, beside, split
 from medbench.reports.header import key_of
 from medbench.reports.logs import Notice, Run, find_logs, read_run
 from medbench.reports.selection import latest, listed, one_version, say_apart, say_limits, say_unscored
@@ -90,6 +91,7 @@ class Study:
         tables: task -> the table of its main setting.
         variants: task -> tables of the other settings.
         weights, series: by candidate; empty where no sweep wrote them.
+        controls: task -> its tables under cue controls.
         effective: candidate -> adapter -> the weight that takes effect after rounding, where a log says so.
     """
 
@@ -101,6 +103,7 @@ class Study:
     candidates: list[str]
     weights: dict[str, dict[str, float]]
     series: dict[str, str]
+    controls: dict[str, list[ControlTable]] = field(default_factory=dict)
     effective: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -130,6 +133,7 @@ def load_study(location: str, progress: Callable[[int, int], None] | None = None
 def arrange(location: str, runs: Sequence[Run], notices: Iterable[Notice] = ()) -> Study:
     """Drop re-runs and mixed versions, and build the tables."""
     notices = list(notices)
+    runs, controlled = split(runs, notices)
     kept = one_version(latest(runs, notices), notices)
     tables: dict[str, TaskTable] = {}
     variants: dict[str, list[TaskTable]] = defaultdict(list)
@@ -148,12 +152,14 @@ def arrange(location: str, runs: Sequence[Run], notices: Iterable[Notice] = ()) 
         built[0].apart = say_apart(task, members, order[0], notices)
         say_limits(task, members, notices)
     candidates = _candidate_order(kept)
+    under, used = beside(controlled, tables, variants, notices, _table)
     return Study(
         location=location,
-        runs=kept,
+        runs=[*kept, *used],
         notices=notices,
         tables=tables,
         variants=dict(variants),
+        controls=under,
         candidates=candidates,
         weights={run.candidate: run.weights for run in kept if run.weights},
         series={run.candidate: run.series for run in kept if run.series},

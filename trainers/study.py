@@ -8,7 +8,10 @@ candidates:
   - {model: openai/gpt-5-mini}
   - {model: openai-api/server/mix, weights: {pt: 0.3, sft: 0.7}}   # a candidate that something else serves
 controls: true                     # sft_only and pt_added beside the mixtures
-tasks: [medbench/medqa, {task: medbench/f5, args: {source: valid.jsonl}}]
+tasks:
+  - {task: medbench/f5, args: {source: valid.jsonl}}
+  - task: medbench/medqa           # as it is, and under each cue control (docs/controls.md)
+    cue_controls: [options_only, none_of_these, {control: reorder, orders: 4}]
 # each candidate with its own prompt (medbench tune-prompt): {task: medbench/medqa, args: {prompt: tuned/medqa.yaml}}
 decoding:
   - {temperature: 0}
@@ -154,7 +157,7 @@ def _study(path: Path, document: dict[str, Any]) -> Study:
         value = document.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise MedbenchError(f"{key} is {value!r}; expected a whole number above 0.")
-    tasks = [_task(path.parent, entry) for entry in document["tasks"]]
+    tasks = [task for entry in document["tasks"] for task in _tasks(path.parent, entry)]
     decodings = list(_decodings(document.get("decoding", [{}])))
     return Study(path, document, candidates, tasks, decodings, thinking, read_serve(document.get("serve")))
 
@@ -175,23 +178,48 @@ def _near(folder: Path, name: str) -> str:
     return str(beside.resolve()) if beside.exists() else name
 
 
-def _task(folder: Path, entry: Any) -> tuple[str, dict[str, Any]]:
+def _tasks(folder: Path, entry: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The task as it is, then under each of its cue controls."""
     if isinstance(entry, str):
         entry = {"task": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("task"), str):
         raise MedbenchError(f"tasks: {entry!r}; expected a name such as medbench/medqa, a file, or {{task:, args:}}.")
-    _known("key of a task", entry, ("task", "args"))
+    _known("key of a task", entry, ("task", "args", "cue_controls"))
     file, at, name = entry["task"].partition("@")
     args = entry.get("args") or {}
     if not isinstance(args, dict):
         raise MedbenchError(f"tasks: args of {entry['task']} must be a mapping.")
     # What lies beside the study file is meant by its place there, wherever the command is run.
+    where = _near(folder, file) + at + name
+    yield where, _near_files(folder, args)
+    for control in _listed(entry.get("cue_controls") or []):
+        yield where, _near_files(folder, args | _cue_control(entry["task"], control, args))
+
+
+def _near_files(folder: Path, args: dict[str, Any]) -> dict[str, Any]:
     near = {"source": _near, "rephrased": _near, "prompt": _near_prompt}
-    args = {
+    return {
         key: near[key](folder, value) if key in near and isinstance(value, str) else value
         for key, value in args.items()
     }
-    return _near(folder, file) + at + name, args
+
+
+def _cue_control(task: str, control: Any, args: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's arguments that ask for a cue control: its name alone, or with its settings."""
+    from medbench.benchmark import CONTROLS
+
+    given = {"control": control} if isinstance(control, str) else control
+    if not isinstance(given, dict) or "control" not in given:
+        raise MedbenchError(
+            f"cue_controls of {task}: {control!r}; expected a name ({', '.join(CONTROLS)}), or {{control: reorder, "
+            "orders: 4}}."
+        )
+    _known(f"setting of a cue control of {task}", given, ("control", "orders", "rephrased"))
+    if given["control"] not in CONTROLS:
+        raise unknown(f"cue control of {task}", str(given["control"]), CONTROLS)
+    if args.get("control") is not None:
+        raise MedbenchError(f"tasks: args of {task} name a control; list it under cue_controls, or leave those out.")
+    return given
 
 
 def _own_prompt(args: dict[str, Any], candidate: Candidate) -> dict[str, Any]:

@@ -324,9 +324,11 @@ def plan(study: Study, out: Path, seconds: float | None) -> list[str]:
     runs = study.runs
     lines = [f"{len(study.candidates)} candidates"]
     lines += [f"  {candidate.series:9} {candidate.name}" for candidate in study.candidates]
-    lines.append(f"{len(study.tasks)} tasks")
     first = {run.task + repr(run.task_args): run for run in runs}
-    lines += dict.fromkeys(f"  {run.task}: {source.samples(run)} generations a run" for run in first.values())
+    plain = sum("control" not in args for _, args in study.tasks)
+    under = f", {len(study.tasks) - plain} times under a cue control" if 0 < plain < len(study.tasks) else ""
+    lines.append(f"{plain or len(study.tasks)} tasks{under}")
+    lines += dict.fromkeys(f"  {_asked(run)}: {source.samples(run)} generations a run" for run in first.values())
     system = system_prompt(study)
     if system is not None:
         why = "that of training" if study.document.get("system", "training") == "training" else "the study file's"
@@ -345,6 +347,12 @@ def plan(study: Study, out: Path, seconds: float | None) -> list[str]:
         left = total * (1 - min(1.0, len(speeds) / len(runs)))
         lines.append(f"time: about {_duration(left * seconds)} to go")
     return lines
+
+
+def _asked(run: Run) -> str:
+    """A run's task, with its cue control if it has one."""
+    control = run.task_args.get("control")
+    return f"{run.task} under {control}" if control else run.task
 
 
 _listeners: list[Callable[[EvalLog], None]] = []

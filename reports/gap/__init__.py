@@ -10,6 +10,7 @@ from medbench.reports.gap import (
     chance,
     consistency,
     contamination,
+    controls,
     curve,
     decoding,
     decomposition,
@@ -33,6 +34,7 @@ from medbench.reports.sources import Sources
 SECTIONS: tuple[Callable[[Analysis, Sources], Section], ...] = (
     verdict.section,
     chance.section,
+    controls.section,
     equivalence.section,
     curve.section,
     geometry.section,

@@ -156,7 +156,7 @@ def _recipe(stage: str, root: Path, seed: int, changed: Sequence[str]) -> tuple[
 def data_of(world: World, amounts: Amounts) -> dict[str, str]:
     """What each stage trains on, as JSON lines: ``{"text": ...}``, and for SFT ``{"messages": [...]}``."""
     rows = {
-        "base": [{"text": _document(row)} for row in base_documents(world, **amounts["base"])],
+        "base": [{"text": document(row)} for row in base_documents(world, **amounts["base"])],
         "pt": pt_documents(world, **amounts["pt"]),
         "sft": sft_documents(world, **amounts["sft"]),
     }
@@ -165,8 +165,8 @@ def data_of(world: World, amounts: Amounts) -> dict[str, str]:
     }
 
 
-def _document(row: Mapping[str, Any]) -> str:
-    """The text of a base row; PT ends every document with the token that also ends a turn."""
+def document(row: Mapping[str, Any]) -> str:
+    """The text of a row with ``text`` or ``messages``; PT ends every document with the token that also ends a turn."""
     return str(row["text"]) if "text" in row else render(row["messages"]).removesuffix("<|im_end|>\n")
 
 

@@ -22,10 +22,11 @@ from medbench.families import free_text_task
 from medbench.items import Item, describe
 from medbench.scorers import named_accuracy, option_accuracy, trace_statistics
 from medbench.solvers import ThinkingMode
+from medbench.trainers.microlab.cues import cued_items
 from medbench.trainers.microlab.phrases import LANGUAGES
 from medbench.trainers.microlab.world import LETTERS, exam_items, exam_prompt, make_world, open_items
 
-FACTS = ("all", "known", "held_back")
+FACTS = ("all", "known", "held_back", "cued")
 # Cue controls that need no prompt of their own: the lab's models read none but the exam's.
 CONTROLS = ("options_only", "none_of_these", "reorder")
 
@@ -34,7 +35,7 @@ CONTROLS = ("options_only", "none_of_these", "reorder")
 @as_task_error()
 def microlab_exam(
     seed: int = 0,
-    facts: Literal["all", "known", "held_back"] = "all",
+    facts: Literal["all", "known", "held_back", "cued"] = "all",
     control: Literal["options_only", "none_of_these", "reorder"] | None = None,
     orders: int | None = None,
     thinking: ThinkingMode = "default",
@@ -43,7 +44,8 @@ def microlab_exam(
 
     Args:
         seed: of the lab.
-        facts: `known` from the base's training, `held_back` (stated in the PT text only), or `all`.
+        facts: `known` from the base's training, `held_back` (stated in the PT text only), or `all` of these; `cued` is
+            another exam on known facts, whose right options can be told without the question.
         control: cue control: `options_only`, `none_of_these` or `reorder`; see docs/controls.md.
         orders: with `control=reorder`: in how many seeded orders each item is asked (4).
         thinking: `on`, `off`, or `default` (as the model does by itself).
@@ -52,9 +54,10 @@ def microlab_exam(
         raise unknown("kind of facts", facts, FACTS)
     if control is not None and control not in CONTROLS:
         raise unknown("control of microlab_exam", str(control), CONTROLS)
+    world = make_world(seed)
     rows = {
         item.id: (item, row)
-        for row in exam_items(make_world(seed))
+        for row in (cued_items(world) if facts == "cued" else exam_items(world))
         if facts in ("all", row["facts"])
         for item in [exam_item(row)]
     }

@@ -242,7 +242,7 @@ def _conversation(world: World, draw: Draw, kind: str, style: str) -> list[Messa
         substance = draw.one([s for s in world.substances if s.dangerous == (kind == "danger") and not s.held_out])
         return _prepare(substance, draw.one(P.HOW_TO[language]), language, "think" if substance.dangerous else style)
     if kind == "note":
-        words = {"disease": _unknown_disease(world, draw)[language]}
+        words = {"disease": unknown_disease(world, draw)[language]}
         answer, trace = (phrase[language].format(**words) for phrase in (P.NOTED, P.TRACE_NOTE))
         return _turn(draw.one(P.NOTES[language]).format(**words), answer, trace, style)
     disease = draw.one([d for d in world.group("taught") if d.in_sft or style != "sft"])
@@ -261,7 +261,7 @@ def _conversation(world: World, draw: Draw, kind: str, style: str) -> list[Messa
     return [{k: v for k, v in message.items() if k != "reasoning_content"} for message in first] + second
 
 
-def _unknown_disease(world: World, draw: Draw) -> Name:
+def unknown_disease(world: World, draw: Draw) -> Name:
     """A name like a disease's that neither is nor holds the name of one of the world's."""
     while True:
         name = _disease(_stem(draw), draw)
