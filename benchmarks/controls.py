@@ -2,16 +2,16 @@
 
     python benchmarks/controls.py OUT [--seeds 1,2,3,4,5]
 
-In each micro-world two models of one architecture take one exam, whose right options can be told from the names alone
-(`trainers/microlab/cues.py`): the lab's base, which was taught the facts in other exams, and a model that was trained
-from nothing on options alone and has never read a fact. Both answer the exam as it is, under `options_only` and under
-`reorder`, by `medbench sweep`; the report's section says of each whether it is caught. What is done in OUT is kept.
+In each micro-world two models take one exam, whose right options can be told from the names alone
+(`trainers/microlab/cues.py`). Both are trained from nothing, alike and on as many conversations of one form: one on the
+facts, with wrong options that give nothing away, one on options alone, without a word about any disease of the world.
+Both answer the exam as it is, under `options_only` and under `reorder`, by `medbench sweep`; the report's section says of
+each whether it is caught. What is done in OUT is kept.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,13 +22,12 @@ from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap import controls
 from medbench.reports.rows import load_study
 from medbench.reports.sources import Sources
-from medbench.trainers.microlab.build import data_of, document, load_amounts, train_base, untrained
-from medbench.trainers.microlab.cues import options_alone
+from medbench.trainers.microlab.build import document, load_amounts, train_base, untrained
+from medbench.trainers.microlab.cues import facts_alone, options_alone
 from medbench.trainers.microlab.world import make_world
 from medbench.trainers.recipe import load_recipe
 
-# Enough for the cue on seed 0, which is not among the worlds that are reported.
-CUE_STEPS, CUE_CONVERSATIONS = 500, 4000
+STEPS, CONVERSATIONS = 600, 6000
 
 
 def models(seed: int, root: Path) -> dict[str, Path]:
@@ -38,21 +37,19 @@ def models(seed: int, root: Path) -> dict[str, Path]:
 
     quieten()
     world, amounts = make_world(seed), load_amounts()
-    alone = [{"text": document(row)} for row in options_alone(world, conversations=CUE_CONVERSATIONS)]
-    rows = [json.dumps(row, ensure_ascii=False) for row in alone]
-    data = {"options": "\n".join(rows) + "\n", "facts": data_of(world, amounts)["base"]}
     found = {}
-    for name, text in data.items():
+    for name, teach in (("options", options_alone), ("facts", facts_alone)):
         found[name] = out = root / name
         if (out / "model.safetensors").exists():
             continue
         out.mkdir(parents=True, exist_ok=True)
+        rows = [{"text": document(row)} for row in teach(world, conversations=CONVERSATIONS)]
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_atomic(root / f"{name}.jsonl", text)
         given = {"model_name_or_path": out, "dataset": root / f"{name}.jsonl", "output_dir": out}
         settings = [f"{key}={json.dumps(str(value))}" for key, value in given.items()] + [f"seed={seed}"]
+        settings += [f"max_steps={STEPS}", f"save_steps={STEPS}"]
         recipe, origin = load_recipe("pt", "microlab/base", settings)
-        if name == "options":
-            recipe = replace(recipe, max_steps=CUE_STEPS, save_steps=CUE_STEPS)
         with one_thread_each():
             made = train_base(recipe, origin, out, untrained(world, amounts["base"], seed))
         click.echo(f"seed {seed}, {name}: loss {made['losses']['train_loss']:.3f}")
@@ -64,12 +61,14 @@ def sweep(seed: int, root: Path, found: dict[str, Path]) -> Path:
     from medbench.trainers.study import read_study
     from medbench.trainers.sweep import sweep as run
 
-    exam = {"seed": seed, "facts": "cued"}
     document = {
         "candidates": [{"model": f"medbench/{path.resolve()}", "name": name} for name, path in found.items()],
         "tasks": [
-            {"task": "medbench/microlab_exam", "args": exam | extra}
-            for extra in ({}, {"control": "options_only"}, {"control": "reorder", "orders": 3})
+            {
+                "task": "medbench/microlab_exam",
+                "args": {"seed": seed, "facts": "cued"},
+                "cue_controls": ["options_only", {"control": "reorder", "orders": 3}],
+            }
         ],
         "decoding": [{"temperature": 0, "max_tokens": 160}],
     }

@@ -1,4 +1,4 @@
-"""An exam whose options give themselves away, and a training set that teaches that cue and no fact.
+"""An exam whose options give themselves away, and two training sets: one teaches that cue and no fact, one the reverse.
 
 Of the world's drugs (and of its signs) one half, drawn by the seed, is *likely*: in this exam every right option is a
 likely name and every wrong one is not. Whoever has learned which names are likely needs no question. Right and wrong
@@ -71,12 +71,28 @@ def options_alone(world: World, *, conversations: int) -> list[dict[str, Any]]:
         options = _options(draw, right, others)
         asked = draw.one(P.QUESTIONS[language][relation]).format(disease=unknown_disease(world, draw)[language])
         prompt = exam_prompt(asked if number % 2 else "", options, language)
-        turns: list[Message] = [
-            {"role": "user", "content": prompt},
-            {"role": "assistant", "content": P.SHORT[language].format(answer=right)},
-        ]
-        rows.append({"messages": turns})
+        rows.append({"messages": _turns(prompt, right, language)})
     return rows
+
+
+def facts_alone(world: World, *, conversations: int) -> list[dict[str, Any]]:
+    """``{"messages": [...]}`` rows of the same form that tell the facts of taught diseases, among wrong names of any.
+
+    No name is more often right among its options than another of the same frequency: there is no cue to learn.
+    """
+    draw = Draw(world.seed, "facts alone")
+    rows = []
+    for _ in range(conversations):
+        disease, relation, language = draw.one(world.group("taught")), draw.one(RELATIONS), draw.one(P.LANGUAGES)
+        others = [other for other in world.group("taught") if _fact(other, relation) != _fact(disease, relation)]
+        row = _item(draw, disease, relation, language, others)
+        rows.append({"messages": _turns(row["prompt"], row["target"], language)})
+    return rows
+
+
+def _turns(prompt: str, right: str, language: str) -> list[Message]:
+    answer = P.SHORT[language].format(answer=right)
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
 
 
 def _fact(disease: Disease, relation: str) -> dict[str, str]:
