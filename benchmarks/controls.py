@@ -5,8 +5,8 @@
 In each micro-world two models take one exam, whose right options can be told from the names alone
 (`trainers/microlab/cues.py`). Both are trained from nothing, alike and on as many conversations of one form: one on the
 facts, with wrong options that give nothing away, one on options alone, without a word about any disease of the world.
-Both answer the exam as it is, under `options_only` and under `reorder`, by `medbench sweep`; the report's section says of
-each whether it is caught. What is done in OUT is kept.
+Both answer the exam as it is, under `options_only` and under `reorder`, by `medbench sweep`; the report's section says
+of each whether it is caught. What is done in OUT is kept.
 """
 
 from __future__ import annotations
