@@ -14,6 +14,7 @@ from medbench.leak import option_format, trace_leak
 from medbench.probes.refusal import refusal
 from medbench.probes.trace import trace, trace_signals
 from medbench.probes.xstest import xstest
+from medbench.quantity_scorer import quantity_accuracy
 from medbench.refusal.scorer import declined, refusal_judge
 from medbench.refusal.scorer import refusal as refusal_class
 from medbench.scorers import (
@@ -31,6 +32,7 @@ from medbench.tasks.cmexam_explain import cmexam_explain
 from medbench.tasks.custom import custom
 from medbench.tasks.f5 import f5
 from medbench.tasks.f6 import f6
+from medbench.tasks.medcalc import medcalc
 from medbench.tasks.medmcqa import medmcqa
 from medbench.tasks.medqa import medqa
 from medbench.tasks.medxpertqa import medxpertqa
@@ -54,6 +56,7 @@ __all__ = [
     "f5",
     "f6",
     "medbench",
+    "medcalc",
     "medmcqa",
     "medqa",
     "medxpertqa",
@@ -67,6 +70,7 @@ __all__ = [
     "option_probability",
     "pubmedqa",
     "pubmedqa_long",
+    "quantity_accuracy",
     "refusal",
     "refusal_judge",
     "surface_overlap",
@@ -108,6 +112,7 @@ for _factory in (
     option_accuracy,
     option_format,
     option_probability,
+    quantity_accuracy,
     refusal_class,
     refusal_judge,
     surface_overlap,

@@ -21,6 +21,7 @@ from medbench.controls.solver import reorder_options
 from medbench.errors import MedbenchError
 from medbench.items import LETTERS, Item
 from medbench.prompt_set import Template, kept_items
+from medbench.quantity_scorer import quantity_accuracy
 from medbench.reading.choice import Form
 from medbench.refusal.scorer import declined
 from medbench.scorers import decision_accuracy, option_accuracy, option_probability, surface_overlap, trace_statistics
@@ -147,6 +148,23 @@ def decision_task(loaded: Loaded, settings: Settings, *, name: str, version: int
         scorers=scorers if stated else [option_probability(words=DECISIONS)],
         words=_SPELLED,
         headline=f"{'decision_accuracy' if stated else 'option_probability'}.accuracy/answer",
+    )
+
+
+def quantity_task(loaded: Loaded, settings: Settings, *, name: str, version: int) -> Task:
+    """A number, a date, or weeks and days from a note, right within the item's limits; the unread are counted apart."""
+    turns = [
+        (example, prompts.answer_line(target(example), settings.language_around(example)))
+        for example in loaded.examples
+    ]
+    return benchmark_task(
+        loaded,
+        [to_sample(item, prompts.quantity, target(item), settings, examples=turns) for item in loaded.items],
+        name=name,
+        version=version,
+        settings=settings,
+        scorers=[quantity_accuracy(), trace_statistics()],
+        headline="quantity_accuracy.accuracy/answer",
     )
 
 

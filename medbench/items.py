@@ -29,13 +29,14 @@ class Item:
         question: the question as the model is to see it, without options.
         language: ``en`` or ``zh``: the language of the question, and of the prompt around it.
         options: option texts in the order they are shown; empty where there is no choice.
-        answer: the key: option letters, or one of ``yes``, ``no``, ``maybe``; empty for free-text items.
+        answer: the key: option letters, one of ``yes``, ``no``, ``maybe``, or a quantity as text; empty for free text.
         context: what the question is to be answered from (an abstract), or "".
         reference: reference text: the answer of a free-text item, the explanation of a multiple-choice one, or "".
         source: where the row was read, e.g. ``us_4_options_test.jsonl, line 3``; not part of the identity.
         group: items that share a group are not independent (several questions on one case), or "".
         labels: how the data set sorts it, (name, value) each, e.g. ``(("subject", "anatomy"),)``; not part of the
             identity.
+        limits: the lowest and highest number that count as the key; None where it must be met exactly.
         variant_of: id of the item that this one is a variant of (`medbench.controls`), whose id it keeps; or "".
     """
 
@@ -48,6 +49,7 @@ class Item:
     source: str = field(default="", compare=False)
     group: str = field(default="", compare=False)
     labels: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    limits: tuple[float, float] | None = None
     variant_of: str = field(default="", compare=False)
 
     @functools.cached_property
@@ -78,7 +80,7 @@ class Item:
     def to_metadata(self) -> dict[str, Any]:
         """Plain values for `Sample.metadata["item"]`; `from_metadata` is its inverse."""
         values = asdict(self) | {"labels": dict(self.labels)}
-        for name in ("labels", "variant_of"):  # logs of plain items stay as they were
+        for name in ("labels", "limits", "variant_of"):  # logs of plain items stay as they were
             if not values[name]:
                 del values[name]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
@@ -90,6 +92,7 @@ class Item:
         for key in ("options", "answer"):
             known[key] = tuple(known.get(key) or ())
         known["labels"] = tuple((known.get("labels") or {}).items())
+        known["limits"] = tuple(known["limits"]) if known.get("limits") else None
         return Item(**known)
 
 

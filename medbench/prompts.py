@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medbench.items import Item
+from medbench.quantities import parse_key
 
 _CHOICE = {
     "en": (
@@ -65,6 +66,26 @@ _DECISION_LONG = {
 }
 
 
+_QUANTITY = {
+    "en": (
+        "Read the patient note and calculate what is asked. Think it through step by step, and end your reply with one "
+        "line 'Answer: X', where X is {form}.\n\nPatient note:\n{context}\n\nTask: {question}"
+    ),
+    "zh": (
+        "请阅读下面的病历并计算所问的数值。请逐步推理，最后单独用一行写“答案：X”，其中X为{form}。"
+        "\n\n病历：\n{context}\n\n任务：{question}"
+    ),
+}
+_QUANTITY_FORM = {
+    ("en", "number"): "the number alone, in the unit that the task names",
+    ("en", "date"): "the date as MM/DD/YYYY",
+    ("en", "weeks_days"): "the weeks and days as (17 weeks, 4 days)",
+    ("zh", "number"): "数值本身（以题目要求的单位计，不写单位）",
+    ("zh", "date"): "MM/DD/YYYY格式的日期",
+    ("zh", "weeks_days"): "(17 weeks, 4 days)格式的孕周",
+}
+
+
 def option_lines(item: Item) -> str:
     """The options, one a line, with their letters."""
     return "\n".join(f"{letter}. {option}" for letter, option in zip(item.letters, item.options, strict=True))
@@ -112,6 +133,13 @@ def decision_first_token(item: Item, language: str) -> str:
 def decision_long(item: Item, language: str) -> str:
     """Yes, no or maybe with the conclusion spelled out, in one generation."""
     return _DECISION_LONG[language].format(context=item.context, question=item.question)
+
+
+def quantity(item: Item, language: str) -> str:
+    """A number, a date, or weeks and days, calculated from a note; reasoning allowed, one answer line at the end."""
+    key = parse_key(item.answer[0])
+    form = _QUANTITY_FORM[language, "number" if key is None else key.kind]
+    return _QUANTITY[language].format(context=item.context, question=item.question, form=form)
 
 
 def plain(item: Item, language: str) -> str:

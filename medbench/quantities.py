@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import date
@@ -111,9 +112,11 @@ def parse_key(text: str) -> Quantity | None:
     """A key as MedCalc-Bench writes it: ``25.238``, ``06/12/2024`` or ``('17 weeks', '4 days')``; None for others."""
     text = text.strip()
     try:
-        return Quantity("number", float(text))
+        number = float(text)
     except ValueError:
         pass
+    else:
+        return Quantity("number", number) if math.isfinite(number) else None
     for find in (find_date, find_weeks_days):
         found = find(text)
         if found is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +53,24 @@ def judged_views(state: TaskState) -> dict[str, str]:
     return thinking.views(text, prefilled=prefilled)
 
 
-def _extraction_score(extractions: Mapping[str, Extraction], gold: tuple[str, ...], by_type: bool) -> Score:
+def extraction_score(
+    extractions: Mapping[str, Extraction],
+    gold: tuple[str, ...],
+    by_type: bool,
+    right: Callable[[tuple[str, ...]], bool] | None = None,
+) -> Score:
+    """The score of what an output states under each view, against the key.
+
+    Args:
+        extractions: by view.
+        gold: the key.
+        by_type: also ``accuracy_single/answer`` and ``accuracy_multiple/answer``.
+        right: whether what is stated counts as the key; None for being the key itself.
+    """
     value: dict[str, float] = {}
     for view, extraction in extractions.items():
         answered = extraction.status == "answer"
-        correct = float(answered and extraction.letters == tuple(gold))
+        correct = float(answered and (right(extraction.letters) if right else extraction.letters == tuple(gold)))
         value[f"accuracy/{view}"] = correct
         value[f"answered/{view}"] = float(answered)
     if by_type:
@@ -215,14 +228,14 @@ def _f1(gold: list[str], said: list[str], name: str) -> float:
 
 
 # Keys named in full come first: they are the headlines, and Inspect looks for them before any sample is scored.
-_ACCURACY = {
+ACCURACY = {
     "accuracy/answer": [mean(), stderr(), interval()],
     "answered/answer": [mean()],
     "accuracy_*/answer": [mean(), stderr(), interval()],
 }
 
 
-@scorer(metrics=[_ACCURACY, abstention_bounds(), other_views()])
+@scorer(metrics=[ACCURACY, abstention_bounds(), other_views()])
 def option_accuracy(
     multiple: bool = False, by_type: bool = False, form: Form | None = None, letters: bool = True
 ) -> Scorer:
@@ -255,13 +268,13 @@ def option_accuracy(
             )
             return replace(found, letters=tuple(item.letters[names.index(one)] for one in found.letters))
 
-        judge = _once_per_text(read)
-        return _extraction_score({view: judge(text) for view, text in _ordered(state)}, item.answer, by_type)
+        judge = once_per_text(read)
+        return extraction_score({view: judge(text) for view, text in ordered_views(state)}, item.answer, by_type)
 
     return score
 
 
-@scorer(metrics=[_ACCURACY, abstention_bounds(), other_views(), macro_f1()])
+@scorer(metrics=[ACCURACY, abstention_bounds(), other_views(), macro_f1()])
 def decision_accuracy(form: Form | None = None) -> Scorer:
     """Whether the stated yes, no or maybe equals the key; keys as in `option_accuracy`, and macro-F1 over the log.
 
@@ -270,14 +283,14 @@ def decision_accuracy(form: Form | None = None) -> Scorer:
     """
 
     async def score(state: TaskState, target: Target) -> Score:
-        judge = _once_per_text(lambda text: extract_decision(text, form=form))
+        judge = once_per_text(lambda text: extract_decision(text, form=form))
         item = judged_item(state)
-        return _extraction_score({view: judge(text) for view, text in _ordered(state)}, item.answer, False)
+        return extraction_score({view: judge(text) for view, text in ordered_views(state)}, item.answer, False)
 
     return score
 
 
-@scorer(metrics=[_ACCURACY, abstention_bounds(), other_views()])
+@scorer(metrics=[ACCURACY, abstention_bounds(), other_views()])
 def named_accuracy(names: Mapping[str, Sequence[str]]) -> Scorer:
     """Whether a free-text answer names what its reference names, out of a closed list, and nothing else of it.
 
@@ -299,9 +312,9 @@ def named_accuracy(names: Mapping[str, Sequence[str]]) -> Scorer:
                 return Extraction("answer", found)
             return Extraction("abstain", reason="no_answer_found" if text.strip() else "no_response")
 
-        judged = _once_per_text(judge)
-        return _extraction_score(
-            {view: judged(text) for view, text in _ordered(state)}, named(item.reference, known), False
+        judged = once_per_text(judge)
+        return extraction_score(
+            {view: judged(text) for view, text in ordered_views(state)}, named(item.reference, known), False
         )
 
     return score
@@ -314,12 +327,13 @@ def named(text: str, names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _ordered(state: TaskState) -> list[tuple[str, str]]:
+def ordered_views(state: TaskState) -> list[tuple[str, str]]:
+    """The views of a sample's generation, in the order in which they are shown."""
     views = judged_views(state)
     return [(view, views[view]) for view in thinking.VIEWS]
 
 
-def _once_per_text(judge: Any) -> Any:
+def once_per_text(judge: Any) -> Any:
     """Without a trace all views are the same text: judge it once."""
     seen: dict[str, Any] = {}
 
@@ -422,7 +436,7 @@ def surface_overlap(part: str = "whole") -> Scorer:
             words = surface.tokenize(explanation_part(text) if part == "explanation" else text, item.language)
             return surface.score_item(words, reference), surface.score_item(words, unrelated) if unrelated else None
 
-        judged = _once_per_text(judge)
+        judged = once_per_text(judge)
         views = judged_views(state)
         for view in SURFACE_VIEWS:
             own, floor = judged(views[view])
@@ -465,7 +479,7 @@ def explanation_part(text: str) -> str:
     return text[heading.end() :].lstrip() if heading else text
 
 
-@scorer(metrics=[_ACCURACY | {"entropy/*": [mean(), stderr()], "margin/*": [mean(), stderr()], "mass/*": [mean()]}])
+@scorer(metrics=[ACCURACY | {"entropy/*": [mean(), stderr()], "margin/*": [mean(), stderr()], "mass/*": [mean()]}])
 def option_probability(words: Sequence[str] | None = None) -> Scorer:
     """The likeliest option as first token, and how sure the model is of it.
 
@@ -487,7 +501,7 @@ def option_probability(words: Sequence[str] | None = None) -> Scorer:
         else:
             best = max(mass, key=lambda letter: mass[letter])
             extraction = Extraction("answer", (best,))
-        scored = _extraction_score({"answer": extraction}, item.answer, False)
+        scored = extraction_score({"answer": extraction}, item.answer, False)
         assert isinstance(scored.value, dict)
         probabilities = sorted((m / total for m in mass.values()), reverse=True) if total > 0 else []
         entropy = -sum(p * math.log2(p) for p in probabilities if p > 0) if probabilities else _NAN

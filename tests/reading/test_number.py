@@ -133,6 +133,7 @@ def test_dates_and_ages_must_be_the_same_to_the_day() -> None:
     assert not agrees(quantity_of("17 weeks 5 days", "weeks_days"), age, None)
     assert not agrees(Quantity("number", 17), age, None)
     assert parse_key("unknown") is None
+    assert parse_key("nan") is None
 
 
 @given(st.floats(-1e6, 1e6).map(lambda value: round(value, 3)))

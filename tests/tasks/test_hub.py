@@ -16,6 +16,7 @@ from local_hub import Repositories, environment, serving
 OLD, NEW = "a" * 40, "b" * 40
 MEDQA, MEDMCQA = "0fb93dd23a7339b6dcd27e241cb9b5eca62d4d18", "91c6572c454088bf71b679ad90aa8dffcd0d5868"
 MMLU, PUBMEDQA = "c30699e8356da336a370243923dbaf21066bb9fe", "9001f2853fb87cab8d220904e0de81ac6973b318"
+MEDXPERT = "7e7c465a68eb2b866926bfa59c8c9d17a8daba65"
 XSTEST = "f1d713187c61b6ae64e602d74f0b3d812cc2e8e8"
 
 # Makes each task that it is given as JSON, and prints what a log would say of it.
@@ -60,6 +61,11 @@ def exam(question: str, answer: str) -> dict[str, Any]:
         {"key": letter, "value": text} for letter, text in zip("ABCDE", ("脾", "肝", "肾", "肺", "心"), strict=True)
     ]
     return {"Question": question, "Options": options, "Answer": answer, "Explanation": "因为肝脏合成白蛋白。"}
+
+
+def cmb(question: str, answer: str | None) -> dict[str, Any]:
+    row = {"question": question, "option": {"A": "脾", "B": "肝", "C": ""}, "question_type": "单项选择题"}
+    return row if answer is None else row | {"answer": answer}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +128,59 @@ def hub() -> Repositories:
             }
         },
         "datasets/fzkuji/CMExam": {"main": OLD, OLD: {"test.json": lines(exam("白蛋白由哪个器官合成?", "B"))}},
+        "datasets/TsinghuaC3I/MedXpertQA": {
+            MEDXPERT: {
+                "Text/test.jsonl": lines(
+                    {
+                        "id": "Text-0",
+                        "question": "Which organ makes albumin?\nAnswer Choices: (A) Spleen (B) Liver",
+                        "options": {"A": "Spleen", "B": "Liver"},
+                        "label": "B",
+                    }
+                ),
+            }
+        },
+        "datasets/FreedomIntelligence/CMB": {
+            "main": OLD,
+            OLD: {
+                "CMB-Exam/CMB-val/CMB-val-merge.json": json.dumps([cmb("白蛋白由哪个器官合成?", "B")]).encode(),
+                "CMB-Exam/CMB-test/CMB-test-choice-question-merge.json": json.dumps(
+                    [{"id": 7, **cmb("胆汁由哪个器官合成?", None)}]
+                ).encode(),
+            },
+        },
+        "datasets/HPAI-BSC/CareQA": {
+            "main": OLD,
+            OLD: {
+                "CareQA_en.json": json.dumps(
+                    [
+                        {
+                            "question": "Which bone is in the thigh?",
+                            "op1": "a",
+                            "op2": "b",
+                            "op3": "c",
+                            "op4": "d",
+                            "cop": 4,
+                        }
+                    ]
+                ).encode()
+            },
+        },
+        "datasets/ncbi/MedCalc-Bench-v1.2": {
+            "main": OLD,
+            OLD: {
+                "data/test-00000-of-00001.parquet": parquet(
+                    {
+                        "Patient Note": "A man weighs 80 kg and is 200 cm tall.",
+                        "Question": "What is his BMI?",
+                        "Output Type": "decimal",
+                        "Ground Truth Answer": "20.0",
+                        "Lower Limit": "19.0",
+                        "Upper Limit": "21.0",
+                    }
+                )
+            },
+        },
         "datasets/walledai/XSTest": {
             XSTEST: {
                 "data/test-00000-of-00001.parquet": parquet(
@@ -147,6 +206,7 @@ def made(hub: Repositories, home: Path, *wanted: tuple[str, str, dict[str, Any]]
 
 def test_every_benchmark_reads_its_hub_data_set(hub: Repositories, tmp_path: Path) -> None:
     names = ("medqa", "medmcqa", "mmlu_med", "pubmedqa", "pubmedqa_long", "cmexam", "cmexam_explain", "f5", "f6")
+    names += ("medxpertqa", "cmb", "careqa", "medcalc")
     found = made(hub, tmp_path, *[("tasks", name, {}) for name in names], ("probes", "xstest", {}))
     assert [[name, source, revision, len(targets)] for name, source, revision, targets, _ in found] == [
         ["medqa", "hf://datasets/GBaker/MedQA-USMLE-4-options", MEDQA, 1],
@@ -158,9 +218,21 @@ def test_every_benchmark_reads_its_hub_data_set(hub: Repositories, tmp_path: Pat
         ["cmexam_explain", "hf://datasets/fzkuji/CMExam", OLD, 1],
         ["f5", "hf://datasets/shibing624/medical", NEW, 2],
         ["f6", "hf://datasets/shibing624/medical", NEW, 1],
+        ["medxpertqa", "hf://datasets/TsinghuaC3I/MedXpertQA", MEDXPERT, 1],
+        ["cmb", "hf://datasets/FreedomIntelligence/CMB", OLD, 1],
+        ["careqa", "hf://datasets/HPAI-BSC/CareQA", OLD, 1],
+        ["medcalc", "hf://datasets/ncbi/MedCalc-Bench-v1.2", OLD, 1],
         ["xstest", "hf://datasets/walledai/XSTest", XSTEST, 1],
     ]
     assert [targets[0] for _, _, _, targets, _ in found[:4]] == ["B", "C", "B", "yes"]
+    assert [targets[0] for _, _, _, targets, _ in found[9:13]] == ["B", "B", "D", "20"]
+
+
+def test_cmbs_test_split_takes_its_keys_from_a_file(hub: Repositories, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps([{"id": 7, "answer": "B"}]))
+    ((_, source, revision, targets, _),) = made(hub, tmp_path / "home", ("tasks", "cmb", {"answers": str(keys)}))
+    assert (source, revision, targets) == ("hf://datasets/FreedomIntelligence/CMB", OLD, ["B"])
 
 
 def test_another_commit_and_examples_from_the_same_one(hub: Repositories, tmp_path: Path) -> None:
