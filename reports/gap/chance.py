@@ -7,7 +7,7 @@ from medbench.reports.estimates import Analysis
 from medbench.reports.page import Cell, Column, Section, Table, names, show
 from medbench.reports.sources import Sources
 
-_STANDING = {"above": "above chance", "at": "not told from chance", "below": "below chance"}
+_STANDING = {"above": "above chance", "at": "at chance", "below": "below chance"}
 
 
 def section(analysis: Analysis, sources: Sources) -> Section:
@@ -58,7 +58,7 @@ def _table(task: str, key: str, rows: list[list[Cell]]) -> Table:
             Column(f"Always {key}", "rate", "the score of always giving the commonest key"),
             Column("Most used letter"),
             Column("Its share", "rate", "of the outputs that state a letter"),
-            Column("Standing", help="whether the accuracy's interval holds chance"),
+            Column("Standing", help="at chance: the interval of the accuracy holds it"),
         ],
         rows,
     )

@@ -14,7 +14,7 @@ from medbench.score_units import mean_interval
 _COVERAGES = (1.0, 0.5, 0.2)
 _POINTS = 40
 # Lines in a chart; more cannot be told apart, and the table has them all.
-_MOST_LINES = 6
+_MOST_LINES = 5
 
 
 def section(analysis: Analysis, sources: Sources) -> Section:

@@ -111,8 +111,8 @@ def test_of_many_candidates_the_most_accurate_are_drawn_and_the_title_says_so() 
         run.probabilities = [{"A": float(p), "B": float(1 - p)} for p in np.linspace(0.5, 1, len(run.ids))]
     section = probability.section(study(runs), Sources())
     assert len(section.tables[0].rows) == 9
-    assert [len(chart.series) for chart in section.charts] == [7, 6]  # one is the line of perfect calibration
-    assert all(chart.title.endswith("(the 6 most accurate of 9)") for chart in section.charts)
+    assert [len(chart.series) for chart in section.charts] == [6, 5]  # one is the line of perfect calibration
+    assert all(chart.title.endswith("(the 5 most accurate of 9)") for chart in section.charts)
     assert "m8" in {line.name for line in section.charts[1].series}
 
 
