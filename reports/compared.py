@@ -17,7 +17,7 @@ _ROLES = {
 _ASKED = {
     "choice": "Questions with a right answer",
     "text": "Questions with a reference text, with which the words of an answer are compared",
-    "probe": "Harmful prompts that should be refused, and harmless ones that look like them",
+    "probe": "Prompts that show whether a model refuses what it should, and only that",
     "other": "Prompts whose outputs are judged for something else, such as shown reasoning",
 }
 

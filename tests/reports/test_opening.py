@@ -148,7 +148,7 @@ def test_what_was_compared_is_told_from_the_weights(study_logs: Path) -> None:
     assert "pt (PT weight 1)" in said
     assert "5 candidates, weights PT 0.3 to 1 and SFT 0.4 to 1" in said
     assert "Questions with a right answer: medqa (40, also compared with a reference text)." in said
-    assert "Harmful prompts that should be refused, and harmless ones that look like them: refusal_probe (40)" in said
+    assert "Prompts that show whether a model refuses what it should, and only that: refusal_probe (40)" in said
     refusals = next(s for s in built.opening.sure if s.startswith("Refusals (refusal_probe"))
     assert "base refuses" in refusals
     verdict = next(s for s in built.sections if s.key == "verdict")
