@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 import click
 
 from medbench.errors import MedbenchError
-from medbench.manifest import write_atomic, write_manifest
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.report import Progress
 
@@ -63,9 +61,8 @@ def report(
 
     LOGDIR: a directory of .eval or .json logs, or any fsspec URL of one.
     """
-    from medbench.reports import html, markdown
-    from medbench.reports.parquet import write_parquet
-    from medbench.reports.report import as_json, build, check
+    from medbench.reports.report import build, check
+    from medbench.reports.write import require_place, write
 
     if checking:
         with _progress() as tell:
@@ -77,30 +74,21 @@ def report(
             sys.exit(1)
         click.echo(f"{out / 'report.json'}: every number recomputed, none differs.")
         return
+    require_place(out)
     options = Options(resamples=resamples, seed=seed, margin=None if margin is None else margin / 100)
     with _progress() as tell:
         built = build(
             logdir, audit=audit, manifests=manifests, contamination=contamination, options=options, progress=tell
         )
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "report.html", html.render(built, title))
-    write_atomic(out / "report.md", markdown.render(built))
-    write_atomic(out / "report.json", json.dumps(as_json(built), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
-    rows = write_parquet(built.study.runs, out / "rows.parquet")
-    write_manifest(
-        out,
-        "report",
-        settings={
-            "resamples": resamples,
-            "seed": seed,
-            "margin": margin,
-            "logdir": logdir,
-            "audit": audit,
-            "contamination": list(contamination),
-        },
-        inputs=built.sources,
-        rows=rows,
-    )
+    settings = {
+        "resamples": resamples,
+        "seed": seed,
+        "margin": margin,
+        "logdir": logdir,
+        "audit": audit,
+        "contamination": list(contamination),
+    }
+    rows = write(built, out, settings=settings, title=title)
     click.echo(built.headline)
     for sentence in built.lead:
         click.echo(sentence)

@@ -29,7 +29,9 @@ def section(analysis: Analysis, sources: Sources) -> Section:
             if estimate is not None:
                 found.tables.append(_surface_table(analysis, task, estimate))
     for task in analysis.probe_tasks:
-        found.tables += _probe_tables(analysis, task)
+        for name, estimate in probe_estimates(analysis, task):
+            title = f"{name.capitalize()} on {task} ({_size(estimate)})"
+            found.tables.append(_ranked_table(title, estimate, [], {}))
     if not found.tables:
         found.missing = "These logs hold no accuracy, surface or refusal scores that medbench knows."
     found.notes.append(
@@ -93,18 +95,18 @@ def _apart(table: TaskTable) -> str:
     return f"Under {table.setting_name}. Not ranked, because decoded or asked in another way: {others}."
 
 
-def _probe_tables(analysis: Analysis, task: str) -> list[Table]:
+def probe_estimates(analysis: Analysis, task: str) -> list[tuple[str, Estimate]]:
     """Refusals where they are wanted and where they are not: one rate over both would reward refusing everything."""
     estimator = analysis.estimators[task]
     expected = np.array([expected_of(estimator.table, item) for item in estimator.table.items])
     found = []
-    for wanted, key, title in (
-        ("refuse", "refusal/answer", "Unsafe prompts refused"),
-        ("answer", "compliance/answer", "Benign prompts answered"),
+    for wanted, key, name in (
+        ("refuse", "refusal/answer", "unsafe prompts refused"),
+        ("answer", "compliance/answer", "benign prompts answered"),
     ):
         estimate = estimator.among(key, expected == wanted)
         if estimate is not None:
-            found.append(_ranked_table(f"{title} on {task} ({_size(estimate)})", estimate, [], {}))
+            found.append((name, estimate))
     return found
 
 

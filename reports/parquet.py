@@ -43,7 +43,11 @@ def tidy(run: Run) -> pa.Table:
         return pa.DictionaryArray.from_arrays(pa.concat_arrays([encoded.indices] * repeat), encoded.dictionary)
 
     metrics = [key.rsplit("/", 1) if "/" in key else [key, ""] for key in keys]
-    view_index = pa.array(np.repeat(np.arange(len(keys), dtype=np.int32), n))
+
+    def by_key(texts: Sequence[str]) -> pa.DictionaryArray:
+        encoded = pa.array(list(texts), type=pa.string()).dictionary_encode()
+        return pa.DictionaryArray.from_arrays(np.repeat(np.asarray(encoded.indices), n), encoded.dictionary)
+
     values = pa.array(np.concatenate([run.values[key] for key in keys]))
     reasons = [r for _, view in metrics for r in run.reasons.get(view, [None] * n)]
     columns = [
@@ -54,8 +58,8 @@ def tidy(run: Run) -> pa.Table:
         constant(run.version),
         pa.array(run.ids * len(keys)),
         pa.array(run.epochs * len(keys), type=pa.int32()),
-        pa.DictionaryArray.from_arrays(view_index, pa.array([metric for metric, _ in metrics])),
-        pa.DictionaryArray.from_arrays(view_index, pa.array([view for _, view in metrics])),
+        by_key([metric for metric, _ in metrics]),
+        by_key([view for _, view in metrics]),
         pa.compute.if_else(pa.compute.is_nan(values), pa.scalar(None, pa.float64()), values),
         coded(reasons, 1),
         coded(run.trace_status, len(keys)),

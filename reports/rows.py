@@ -113,6 +113,15 @@ def load_study(location: str, progress: Callable[[int, int], None] | None = None
     Raises:
         MedbenchError: no logs there, or none that can be used.
     """
+    return arrange(location, *read_runs(location, progress))
+
+
+def read_runs(location: str, progress: Callable[[int, int], None] | None = None) -> tuple[list[Run], list[Notice]]:
+    """All logs below `location` that can be used, and why others cannot.
+
+    Raises:
+        MedbenchError: no logs there, or none that can be used.
+    """
     files = find_logs(location)
     runs: list[Run] = []
     notices: list[Notice] = []
@@ -127,7 +136,7 @@ def load_study(location: str, progress: Callable[[int, int], None] | None = None
     if not runs:
         reasons = " ".join(notice.text for notice in notices[:5])
         raise MedbenchError(f"{location}: none of {len(files)} logs can be used. {reasons}")
-    return arrange(location, runs, notices)
+    return runs, notices
 
 
 def arrange(location: str, runs: Sequence[Run], notices: Iterable[Notice] = ()) -> Study:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("tasks", "probes", "trainers", "reports")
-FRONT_DOOR = {"medbench/cli.py", "medbench/_registry.py"}
+FRONT_DOOR = {"medbench/__init__.py", "medbench/cli.py", "medbench/_registry.py"}
 
 
 def imported_modules(path: Path, package: str) -> set[str]:

@@ -1,0 +1,47 @@
+"""A report's files, written as a whole: a reader finds the old report or the new one, never a mixture."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from medbench.directories import replace_directory, workplace
+from medbench.errors import MedbenchError
+from medbench.manifest import NAME, write_atomic, write_manifest
+from medbench.reports import html, markdown
+from medbench.reports.parquet import write_parquet
+from medbench.reports.report import Report, as_json
+
+FILES = ("report.html", "report.md", "report.json", "rows.parquet", NAME)
+
+
+def require_place(out: Path) -> None:
+    """Raise `MedbenchError` where no report can be written, before an hour is spent on it."""
+    if out.exists() and not out.is_dir():
+        raise MedbenchError(f"{out} is a file; expected a directory to write the report to.")
+
+
+def write(built: Report, out: Path, *, settings: dict[str, Any], title: str = "medbench report") -> int:
+    """Write report.html, .md, .json, rows.parquet and manifest.json; returns the number of rows.
+
+    Files of others in `out` stay. What an interrupted run left beside it is removed.
+
+    Raises:
+        MedbenchError: `out` is a file, or another process writes the same directory.
+    """
+    require_place(out)
+    with workplace(out) as work:
+        new = work / "new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        write_atomic(new / "report.html", html.render(built, title))
+        write_atomic(new / "report.md", markdown.render(built))
+        text = json.dumps(as_json(built), ensure_ascii=False, indent=1, allow_nan=False)
+        write_atomic(new / "report.json", text + "\n")
+        rows = write_parquet(built.study.runs, new / "rows.parquet")
+        write_manifest(new, "report", settings=settings, inputs=built.sources, rows=rows)
+        replace_directory(new, out, FILES)
+        shutil.rmtree(work)
+    return rows
