@@ -10,6 +10,7 @@ from inspect_ai._util.registry import RegistryInfo, registry_add, registry_info
 from inspect_ai.model import modelapi
 from inspect_ai.scorer import Scorer
 
+from medbench.claims.scorer import claim_entailment
 from medbench.leak import option_format, trace_leak
 from medbench.probes.refusal import refusal
 from medbench.probes.trace import trace, trace_signals
@@ -32,6 +33,7 @@ from medbench.tasks.cmexam_explain import cmexam_explain
 from medbench.tasks.custom import custom
 from medbench.tasks.f5 import f5
 from medbench.tasks.f6 import f6
+from medbench.tasks.kqa import kqa
 from medbench.tasks.medcalc import medcalc
 from medbench.tasks.medmcqa import medmcqa
 from medbench.tasks.medqa import medqa
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "careqa",
+    "claim_entailment",
     "cmb",
     "cmexam",
     "cmexam_explain",
@@ -55,6 +58,7 @@ __all__ = [
     "declined",
     "f5",
     "f6",
+    "kqa",
     "medbench",
     "medcalc",
     "medmcqa",
@@ -106,6 +110,7 @@ def _also_by_bare_name(factory: Callable[..., Scorer]) -> None:
 
 
 for _factory in (
+    claim_entailment,
     decision_accuracy,
     declined,
     named_accuracy,

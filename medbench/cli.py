@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "geometry": ("medbench.trainers.geometry:geometry_command", "how two adapters lie to each other"),
     "microlab": ("medbench.trainers.microlab.command:microlab", "build and study the embedded micro-lab"),
     "probes": ("medbench.probes.command:probes", "the refusal detector against human labels"),
+    "judge": ("medbench.claims.command:judge", "a judge of claims against people; its rates corrected by labels"),
     "explain": ("medbench.reading.explain:explain", "which slots and rules read an answer out of an output"),
     "report": ("medbench.reports.command:report", "from eval logs: how far surface metrics mislead, and why"),
     "plan": ("medbench.reports.plan:plan", "items and runs needed to show a difference, from a pilot or guesses"),

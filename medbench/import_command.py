@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
+from inspect_ai._cli.util import parse_cli_args
 from rich.console import Console
 from rich.table import Table
 
 from medbench import stats
+from medbench.errors import MedbenchError
 from medbench.importing import FORMATS, import_predictions
 from medbench.records import OnBadRow
 from medbench.score_units import mean_interval
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="NAME", help="What the log calls the model. Default: the rows' own field `model`.")
 @click.option("--log-dir", default="logs", show_default=True, help="Where the log is written.")
 @click.option("--source", metavar="FILE", help="The benchmark's items. Default: the items that FILE itself holds.")
+@click.option(
+    "-T", "arguments", multiple=True, metavar="NAME=VALUE", help="The task's own parameters, as in inspect eval."
+)
 @click.option("--prefilled/--no-prefilled", default=None, help="The prompts ended in an opening think tag, or did not.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of FILE, e.g. gb18030.")
 @click.option("--on-bad-row", type=click.Choice(["error", "skip"]), default="error", show_default=True)
@@ -38,6 +44,7 @@ def import_command(
     model: str | None,
     log_dir: str,
     source: str | None,
+    arguments: tuple[str, ...],
     prefilled: bool | None,
     encoding: str,
     on_bad_row: OnBadRow,
@@ -63,8 +70,21 @@ def import_command(
         prefilled=prefilled,
         on_bad_row=on_bad_row,
         encoding=encoding,
+        task_args=task_arguments(arguments),
     )
     render(log, Console())
+
+
+def task_arguments(given: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` texts as Inspect reads those of ``-T``: values as YAML.
+
+    Raises:
+        MedbenchError: a text without ``=``.
+    """
+    for text in given:
+        if "=" not in text:
+            raise MedbenchError(f"-T takes NAME=VALUE, not {text!r}.")
+    return parse_cli_args(tuple(given)) or {}
 
 
 def render(log: EvalLog, console: Console) -> None:

@@ -21,6 +21,7 @@ from medbench.stats.means import (
     Fieller,
     bounded_mean,
     clustered_mean,
+    count_mean,
     fieller,
     paired_difference,
     unpaired_mean_difference,
@@ -43,6 +44,7 @@ from medbench.stats.planning import (
     pilot_spread,
     shown_by,
 )
+from medbench.stats.ppi import Powered, ppi_plus_plus, ppi_rate
 from medbench.stats.proportions import (
     Comparison,
     Discordance,
@@ -104,6 +106,7 @@ __all__ = [
     "OrderAgreement",
     "PairSpread",
     "Pooled",
+    "Powered",
     "Regret",
     "Resamples",
     "Statistic",
@@ -121,6 +124,7 @@ __all__ = [
     "clopper_pearson",
     "clustered_mean",
     "cohen_kappa",
+    "count_mean",
     "detectable_difference",
     "detectable_difference_paired",
     "detectable_from_se",
@@ -148,6 +152,8 @@ __all__ = [
     "paired_rates",
     "pass_at_k",
     "pilot_spread",
+    "ppi_plus_plus",
+    "ppi_rate",
     "random_effects",
     "randomisation_matrix",
     "rank_intervals",

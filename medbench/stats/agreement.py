@@ -13,21 +13,32 @@ from medbench.stats.proportions import Interval, clopper_pearson, normal_quantil
 from medbench.stats.rates import rate
 
 
-def cohen_kappa(first: Sequence[object], second: Sequence[object], confidence: float = 0.95) -> Interval:
-    """Cohen's kappa of two labellings of the same items, with the large-sample interval of Fleiss et al. (1969).
+def cohen_kappa(
+    first: Sequence[object],
+    second: Sequence[object],
+    confidence: float = 0.95,
+    *,
+    clusters: ArrayLike | None = None,
+) -> Interval:
+    """Cohen's kappa of two labellings of the same items.
 
-    Returns NaN where chance agreement is complete (both use one and the same label).
+    Args:
+        clusters: shape (n,), labels of what belongs together (claims of one question); None makes items independent.
+
+    The interval is the large-sample one of Fleiss et al. (1969); with clusters the jackknife's, which leaves out one
+    cluster at a time, with t at one degree of freedom less than there are clusters. Returns NaN where chance agreement
+    is complete (both use one and the same label), NaN bounds for fewer than three clusters.
     """
     if len(first) != len(second):
         raise MedbenchError(f"kappa compares labels of the same items; got {len(first)} and {len(second)}.")
+    if len(first) == 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
     labels = sorted(set(first) | set(second), key=str)
     index = {label: i for i, label in enumerate(labels)}
-    n, k = len(first), len(labels)
-    if n == 0:
-        return Interval(float("nan"), float("nan"), float("nan"))
-    table = np.zeros((k, k))
-    for a, b in zip(first, second, strict=True):
-        table[index[a], index[b]] += 1 / n
+    a, b = np.array([index[label] for label in first]), np.array([index[label] for label in second])
+    if clusters is not None:
+        return _jackknifed(a, b, len(labels), np.asarray(clusters), confidence)
+    table = _crossed(a, b, len(labels)) / len(a)
     rows, columns = table.sum(1), table.sum(0)
     agreed, chance = float(np.trace(table)), float(rows @ columns)
     if chance >= 1:
@@ -36,8 +47,38 @@ def cohen_kappa(first: Sequence[object], second: Sequence[object], confidence: f
     diagonal = np.sum(np.diag(table) * ((1 - chance) - (rows + columns) * (1 - agreed)) ** 2)
     weights = (columns[:, None] + rows[None, :]) ** 2
     off = np.sum((table - np.diag(np.diag(table))) * weights) * (1 - agreed) ** 2
-    variance = (diagonal + off - (agreed * chance - 2 * chance + agreed) ** 2) / (n * (1 - chance) ** 4)
+    variance = (diagonal + off - (agreed * chance - 2 * chance + agreed) ** 2) / (len(a) * (1 - chance) ** 4)
     half = normal_quantile(confidence) * float(np.sqrt(max(0.0, variance)))
+    return Interval(kappa, max(-1.0, kappa - half), min(1.0, kappa + half))
+
+
+def _crossed(a: np.ndarray, b: np.ndarray, k: int) -> np.ndarray:
+    return np.bincount(a * k + b, minlength=k * k).reshape(k, k).astype(float)
+
+
+def _kappa(tables: np.ndarray) -> np.ndarray:
+    """Kappa of tables of counts, shape (..., k, k); NaN where chance agreement is complete."""
+    total = tables.sum(axis=(-2, -1))
+    agreed = np.trace(tables, axis1=-2, axis2=-1) / total
+    chance = (tables.sum(axis=-1) * tables.sum(axis=-2)).sum(axis=-1) / total**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(chance < 1 - 1e-12, (agreed - chance) / (1 - chance), np.nan)
+
+
+def _jackknifed(a: np.ndarray, b: np.ndarray, k: int, clusters: np.ndarray, confidence: float) -> Interval:
+    if clusters.shape != a.shape:
+        raise MedbenchError(f"one cluster label per item: got {clusters.shape} labels for {a.shape} items.")
+    _, group = np.unique(clusters, return_inverse=True)
+    groups = int(group.max()) + 1
+    each = np.bincount((group * k + a) * k + b, minlength=groups * k * k).reshape(groups, k, k).astype(float)
+    whole = each.sum(axis=0)
+    kappa = float(_kappa(whole))
+    if groups < 3 or not np.isfinite(kappa):
+        return Interval(kappa, float("nan"), float("nan"))
+    without = _kappa(whole - each)
+    known = without[np.isfinite(without)]
+    error = float(np.sqrt((groups - 1) / groups * np.sum((known - known.mean()) ** 2)))
+    half = float(scipy.special.stdtrit(groups - 1, (1 + confidence) / 2)) * error
     return Interval(kappa, max(-1.0, kappa - half), min(1.0, kappa + half))
 
 

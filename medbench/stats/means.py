@@ -9,7 +9,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from medbench.errors import MedbenchError
-from medbench.stats.proportions import Comparison, Interval
+from medbench.stats.proportions import Comparison, Interval, normal_quantile
 
 
 def clustered_mean(values: ArrayLike, clusters: ArrayLike | None = None, confidence: float = 0.95) -> Interval:
@@ -50,6 +50,28 @@ def bounded_mean(
     half = float(scipy.special.stdtrit((groups - 1) / 2, (1 + confidence) / 2)) * se / top / (share * (1 - share))
     low, high = (top * float(scipy.special.expit(scipy.special.logit(share) + side * half)) for side in (-1, 1))
     return Interval(plain.estimate, low, high)
+
+
+def count_mean(values: ArrayLike, clusters: ArrayLike | None = None, confidence: float = 0.95) -> Interval:
+    """The mean of counts per item with a Poisson interval (Garwood 1936), widened where counts vary more.
+
+    Args as in `clustered_mean`, values 0 or more. The total is divided by the dispersion (variance of the mean over
+    that of a Poisson mean, at least 1; t quantile over the normal one, squared): none seen in n items is at most
+    3.7 / n.
+    """
+    x = _vector(values)
+    if len(x) == 0:
+        return Interval(float("nan"), 0.0, float("nan"))
+    mean = float(x.mean())
+    se, groups = clustered_error(x, clusters)
+    dispersion = 1.0
+    if mean > 0 and np.isfinite(se):
+        t = float(scipy.special.stdtrit(groups - 1, (1 + confidence) / 2)) / normal_quantile(confidence)
+        dispersion = max(1.0, se**2 * len(x) / mean * t**2)
+    size, tail = len(x) / dispersion, (1 - confidence) / 2
+    total = mean * size
+    low = float(scipy.special.gammaincinv(total, tail)) / size if total > 0 else 0.0
+    return Interval(mean, low, float(scipy.special.gammaincinv(total + 1, 1 - tail)) / size)
 
 
 def paired_difference(
