@@ -44,9 +44,20 @@ def setting_of(header: EvalLog) -> tuple[dict[str, Any], int | None]:
     setting = {key: _plain(decoding[key]) for key in sorted(decoding)}
     arguments = spec.task_args_passed or spec.task_args or {}
     setting |= {key: value for key, value in sorted(arguments.items()) if key not in _NOT_ASKED}
+    tuned = tuned_prompt(spec.metadata or {})
+    if tuned is not None:  # candidates under prompts of their own are compared on purpose
+        kind = f"{len(tuned['wordings'])} on {tuned['items']} other items [{str(tuned['ids_sha256'])[:6]}]"
+        setting["prompt"] = f"each candidate's best of {kind}"
     if sweep.get("thinking") not in (None, "default"):
         setting["thinking"] = sweep["thinking"]
     return setting, seed
+
+
+def tuned_prompt(metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """How a log's prompt was picked (`medbench tune-prompt`), with all scores; None where it was not tuned."""
+    told = ((metadata.get("benchmark") or {}).get("prompt") or {}).get("tuned")
+    complete = isinstance(told, dict) and told.get("wordings") and told.get("scores") and told.get("ids_sha256")
+    return told if complete else None
 
 
 # Task arguments that say which cue control an item is asked under.

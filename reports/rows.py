@@ -14,7 +14,7 @@ from medbench.extractors import EXTRACTORS
 from medbench.reports.controlled import ControlTable, beside, split
 from medbench.reports.header import key_of
 from medbench.reports.logs import Notice, Run, find_logs, read_run
-from medbench.reports.selection import latest, listed, one_version, say_apart, say_limits, say_unscored
+from medbench.reports.selection import latest, listed, one_version, say_apart, say_limits, say_prompts, say_unscored
 
 # The scores that tables are made of: metric -> the key whose values stand for it.
 _HEADLINES = {
@@ -160,6 +160,7 @@ def arrange(location: str, runs: Sequence[Run], notices: Iterable[Notice] = ()) 
         members = [run for run in kept if run.task == task]
         built[0].apart = say_apart(task, members, order[0], notices)
         say_limits(task, members, notices)
+        say_prompts(task, members, notices)
     candidates = _candidate_order(kept)
     under, used = beside(controlled, tables, variants, notices, _table)
     return Study(

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from medbench.reports.header import key_of
+from medbench.reports.header import key_of, tuned_prompt
 from medbench.reports.logs import Notice, Run, short_name
 
 # A newer run that covers less than this share of an older one's items is a trial, and does not replace it.
@@ -136,6 +136,24 @@ def say_limits(task: str, runs: Sequence[Run], notices: list[Notice]) -> None:
                 "limit",
                 f"{task}: outputs were ended before they were done, and are scored as they stand{_meaning(runs)}: "
                 f"{listed(ended)}.",
+            )
+        )
+
+
+def say_prompts(task: str, runs: Sequence[Run], notices: list[Notice]) -> None:
+    """Candidates that were asked with prompts of their own, each picked for it on other items."""
+    asked: dict[str, list[str]] = defaultdict(list)
+    for run in runs:
+        tuned = tuned_prompt(run.provenance.get("metadata") or {})
+        if tuned is not None and run.candidate not in asked[str(tuned.get("of"))]:
+            asked[str(tuned.get("of"))].append(run.candidate)
+    if asked:
+        told = "; ".join(f"{prompt.partition('#')[2] or prompt}: {listed(names)}" for prompt, names in asked.items())
+        notices.append(
+            Notice(
+                "prompts",
+                f"{task}: compared on purpose under prompts of their own, each picked on items that are not tested "
+                f"({told}). Tests are of these prompts; what holds for prompts like them is under Own prompts.",
             )
         )
 

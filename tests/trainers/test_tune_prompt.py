@@ -202,3 +202,21 @@ def test_the_command_tells_every_share_and_marks_the_chosen(tmp_path: Path) -> N
     assert "3 wordings on 24 items, none of the 36 that stay for the test" in done.output
     assert "please 100.0%*" in done.output
     assert "q 100.0%*" in done.output
+
+
+def test_the_report_compares_candidates_under_their_own_prompts(tuned: Path) -> None:
+    from medbench.reports.estimates import Analysis, Options
+    from medbench.reports.gap import prompts as own
+    from medbench.reports.rows import load_study
+    from medbench.reports.sources import Sources
+
+    logs = tuned / "tested" / "logs"
+    if not logs.is_dir():
+        assert sweep(read_study(study(tuned, prompt="tuned/medqa.yaml")), tuned / "tested", display="none")[0]
+    read = load_study(str(logs))
+    assert read.tables["medqa"].candidates == ["polite", "terse"]
+    assert not read.variants["medqa"]
+    assert "each candidate's best of 3 on 30 other items" in read.tables["medqa"].setting_name
+    found = own.section(Analysis(read, Options(resamples=100)), Sources())
+    assert "picked on 30 other items; none of them is tested" in found.findings[0]
+    assert [row[1] for row in found.tables[0].rows] == ["please", "q"]
