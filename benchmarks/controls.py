@@ -3,31 +3,36 @@
     python benchmarks/controls.py OUT [--seeds 1,2,3,4,5]
 
 In each micro-world two models take one exam, whose right options can be told from the names alone
-(`trainers/microlab/cues.py`). Both are trained from nothing, alike and on as many conversations of one form: one on the
-facts, with wrong options that give nothing away, one on options alone, without a word about any disease of the world.
-Both answer the exam as it is, under `options_only` and under `reorder`, by `medbench sweep`; the report's section says
-of each whether it is caught. What is done in OUT is kept.
+(`trainers/microlab/cues.py`). Both are the shipped base, which knows nothing of that world, trained further on
+conversations of one form: one on the world's facts, with wrong options that give nothing away, one on options alone,
+without a word about any disease of the world. Both answer the exam as it is, under `options_only` and `reorder`, by
+`medbench sweep`; the report's section says of each whether it is caught. What is done in OUT is kept.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
 
 from medbench.manifest import write_atomic
+from medbench.provider.loading import MICROLAB
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap import controls
 from medbench.reports.rows import load_study
 from medbench.reports.sources import Sources
-from medbench.trainers.microlab.build import document, load_amounts, train_base, untrained
+from medbench.trainers.microlab.build import document, train_base
 from medbench.trainers.microlab.cues import facts_alone, options_alone
 from medbench.trainers.microlab.world import make_world
 from medbench.trainers.recipe import load_recipe
 
-STEPS, CONVERSATIONS = 600, 6000
+# Chosen on world 6, which is not among those that are reported: a cue is learned sooner than 128 facts.
+STEPS = {"options": 300, "facts": 400}
+CONVERSATIONS = 6000
+SETTINGS = ("per_device_train_batch_size=8", "learning_rate=3e-3", "warmup_steps=10")
 
 
 def models(seed: int, root: Path) -> dict[str, Path]:
@@ -36,24 +41,31 @@ def models(seed: int, root: Path) -> dict[str, Path]:
     from medbench.trainers.train import quieten
 
     quieten()
-    world, amounts = make_world(seed), load_amounts()
+    world, teach = make_world(seed), {"options": options_alone, "facts": facts_alone}
     found = {}
-    for name, teach in (("options", options_alone), ("facts", facts_alone)):
+    for name, steps in STEPS.items():
         found[name] = out = root / name
         if (out / "model.safetensors").exists():
             continue
         out.mkdir(parents=True, exist_ok=True)
-        rows = [{"text": document(row)} for row in teach(world, conversations=CONVERSATIONS)]
+        rows = [{"text": document(row)} for row in teach[name](world, conversations=CONVERSATIONS)]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_atomic(root / f"{name}.jsonl", text)
         given = {"model_name_or_path": out, "dataset": root / f"{name}.jsonl", "output_dir": out}
         settings = [f"{key}={json.dumps(str(value))}" for key, value in given.items()] + [f"seed={seed}"]
-        settings += [f"max_steps={STEPS}", f"save_steps={STEPS}"]
+        settings += [*SETTINGS, f"max_steps={steps}", f"save_steps={steps}"]
         recipe, origin = load_recipe("pt", "microlab/base", settings)
         with one_thread_each():
-            made = train_base(recipe, origin, out, untrained(world, amounts["base"], seed))
+            made = train_base(recipe, origin, out, start())
         click.echo(f"seed {seed}, {name}: loss {made['losses']['train_loss']:.3f}")
     return found
+
+
+def start() -> tuple[Any, Any]:
+    """The shipped base and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(MICROLAB), AutoTokenizer.from_pretrained(MICROLAB)
 
 
 def sweep(seed: int, root: Path, found: dict[str, Path]) -> Path:

@@ -115,13 +115,15 @@ def demo(out: Path) -> None:
     write_manifest(out, "demo", settings={}, inputs={"microlab": str(MICROLAB)})
     plan = demo_plan(out / "inputs", lab=MICROLAB)
     _step("sweep", plan["study"], "--out", out / "study")
-    # Below the study, so that one log directory covers both.
+    # Below the study, so that one log directory covers all.
     _step("sweep", plan["sampling"], "--out", out / "study" / "sampling")
+    _step("sweep", plan["controls"], "--out", out / "study" / "controls")
     _step("audit", plan["corpus"], "--against", "microlab_exam", "--out", out / "audit")
     _tell_planted(plan["planted"], out / "audit" / "findings.jsonl")
     _step("leaderboard", out / "study")
     report = ["--audit", out / "audit", "--manifests", MICROLAB, "--out", out / "report"]
     _step("report", out / "study", *report, "--title", "medbench demo: the micro-lab")
+    _tell_controls(out / "report" / "report.json")
     click.echo(f"\nlogs     {out / 'study'}   (inspect view --log-dir {out / 'study'})")
     click.echo(f"report   {out / 'report' / 'report.html'}")
     click.echo("leaks seen from a model alone: medbench contamination --model medbench/microlab --task microlab_exam")
@@ -141,6 +143,15 @@ def _tell_planted(planted: Path, findings: Path) -> None:
     for kind in dict.fromkeys(leak["kind"] for leak in key):
         leaks = [(leak["corpus_file"], leak["record"], leak["item_id"]) for leak in key if leak["kind"] == kind]
         click.echo(f"planted {kind} leaks found: {len(found.intersection(leaks))} of {len(leaks)}")
+
+
+def _tell_controls(report: Path) -> None:
+    """What the report says of the exam without its question."""
+    sections = json.loads(report.read_text("utf-8"))["sections"]
+    findings = next(section["findings"] for section in sections if section["key"] == "controls")
+    for sentence in findings:
+        if "question" in sentence:
+            click.echo(f"cue control: {sentence}")
 
 
 def main() -> None:

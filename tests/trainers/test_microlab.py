@@ -347,6 +347,19 @@ def test_the_demo_samples_a_mixture_of_its_study_at_three_settings_and_two_seeds
     assert {d["seed"] for d in sampled.decodings} == {1, 2}
 
 
+@shipped
+def test_the_demo_asks_its_exam_without_the_question_for_candidates_of_its_study(tmp_path: Path):
+    from medbench.trainers.microlab.demo import demo_plan
+    from medbench.trainers.study import read_study
+
+    paths = demo_plan(tmp_path / "demo", lab=SHIPPED)
+    mixed, asked = read_study(paths["study"]), read_study(paths["controls"])
+    assert {c.name for c in asked.candidates} <= {c.name for c in mixed.candidates}
+    assert len(asked.candidates) == 3
+    assert asked.decodings == mixed.decodings  # else the two would not be compared
+    assert dict(mixed.tasks[0][1]) | {"control": "options_only"} == dict(asked.tasks[0][1])
+
+
 def test_each_open_question_has_one_right_drug_and_its_reference_is_judged_right():
     from medbench.scorers import named
 

@@ -36,8 +36,8 @@ def demo_plan(out: str | Path, *, lab: str | Path) -> dict[str, Path]:
         lab: the lab to demonstrate, e.g. `medbench.provider.loading.MICROLAB`.
 
     Returns:
-        paths: ``study`` and ``sampling`` (for `medbench sweep`), ``corpus`` (a folder for `medbench audit`),
-            ``planted`` (the key: which record of which file holds which exam item, and how).
+        paths: ``study``, ``sampling`` and ``controls`` (for `medbench sweep`), ``corpus`` (a folder for `medbench
+            audit`), ``planted`` (the key: which record of which file holds which exam item, and how).
 
     Raises:
         MedbenchError: `lab` is no lab.
@@ -51,10 +51,11 @@ def demo_plan(out: str | Path, *, lab: str | Path) -> dict[str, Path]:
     paths = {
         "study": root / "study.yaml",
         "sampling": root / "sampling.yaml",
+        "controls": root / "controls.yaml",
         "corpus": root / "corpus",
         "planted": root / "planted.json",
     }
-    for name, plan in (("study", study), ("sampling", sampling)):
+    for name, plan in (("study", study), ("sampling", sampling), ("controls", controls)):
         write_atomic(paths[name], yaml.safe_dump(plan(Path(lab).resolve(), seed), sort_keys=False))
     files, key = leaking_corpus(make_world(seed))
     for name, rows in files.items():
@@ -92,6 +93,20 @@ def sampling(lab: Path, seed: int) -> dict[str, Any]:
             {"temperature": temperature, "top_p": top_p, "max_tokens": MAX_NEW_TOKENS, "seeds": [1, 2]}
             for temperature, top_p in settings
         ],
+    }
+
+
+def controls(lab: Path, seed: int) -> dict[str, Any]:
+    """The exam without its questions, for SFT, PT and half of each: what the study asks as it is, under one control.
+
+    A study of its own, because the study's exam runs for thirteen candidates, and the comparison needs three.
+    """
+    return {
+        **_models(lab),
+        "candidates": [{"pt": "0..1 step 0.5", "sft": "1 - pt"}],
+        "controls": False,
+        "tasks": [{"task": "medbench/microlab_exam", "args": {"seed": seed, "control": "options_only"}}],
+        "decoding": [{"temperature": 0, "max_tokens": MAX_NEW_TOKENS}],
     }
 
 
