@@ -121,10 +121,10 @@ def _gain_sentence(task: str, gain: Gain, p_under: float, p_gone: float, alpha: 
     also = "also " if not keeps_answer(gain.paired) else ""
     head = f"Of the {points} points that {gain.ahead} gains over {gain.behind} on {task}, "
     if p_under < alpha and gain.under.difference > 0:
-        text = (
-            f"{head}{show(100 * gain.under.difference, 'score')} are {also}gained {gain.paired.words} "
-            f"({span(left, 'points')})"
-        )
+        how_many = show(100 * gain.under.difference, "score")
+        if gain.under.difference >= gain.plain.difference:
+            how_many = f"all ({how_many})"
+        text = f"{head}{how_many} are {also}gained {gain.paired.words} ({span(left, 'points')})"
     elif p_under < alpha:
         text = f"{head}none is left {gain.paired.words}: there it is behind ({show(left, 'points')})"
     else:

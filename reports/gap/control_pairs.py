@@ -63,6 +63,15 @@ class Paired:
         return stats.paired_rates(self.plain[row], self.under[row], self.clusters, options.confidence)
 
 
+def in_order(controls: list[ControlTable]) -> list[ControlTable]:
+    """As the kinds of control are listed, so that the question stands first."""
+    kinds = list(KINDS)
+    return sorted(
+        controls,
+        key=lambda one: (kinds.index(name) if (name := one.control.split(" ")[0]) in kinds else 99, one.control),
+    )
+
+
 def paired_of(control: ControlTable) -> Paired | None:
     """None where no candidate ran both, or no item has both."""
     plain, table = control.plain, control.table

@@ -8,7 +8,7 @@ from medbench import stats
 from medbench.reports.chance import chance
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap.control_gains import gain_sentences, gain_table, gains
-from medbench.reports.gap.control_pairs import Paired, interval_in, keeps_answer, number_in, paired_of
+from medbench.reports.gap.control_pairs import Paired, in_order, interval_in, keeps_answer, number_in, paired_of
 from medbench.reports.gap.control_reliability import reliability_rows, reliability_sentence, reliability_table
 from medbench.reports.page import Cell, Column, Section, Table, names, p_text, show, span
 from medbench.reports.sources import Sources
@@ -20,7 +20,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
     """Per task: accuracy under each control, differences of candidates under each, and reliability over all."""
     found = Section("controls", "Cue controls")
     for task in (task for task in analysis.choice_tasks if analysis.study.controls.get(task)):
-        pairs = [paired for one in analysis.study.controls[task] if (paired := paired_of(one)) is not None]
+        pairs = [paired for one in in_order(analysis.study.controls[task]) if (paired := paired_of(one)) is not None]
         if not pairs:
             continue
         rows = _change_rows(pairs, analysis.options)
