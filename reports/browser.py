@@ -19,7 +19,15 @@ from medbench.reports.text import visible
 MOST_OUTPUTS = 400
 MOST_CHARACTERS = 6_000
 BUDGET_CHARACTERS = 3_000_000
-_SHOWN_SCORES = ("accuracy/answer", "bleu4/raw", "bleu4_floor/raw", "bleu4/answer", "rougeL/raw", "refusal/answer")
+_SHOWN_SCORES = (
+    "accuracy/answer",
+    "comprehensiveness/answer",
+    "bleu4/raw",
+    "bleu4_floor/raw",
+    "bleu4/answer",
+    "rougeL/raw",
+    "refusal/answer",
+)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 from medbench import stats
 from medbench.reports.estimate import Estimate, Options, Tie
 from medbench.reports.rows import Study, TaskTable
-from medbench.score_units import is_rate
+from medbench.score_units import COUNTS, is_rate
 
 __all__ = ["Analysis", "Estimate", "Estimator", "Options", "Tie"]
 
@@ -88,6 +88,9 @@ class Estimator:
             runs = self.table.runs_per_item(counted or key)[present][:, shared]
             intervals = [stats.rate(row, clusters, count, confidence) for row, count in zip(values, runs, strict=True)]
             p = stats.sign_flip_matrix(values, clusters)
+        elif key.split("/")[0] in COUNTS:
+            intervals = [stats.count_mean(row, clusters, confidence) for row in values]
+            p = _pairwise_means_p(values, clusters)
         else:
             intervals = [
                 stats.bootstrap_interval(float(v.mean()), draws()[:, c], groups, confidence, top=100.0)
@@ -209,6 +212,11 @@ class Analysis:
         """Tasks scored against reference texts; free-text tasks before multiple-choice ones with explanations."""
         choice = set(self.choice_tasks)
         return sorted(self.tasks_with("bleu4/raw"), key=lambda task: task in choice)
+
+    @property
+    def claim_tasks(self) -> list[str]:
+        """Tasks judged claim by claim."""
+        return self.tasks_with("comprehensiveness/answer")
 
     @property
     def probe_tasks(self) -> list[str]:

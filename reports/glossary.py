@@ -35,6 +35,12 @@ TERMS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "Items that share a text, such as several questions about one case, are no independent evidence: intervals "
         "count them as one cluster.",
     ),
+    "comprehensiveness": (
+        "Comprehensiveness",
+        ("Comprehensiveness", "comprehensiveness"),
+        "The share of the claims a good answer must make that the answer makes, by a judge's verdict on each. What it "
+        "is worth depends on the judge, whose card stands under the table.",
+    ),
     "brier": (
         "Brier score",
         ("Brier",),

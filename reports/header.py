@@ -16,7 +16,7 @@ _SAMPLING_ONLY = ("top_p", "top_k")
 # Providers that take the likeliest token where no temperature is asked for; any other may sample.
 _GREEDY_BY_DEFAULT = ("medbench",)
 # Task arguments that say where items come from or what judges the outputs, not how the model is asked.
-_NOT_ASKED = {"source", "fewshot_source", "encoding", "on_bad_row", "revision", "calibration", "judge"}
+_NOT_ASKED = {"source", "fewshot_source", "encoding", "on_bad_row", "revision", "calibration", "judge", "verdicts"}
 
 
 def about(header: EvalLog) -> dict[str, Any]:
@@ -48,6 +48,9 @@ def setting_of(header: EvalLog) -> tuple[dict[str, Any], int | None]:
     if tuned is not None:  # candidates under prompts of their own are compared on purpose
         kind = f"{len(tuned['wordings'])} on {tuned['items']} other items [{str(tuned['ids_sha256'])[:6]}]"
         setting["prompt"] = f"each candidate's best of {kind}"
+    judged_by = claim_judge_of(header)
+    if judged_by:  # what two judges counted is not compared
+        setting["judged by"] = judged_by
     if sweep.get("thinking") not in (None, "default"):
         setting["thinking"] = sweep["thinking"]
     return setting, seed
@@ -119,6 +122,20 @@ def judge_of(header: EvalLog) -> str | None:
     role = (header.eval.model_roles or {}).get("judge")
     first = role[0] if isinstance(role, list) else role
     return visible_name(first.model) if first else None
+
+
+def claim_judge_of(header: EvalLog) -> str | None:
+    """Who judged claims (`medbench.claims`), a role by the model that had it."""
+    judges = ((header.eval.metadata or {}).get("benchmark") or {}).get("judges")
+    if not isinstance(judges, list) or not judges:
+        return None
+    roles = header.eval.model_roles or {}
+    named = []
+    for judge in map(str, judges):
+        role = roles.get(judge)
+        first = role[0] if isinstance(role, list) else role
+        named.append(str(first.model) if first else judge)
+    return visible_name(" + ".join(named))
 
 
 def _adapter_weights(adapters: Any) -> dict[str, float]:

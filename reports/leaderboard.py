@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medbench import stats
+from medbench.reports import claims
 from medbench.reports.chance import chance as chance_lines
 from medbench.reports.estimates import Analysis, Estimate
 from medbench.reports.gap.floor import over_floor
@@ -16,13 +17,17 @@ from medbench.reports.sources import Sources
 
 
 def section(analysis: Analysis, sources: Sources) -> Section:
-    """All tables: accuracy tasks, then surface tasks with floors, then probes."""
+    """All tables: accuracy tasks, tasks judged by claims, surface tasks with floors, then probes."""
     found = Section("leaderboard", "Leaderboard")
     for task in analysis.choice_tasks:
         estimate = analysis.estimators[task].estimate("accuracy/answer")
         assert estimate is not None
         found.tables.append(_accuracy_table(analysis, task, estimate))
         found.findings.append(_sentence(task, estimate, analysis.study.tables[task].apart))
+    for task in analysis.claim_tasks:
+        estimate = analysis.estimators[task].estimate(claims.KEY)
+        assert estimate is not None
+        found.tables.append(_claims_table(analysis, task, estimate))
     for task in analysis.surface_tasks:
         for key in ("bleu4/raw", "rougeL/raw"):
             estimate = analysis.estimators[task].estimate(key)
@@ -33,7 +38,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
             title = f"{name.capitalize()} on {task} ({_size(estimate)})"
             found.tables.append(_ranked_table(title, estimate, [], {}))
     if not found.tables:
-        found.missing = "These logs hold no accuracy, surface or refusal scores that medbench knows."
+        found.missing = "These logs hold no accuracy, claim, surface or refusal scores that medbench knows."
     found.notes.append(
         "Candidates that share a letter under Tied cannot be told apart: no paired test between them holds at "
         "5% after Holm's correction over all pairs of the table. Ranks gives every rank that these tests leave open, "
@@ -64,6 +69,13 @@ def _accuracy_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
     beside = "" if chance is None else f"; chance {show(chance, 'rate')}"
     title = f"Accuracy on {task} ({_size(estimate)}{beside})"
     return _ranked_table(title, estimate, columns, extras, _apart(table), chance)
+
+
+def _claims_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
+    table = analysis.study.tables[task]
+    columns, cells = claims.columns_of(analysis, task, estimate)
+    note = " ".join(filter(None, (claims.note_of(table), _apart(table))))
+    return _ranked_table(f"Comprehensiveness on {task} ({_size(estimate)})", estimate, columns, cells, note)
 
 
 def _surface_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:

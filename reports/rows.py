@@ -19,6 +19,7 @@ from medbench.reports.selection import latest, listed, one_version, say_apart, s
 # The scores that tables are made of: metric -> the key whose values stand for it.
 _HEADLINES = {
     "accuracy": "accuracy/answer",
+    "comprehensiveness": "comprehensiveness/answer",
     "bleu4": "bleu4/raw",
     "rougeL": "rougeL/raw",
     "refusal": "refusal/answer",

@@ -46,6 +46,7 @@ def kqa(
     tie: str = "unscored",
     views: str = "answer",
     floor: bool | None = None,
+    calibration: str | None = None,
 ) -> Task:
     """K-QA: free-text answers to patients' questions, judged claim by claim.
 
@@ -56,11 +57,13 @@ def kqa(
         tie: what a divided jury says: `unscored`, or `neutral`.
         views: which views of the output are judged, e.g. `answer,raw`; each costs a round of calls.
         floor: judge every answer by another question's claims too; by default only where that costs no call.
+        calibration: the judge's card (`medbench judge calibrate FILE`), whose line stands beside its scores in reports.
     """
     loaded = load(HUB, record_to_item, settings, read=read_claim_rows)
     return claims_task(
         loaded, settings, name="kqa", version=1,
         judge=judge, verdicts=verdicts, tie=tie, views=views, floor=floor,
+        calibration=calibration,
     )  # fmt: skip
 
 

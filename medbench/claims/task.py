@@ -13,6 +13,7 @@ from inspect_ai.dataset import Sample
 
 from medbench import prompts
 from medbench.benchmark import Loaded, Settings, benchmark_task, floor_references, to_sample, user_file
+from medbench.claims import card
 from medbench.claims.files import listed, listed_words, read_verdicts, unmatched
 from medbench.claims.items import ClaimItem, other_items
 from medbench.claims.judges import jury_of
@@ -39,12 +40,14 @@ def claims_task(
     tie: str = "unscored",
     views: str | Sequence[str] = "answer",
     floor: bool | None = None,
+    calibration: str | None = None,
 ) -> Task:
     """Free-text answers judged claim by claim, with surface scores, refusals and traces beside.
 
     Args:
         loaded: items that are `ClaimItem`s.
         judge, verdicts, tie, views, floor: see `claim_entailment`.
+        calibration: the judge's card, whose line reports print; None takes the shipped one for `lexical`.
 
     Raises:
         MedbenchError: no such judge, or a verdict file that speaks of none of these items.
@@ -62,7 +65,13 @@ def claims_task(
         _sample(item, other, reference, settings)
         for item, other, reference in zip(items, other_items(items), floor_references(items), strict=True)
     ]
-    judged: dict[str, Any] = {"judge": jury.name, "tie": tie, "claims": _counts(items)}
+    judged: dict[str, Any] = {
+        "judge": jury.name,
+        "judges": [one.name for one in jury.judges],
+        "judge_line": _card_line(jury.name, calibration),
+        "tie": tie,
+        "claims": _counts(items),
+    }
     if verdicts is not None:
         judged["verdicts"] = _about_file(verdicts, items)
     return benchmark_task(
@@ -91,6 +100,12 @@ def _sample(item: ClaimItem, other: ClaimItem | None, reference: str | None, set
             "floor_item": {k: v if k == "question" else list(v) for k, v in parts.items()},
         }
     return sample
+
+
+def _card_line(judge: str, calibration: str | None) -> str | None:
+    if calibration is not None:
+        return card.line(card.load(user_file(calibration)))
+    return card.line(card.lexical_card()) if judge == LEXICAL else None
 
 
 def _counts(items: Sequence[ClaimItem]) -> dict[str, int]:

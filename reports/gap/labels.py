@@ -7,6 +7,7 @@ from medbench.reports.page import names
 
 METRICS = {
     "accuracy": "accuracy",
+    "comprehensiveness": "comprehensiveness",
     "bleu4": "BLEU-4",
     "bleu4_floor": "BLEU-4's floor",
     "rouge1": "ROUGE-1",

@@ -181,6 +181,20 @@ def hub() -> Repositories:
                 )
             },
         },
+        "datasets/Itaykhealth/K-QA": {
+            "main": OLD,
+            OLD: {
+                "questions_w_answers.jsonl": lines(
+                    {
+                        "Question": "Is a mild fever dangerous?",
+                        "Free_form_answer": "Rarely.",
+                        "Must_have": ["A mild fever is rarely dangerous."],
+                        "Nice_to_have": [],
+                    }
+                ),
+                "questions.jsonl": lines({"Question": "Why?"}),
+            },
+        },
         "datasets/walledai/XSTest": {
             XSTEST: {
                 "data/test-00000-of-00001.parquet": parquet(
@@ -206,7 +220,7 @@ def made(hub: Repositories, home: Path, *wanted: tuple[str, str, dict[str, Any]]
 
 def test_every_benchmark_reads_its_hub_data_set(hub: Repositories, tmp_path: Path) -> None:
     names = ("medqa", "medmcqa", "mmlu_med", "pubmedqa", "pubmedqa_long", "cmexam", "cmexam_explain", "f5", "f6")
-    names += ("medxpertqa", "cmb", "careqa", "medcalc")
+    names += ("medxpertqa", "cmb", "careqa", "medcalc", "kqa")
     found = made(hub, tmp_path, *[("tasks", name, {}) for name in names], ("probes", "xstest", {}))
     assert [[name, source, revision, len(targets)] for name, source, revision, targets, _ in found] == [
         ["medqa", "hf://datasets/GBaker/MedQA-USMLE-4-options", MEDQA, 1],
@@ -222,6 +236,7 @@ def test_every_benchmark_reads_its_hub_data_set(hub: Repositories, tmp_path: Pat
         ["cmb", "hf://datasets/FreedomIntelligence/CMB", OLD, 1],
         ["careqa", "hf://datasets/HPAI-BSC/CareQA", OLD, 1],
         ["medcalc", "hf://datasets/ncbi/MedCalc-Bench-v1.2", OLD, 1],
+        ["kqa", "hf://datasets/Itaykhealth/K-QA", OLD, 1],
         ["xstest", "hf://datasets/walledai/XSTest", XSTEST, 1],
     ]
     assert [targets[0] for _, _, _, targets, _ in found[:4]] == ["B", "C", "B", "yes"]
