@@ -31,8 +31,7 @@ from medbench.tasks.cmb import cmb
 from medbench.tasks.cmexam import cmexam
 from medbench.tasks.cmexam_explain import cmexam_explain
 from medbench.tasks.custom import custom
-from medbench.tasks.f5 import f5
-from medbench.tasks.f6 import f6
+from medbench.tasks.f5_f6 import f5, f6
 from medbench.tasks.kqa import kqa
 from medbench.tasks.medcalc import medcalc
 from medbench.tasks.medmcqa import medmcqa

@@ -52,4 +52,6 @@ def _list() -> None:
 
 def _published(name: str) -> HubSource | None:
     found = getattr(sys.modules[catalog.function(name).__module__], "HUB", None)
+    if isinstance(found, dict):  # a page of several sets
+        found = found.get(name)
     return found if isinstance(found, HubSource) else None

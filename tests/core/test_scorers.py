@@ -41,7 +41,7 @@ from medbench.scorers import SURFACE_METRICS, explanation_part, interval, letter
 from medbench.solvers import require_logprobs
 from medbench.tasks.cmexam import cmexam
 from medbench.tasks.cmexam_explain import cmexam_explain
-from medbench.tasks.f5 import f5
+from medbench.tasks.f5_f6 import f5
 from medbench.tasks.medqa import medqa
 from medbench.tasks.pubmedqa import pubmedqa
 

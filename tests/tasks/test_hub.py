@@ -23,7 +23,7 @@ XSTEST = "f1d713187c61b6ae64e602d74f0b3d812cc2e8e8"
 MAKE = """
 import importlib, json, sys
 for room, name, arguments in json.loads(sys.argv[1]):
-    task = getattr(importlib.import_module(f"medbench.{room}.{name}"), name)
+    task = getattr(importlib.import_module(f"medbench.{room}.{'f5_f6' if name in ('f5', 'f6') else name}"), name)
     try:
         made = task(**arguments)
     except Exception as error:
@@ -281,7 +281,7 @@ def test_a_data_set_that_the_hub_does_not_hold(tmp_path: Path) -> None:
 
 def test_a_revision_is_of_the_hub(tmp_path: Path) -> None:
     from medbench.errors import MedbenchError
-    from medbench.tasks.f5 import f5
+    from medbench.tasks.f5_f6 import f5
 
     with pytest.raises(MedbenchError, match="give one of them"):
         f5(source=str(tmp_path / "valid.jsonl"), revision=OLD)

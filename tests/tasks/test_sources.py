@@ -14,8 +14,7 @@ from inspect_ai.dataset import Sample
 from medbench.errors import MedbenchError
 from medbench.tasks.cmexam import cmexam
 from medbench.tasks.cmexam_explain import cmexam_explain
-from medbench.tasks.f5 import f5
-from medbench.tasks.f6 import f6
+from medbench.tasks.f5_f6 import f5, f6
 from medbench.tasks.medmcqa import medmcqa
 from medbench.tasks.medqa import medqa
 from medbench.tasks.mmlu_med import mmlu_med
