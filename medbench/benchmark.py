@@ -247,6 +247,7 @@ def load(
     *,
     read: Callable[..., Iterable[Record]] = read_records,
     to_example: ToItem | None = None,
+    repeats: bool = False,
 ) -> Loaded:
     """The benchmark's items from the hub, or from `settings.source`, and the few-shot examples that were asked for.
 
@@ -256,6 +257,7 @@ def load(
         settings: the user's choices.
         read: how a local file is read, where the publisher's format needs more than `read_records`.
         to_example: one row to one few-shot example, where that is not `to_item`.
+        repeats: the published set may hold an item twice; the second is left out and listed, and ends nothing.
 
     Raises:
         MedbenchError: the source cannot be read, a row is unusable under ``on_bad_row=error``, or nothing is left.
@@ -276,7 +278,7 @@ def load(
             "split": published.split,
             "revision": published.revision,
         }
-    items = checked(_pairs(records, to_item, bad_rows), bad_rows)
+    items = checked(_pairs(records, to_item, bad_rows), bad_rows, repeats=repeats)
     if not items and bad_rows.rows:
         raise MedbenchError(
             f"no usable items: every row was left out ({len(bad_rows.rows)}), the first because of: {bad_rows.rows[0]}"

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from medbench.errors import MedbenchError
+from medbench.errors import LeftOut, MedbenchError
 from medbench.records import BadRows, Record
 
 LETTERS = "ABCDEFGHIJ"
@@ -129,13 +129,18 @@ def index_letter(record: Record, column: str, options: Sequence[str]) -> str:
     raise record.error(column, f"expected the index of an option (0 to {len(options) - 1}), found {index!r}")
 
 
-def checked(items: Iterable[tuple[Record, Item]], bad_rows: BadRows) -> list[Item]:
-    """The items, with rows that repeat another one's content handed to `bad_rows`: ids must be unique in a log."""
+def checked(items: Iterable[tuple[Record, Item]], bad_rows: BadRows, *, repeats: bool = False) -> list[Item]:
+    """The items, with rows that repeat another one's content handed to `bad_rows`: ids must be unique in a log.
+
+    With `repeats` the publisher may repeat items, which no user can mend: they are left out and listed.
+    """
     kept: dict[str, tuple[Record, Item]] = {}
     for record, item in items:
         if item.id in kept:
             first = kept[item.id][0]
-            bad_rows.add(record.error(None, f"the same item as {first.row} of {first.file} (id {item.id})"))
+            key = "" if kept[item.id][1].answer == item.answer else ", with another key"
+            problem = f"the same item as {first.row} of {first.file} (id {item.id}){key}"
+            bad_rows.add(LeftOut(record.file, record.row, None, problem) if repeats else record.error(None, problem))
         else:
             kept[item.id] = (record, item)
     return [item for _, item in kept.values()]

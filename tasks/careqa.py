@@ -35,7 +35,7 @@ _LABELS = ("category", "year")
 )
 def careqa(settings: Settings) -> Task:
     """CareQA in English, four options, test split (5,621 items)."""
-    loaded = load(HUB, record_to_item, settings)
+    loaded = load(HUB, record_to_item, settings, repeats=True)
     return choice_task(loaded, settings, name="careqa", version=1)
 
 

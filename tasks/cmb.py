@@ -73,7 +73,7 @@ def cmb(settings: Settings, answers: str | None = None) -> Task:
             raise LeftOut(record.file, record.row, "answer", "several correct letters; mode=logprob scores one")
         return item
 
-    loaded = load(HUB if keys is None else TEST, to_item, settings, to_example=to_example)
+    loaded = load(HUB if keys is None else TEST, to_item, settings, to_example=to_example, repeats=True)
     return choice_task(loaded, settings, name="cmb", version=1, multiple=True)
 
 

@@ -47,7 +47,7 @@ _LABELS = {"Category": "category", "Output Type": "output_type"}
 )
 def medcalc(settings: Settings) -> Task:
     """MedCalc-Bench, test split (1,100 items in version 1.2; 1,047 in 1.0)."""
-    loaded = load(HUB, record_to_item, settings)
+    loaded = load(HUB, record_to_item, settings, repeats=True)
     return quantity_task(loaded, settings, name="medcalc", version=1)
 
 
@@ -88,5 +88,5 @@ def _limits(record: Record, key: Quantity) -> tuple[float, float] | None:
             raise record.error(column, f"expected a number, found {record.data[column]!r:.60}") from None
     low, high = sorted(limits)  # 95% of a negative key is the larger one
     if not low <= key.value <= high:
-        raise record.error("Lower Limit", f"{low:g} to {high:g} do not hold the key {key}")
+        raise LeftOut(record.file, record.row, "Lower Limit", f"{low:g} to {high:g} do not hold the key {key}")
     return low, high

@@ -43,7 +43,7 @@ _LABELS = ("medical_task", "body_system", "question_type")
 )
 def medxpertqa(settings: Settings) -> Task:
     """MedXpertQA text, ten options, test split (2,450 items)."""
-    loaded = load(HUB, record_to_item, settings)
+    loaded = load(HUB, record_to_item, settings, repeats=True)
     return choice_task(loaded, settings, name="medxpertqa", version=1)
 
 

@@ -107,7 +107,6 @@ def test_right_wrong_and_unread_are_three_things(tmp_path: Path) -> None:
         ({"Ground Truth Answer": "twenty"}, "'Ground Truth Answer': expected a number, a date, or weeks and days"),
         ({"Output Type": "text"}, "'Output Type': is 'text' for the number 20; expected decimal or integer"),
         ({"Upper Limit": ""}, "'Upper Limit': expected a number, found ''"),
-        ({"Upper Limit": "19.5"}, "19 to 19.5 do not hold the key 20"),
         ({"Patient Note": " "}, "'Patient Note': empty"),
     ],
 )
@@ -127,6 +126,8 @@ def test_a_whole_number_that_is_none_is_left_out_and_listed(tmp_path: Path) -> N
     task = medcalc(source=written(tmp_path / "test.csv", {}, SCORE | {"Ground Truth Answer": "2.5"}))
     assert len(list(task.dataset)) == 1
     assert "2.5 is no whole number" in (task.metadata or {})["benchmark"]["left_out"][0]
+    task = medcalc(source=written(tmp_path / "limits.csv", {"Upper Limit": "19.5"}, SCORE))
+    assert "19 to 19.5 do not hold the key 20" in (task.metadata or {})["benchmark"]["left_out"][0]
 
 
 def test_worked_examples_end_in_the_answer_line(tmp_path: Path) -> None:

@@ -161,3 +161,12 @@ def test_careqa_counts_options_from_one(tmp_path: Path) -> None:
 def test_a_number_that_names_no_option_is_a_bad_row(tmp_path: Path, number: Any) -> None:
     with pytest.raises(MedbenchError, match="record 1, field 'cop'"):
         careqa(source=written(tmp_path / "en.json", [CAREQA | {"cop": number}]))
+
+
+def test_an_item_that_the_publisher_repeats_is_left_out_and_listed(tmp_path: Path) -> None:
+    other = CAREQA | {"unique_id": "other", "cop": 1}
+    task = careqa(source=written(tmp_path / "en.json", [CAREQA, CAREQA | {"question": "Which is a nerve?"}, other]))
+    assert len(samples(task)) == 2
+    (listed,) = benchmark(task)["left_out"]
+    assert "record 3: the same item as record 1" in listed
+    assert listed.endswith("with another key")
