@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("medbench.cli:demo", "the whole way on the embedded micro-lab, in minutes and without network"),
     "tasks": ("medbench.tasks_command:tasks", "the benchmarks and probes, and their parameters"),
     "metrics": ("medbench.surface.command:metrics", "BLEU and ROUGE of a predictions file, with their floor"),
+    "meta": ("medbench.meta.command:command", "what a metric says about what people judge"),
     "import": ("medbench.import_command:import_command", "existing predictions as scored Inspect logs"),
     "audit": ("medbench.leakage.command:audit", "leakage audit of a corpus against test items"),
     "fetch": ("medbench.fetching.command:command", "a real language model: smollm2, or any GGUF file"),

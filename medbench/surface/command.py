@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,11 @@ from rich.table import Table
 
 from medbench import thinking
 from medbench.errors import MedbenchError
+from medbench.meta.card import load_cards
+from medbench.meta.line import lines
 from medbench.records import BadRows, OnBadRow, Record, read_records
 from medbench.surface.corpus import SurfaceScores, score, score_profiles
-from medbench.surface.items import METRICS, PROFILES
+from medbench.surface.items import METRICS, PROFILES, tokenize
 from medbench.surface.tokens import LANGUAGES
 
 # Known names, best first: LLaMA-Factory's generated_predictions.jsonl, then what other tools write.
@@ -48,6 +51,9 @@ class Row:
 @click.option("--prefilled", is_flag=True, help="The prompts already held the opening think tag.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of the files, e.g. gb18030.")
 @click.option("--on-bad-row", type=click.Choice(["error", "skip"]), default="error", show_default=True)
+@click.option(
+    "--card", "cards", multiple=True, metavar="FILE", help="What people say of a metric: a card of `medbench meta`."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def metrics(
     file: str,
@@ -59,6 +65,7 @@ def metrics(
     prefilled: bool,
     encoding: str,
     on_bad_row: OnBadRow,
+    cards: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Print BLEU-4 and ROUGE of the predictions in FILE, with floor, intervals and signature.
@@ -67,16 +74,33 @@ def metrics(
     generated_predictions.jsonl needs no options. The floor is what the same predictions score against another
     item's reference. Where predictions hold reasoning traces, every think-tag view is scored.
     """
+    known = load_cards(cards)
     bad_rows = BadRows(on_bad_row)
     rows = read_rows(file, references, prediction, reference, bad_rows, encoding, prefilled)
     statuses = Counter(thinking.statistics(row.prediction, prefilled=row.prefilled).status for row in rows)
     views = VIEWS if statuses.keys() - {"absent"} else ("raw",)
     results = score_views(rows, views, profile, language)
     notes = problems(rows, views, bad_rows)
+    worth = worth_of(rows, results, known)
     if as_json:
-        click.echo(json.dumps(to_json(file, rows, statuses, results, notes), ensure_ascii=False, indent=1))
+        click.echo(json.dumps(to_json(file, rows, statuses, results, notes, worth), ensure_ascii=False, indent=1))
     else:
-        render(results, statuses, notes, Console())
+        render(results, statuses, notes, Console(), worth)
+
+
+def worth_of(
+    rows: list[Row], results: dict[str, dict[str, SurfaceScores]], cards: Sequence[dict[str, Any]]
+) -> dict[str, list[str]]:
+    """Profile -> what people say of its metrics, from the card whose language and reference length fit best."""
+    languages = next(iter(next(iter(results.values())).values())).languages
+    # The first thousand references say how long they are.
+    some = list(zip(rows, languages, strict=True))[:1000]
+    sizes = [len(tokenize(row.reference, language).bleu_words[1]) for row, language in some]
+    language = Counter(languages).most_common(1)[0][0]
+    return {
+        profile: lines(METRICS, profile, cards, language=language, reference=statistics.median(sizes))
+        for profile in results
+    }
 
 
 def read_rows(
@@ -218,6 +242,7 @@ def to_json(
     statuses: Counter[thinking.Status],
     results: dict[str, dict[str, SurfaceScores]],
     notes: list[str],
+    worth: dict[str, list[str]],
 ) -> dict[str, Any]:
     """The figures as plain values; what cannot be computed (the floor of one item) is null."""
     return {
@@ -229,6 +254,7 @@ def to_json(
             name: {
                 "signature": next(iter(by_view.values())).signature,
                 "views": {view: _figures(scores) for view, scores in by_view.items()},
+                "people": worth[name],
             }
             for name, by_view in results.items()
         },
@@ -236,9 +262,13 @@ def to_json(
 
 
 def render(
-    results: dict[str, dict[str, SurfaceScores]], statuses: Counter[thinking.Status], notes: list[str], console: Console
+    results: dict[str, dict[str, SurfaceScores]],
+    statuses: Counter[thinking.Status],
+    notes: list[str],
+    console: Console,
+    worth: dict[str, list[str]],
 ) -> None:
-    """Print one table a profile, its signature below it, and the notes."""
+    """Print one table a profile, what people say of its metrics, its signature, and the notes."""
     for name, by_view in results.items():
         first = next(iter(by_view.values()))
         title = f"{name} profile, {len(first.languages)} items, 0-100 with 95% intervals"
@@ -262,6 +292,8 @@ def render(
                 "within the interval.",
                 soft_wrap=True,
             )
+        for sentence in worth[name]:
+            console.print(f"What people say: {sentence}", markup=False, highlight=False, soft_wrap=True)
         for key, value in first.signature.items():
             console.print(f"  {key}: {value}", style="dim", markup=False, highlight=False, soft_wrap=True)
         console.print()

@@ -82,18 +82,30 @@ def bleu_stats(hyp: TokenizedText, ref: TokenizedText) -> tuple[int, ...]:
     return (size, len(ref_words), *matches, *(max(size - n, 0) for n in range(BLEU_ORDER)))
 
 
+def rouge_counts(hyp: TokenizedText, ref: TokenizedText, profile: str) -> dict[str, tuple[int, int, int]]:
+    """What ROUGE-1, -2 and -L count: units that both texts hold, units of the prediction, units of the reference.
+
+    The standard profile counts rouge_score's words, repeats included, the llamafactory profile rouge_chinese's jieba
+    words, for rouge1 and rouge2 as *sets* of n-grams. Precision is the first count over the second, recall over the
+    third.
+    """
+    if profile == "standard":
+        hyp_words, ref_words = kernels.number_words(*hyp.rouge_words, *ref.rouge_words)
+        shared = kernels.ngram_overlap(hyp_words, ref_words, 2)[:, 0].tolist()
+        sizes = [(max(0, len(hyp_words) - n), max(0, len(ref_words) - n)) for n in range(2)]
+        counts = {f"rouge{n + 1}": (shared[n], *sizes[n]) for n in range(2)}
+    else:
+        hyp_words, ref_words = kernels.number_words(*hyp.chinese_words, *ref.chinese_words)
+        overlap = kernels.ngram_overlap(hyp_words, ref_words, 2).tolist()
+        counts = {f"rouge{n + 1}": (both, of_hyp, of_ref) for n, (_, of_hyp, of_ref, both) in enumerate(overlap)}
+    counts["rougeL"] = (int(kernels.lcs_length(hyp_words, ref_words)), len(hyp_words), len(ref_words))
+    return counts
+
+
 def standard_scores(hyp: TokenizedText, ref: TokenizedText, stats: Sequence[int]) -> dict[str, float]:
     """The standard profile of one item: sacreBLEU sentence BLEU and rouge_score F-measures, 0-100."""
-    hyp_words, ref_words = kernels.number_words(*hyp.rouge_words, *ref.rouge_words)
-    overlap = kernels.ngram_overlap(hyp_words, ref_words, 2)[:, 0].tolist()
-    lcs = int(kernels.lcs_length(hyp_words, ref_words))
-    lengths = len(hyp_words), len(ref_words)
-    return {
-        "bleu4": sentence_bleu(stats),
-        "rouge1": 100 * _f_measure(overlap[0], lengths[0], lengths[1]),
-        "rouge2": 100 * _f_measure(overlap[1], lengths[0] - 1, lengths[1] - 1),
-        "rougeL": 100 * _f_measure(lcs, lengths[0], lengths[1]),
-    }
+    rouge = {metric: 100 * _f_measure(*counts) for metric, counts in rouge_counts(hyp, ref, "standard").items()}
+    return {"bleu4": sentence_bleu(stats), **rouge}
 
 
 def llamafactory_scores(hyp: TokenizedText, ref: TokenizedText) -> dict[str, float]:
@@ -103,13 +115,9 @@ def llamafactory_scores(hyp: TokenizedText, ref: TokenizedText) -> dict[str, flo
     where rouge-1 and rouge-2 compare *sets* of n-grams and 1e-8 keeps the F-measure's denominator from 0.
     """
     matches = kernels.ngram_overlap(hyp.characters, ref.characters, BLEU_ORDER)[:, 0].tolist()
-    scores = {"bleu4": _nltk_bleu(matches, len(hyp.characters), len(ref.characters))}
-    hyp_words, ref_words = kernels.number_words(*hyp.chinese_words, *ref.chinese_words)
-    overlap = kernels.ngram_overlap(hyp_words, ref_words, 2).tolist()
-    for metric, (_, in_hyp, in_ref, in_both) in zip(("rouge1", "rouge2"), overlap, strict=True):
-        scores[metric] = _smoothed_f_measure(in_both, in_hyp, in_ref)
-    lcs = int(kernels.lcs_length(hyp_words, ref_words))
-    scores["rougeL"] = _smoothed_f_measure(lcs, len(hyp_words), len(ref_words))
+    scores = {"bleu4": nltk_bleu(matches, len(hyp.characters), len(ref.characters))}
+    for metric, counts in rouge_counts(hyp, ref, "llamafactory").items():
+        scores[metric] = smoothed_f_measure(*counts)
     return {metric: round(value * 100, 4) for metric, value in scores.items()}
 
 
@@ -120,40 +128,54 @@ def sentence_bleu(stats: Sequence[int]) -> float:
         stats: see `ItemScore.bleu_stats`.
     """
     hyp_length, ref_length = stats[0], stats[1]
-    correct, total = stats[2 : 2 + BLEU_ORDER], stats[2 + BLEU_ORDER :]
+    penalty = math.exp(1 - ref_length / hyp_length) if 0 < hyp_length < ref_length else 1.0
+    return penalty * ngram_precision(stats[2 : 2 + BLEU_ORDER], hyp_length)
+
+
+def ngram_precision(correct: Sequence[int], length: int) -> float:
+    """BLEU without its brevity penalty, 0-100: the geometric mean of the shares of n-grams that the other text holds.
+
+    Args:
+        correct: matching 1- to 4-grams; they match both ways, so that this is also the recall.
+        length: tokens of the text whose n-grams are looked for.
+    """
     if not any(correct):
         return 0.0
     logs, halving = [], 1.0
-    for matched, possible in zip(correct, total, strict=True):
-        if not possible:
-            break
+    for n, matched in enumerate(correct[: max(0, length)]):
         if matched:
-            logs.append(math.log(100.0 * matched / possible))
+            logs.append(math.log(100.0 * matched / (length - n)))
         else:
             halving *= 2
-            logs.append(math.log(100.0 / (halving * possible)))
-    penalty = math.exp(1 - ref_length / hyp_length) if hyp_length < ref_length else 1.0
-    return penalty * math.exp(sum(logs) / len(logs))
+            logs.append(math.log(100.0 / (halving * (length - n))))
+    return math.exp(sum(logs) / len(logs))
 
 
-def _nltk_bleu(matches: Sequence[int], hyp_length: int, ref_length: int) -> float:
-    """nltk's `sentence_bleu(..., smoothing_function=method3)`, operation by operation, so that rounding agrees too."""
+def nltk_bleu(matches: Sequence[int], hyp_length: int, ref_length: int) -> float:
+    """nltk's `sentence_bleu(..., smoothing_function=method3)`, 0-1, operation by operation, so that rounding agrees."""
+    if matches[0] == 0:
+        return 0.0
+    penalty = 1.0 if hyp_length > ref_length else math.exp(1 - ref_length / hyp_length)
+    return penalty * nltk_precision(matches, hyp_length)
+
+
+def nltk_precision(matches: Sequence[int], length: int) -> float:
+    """`nltk_bleu` without its brevity penalty, 0-1; args as in `ngram_precision`."""
     if matches[0] == 0:
         return 0.0
     logs, smoothed = [], 0
     for n, count in enumerate(matches):
-        total = max(1, hyp_length - n)
+        total = max(1, length - n)
         if count == 0:
             smoothed += 1
             precision = 1 / (2**smoothed * total)
         else:
             precision = count / total
         logs.append(0.25 * math.log(precision))
-    penalty = 1.0 if hyp_length > ref_length else math.exp(1 - ref_length / hyp_length)
-    return penalty * math.exp(math.fsum(logs))
+    return math.exp(math.fsum(logs))
 
 
-def _smoothed_f_measure(overlap: int, in_hyp: int, in_ref: int) -> float:
+def smoothed_f_measure(overlap: int, in_hyp: int, in_ref: int) -> float:
     """rouge_chinese's F-measure."""
     precision = overlap / in_hyp if in_hyp else 0.0
     recall = overlap / in_ref if in_ref else 0.0
