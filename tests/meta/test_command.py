@@ -18,23 +18,7 @@ from medbench.meta.card import CARD_KIND, load_cards, shipped
 from medbench.meta.line import fitting, lines, of_key
 from medbench.meta.measures import full_marks
 
-WORDS = [
-    "aspirin",
-    "fever",
-    "dose",
-    "renal",
-    "acute",
-    "chronic",
-    "therapy",
-    "risk",
-    "patient",
-    "daily",
-    "oral",
-    "severe",
-    "mild",
-    "onset",
-    "liver",
-]
+WORDS = ["aspirin", "fever", "dose", "renal", "acute", "chronic", "therapy", "risk", "patient", "daily", "oral", "mild"]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
