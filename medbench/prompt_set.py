@@ -232,6 +232,22 @@ def to_entry(template: Template, **changes: Any) -> dict[str, Any]:
     return entry | dict(template.texts) | changes
 
 
+class _Blocks(yaml.SafeDumper):
+    """Writes texts of several lines as they are read."""
+
+
+def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Blocks.add_representer(str, _block)
+
+
+def write_set(document: dict[str, Any]) -> str:
+    """A prompt set as YAML text."""
+    return yaml.dump(document, Dumper=_Blocks, allow_unicode=True, sort_keys=False, width=10_000)
+
+
 def kept_items(found: PromptSet, items: Sequence[Item]) -> tuple[list[Item], str]:
     """The items that a set is for, and why the others are left out.
 

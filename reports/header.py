@@ -16,7 +16,17 @@ _SAMPLING_ONLY = ("top_p", "top_k")
 # Providers that take the likeliest token where no temperature is asked for; any other may sample.
 _GREEDY_BY_DEFAULT = ("medbench",)
 # Task arguments that say where items come from or what judges the outputs, not how the model is asked.
-_NOT_ASKED = {"source", "fewshot_source", "encoding", "on_bad_row", "revision", "calibration", "judge", "verdicts"}
+_NOT_ASKED = {
+    "source",
+    "answers",
+    "fewshot_source",
+    "encoding",
+    "on_bad_row",
+    "revision",
+    "calibration",
+    "judge",
+    "verdicts",
+}
 
 
 def about(header: EvalLog) -> dict[str, Any]:

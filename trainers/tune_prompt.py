@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 
 from medbench import catalog
 from medbench.errors import MedbenchError
 from medbench.manifest import sha256_file, write_atomic, write_manifest
-from medbench.prompt_set import SHIPPED, PromptSet, Template, read_prompt_set, to_entry
+from medbench.prompt_set import SHIPPED, PromptSet, Template, read_prompt_set, to_entry, write_set
 from medbench.trainers.study import Study, read_study
 from medbench.trainers.sweep import plan, sweep
 
@@ -95,7 +94,7 @@ def tune(study: Study, prompts: str, fewshot: Sequence[int], source: Source, out
     for tuning in tunings:
         path = out / f"{tuning.label}.yaml"
         document = tuned_set(tuning, right[tuning.label], prompts, source)
-        write_atomic(path, yaml.safe_dump(document, allow_unicode=True, sort_keys=False, width=10_000))
+        write_atomic(path, write_set(document))
         written.append(path)
     write_manifest(
         out,
@@ -200,7 +199,7 @@ def tuning_study(study: Study, tunings: Sequence[Tuning], source: Source, out: P
         path = folder / f"{tuning.label}.yaml"
         entries = [to_entry(wording) for wording in tuning.wordings]
         document = {"prompts": entries, "items": {"only": tuning.tuning}}
-        text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False, width=10_000)
+        text = write_set(document)
         if not path.is_file() or path.read_text("utf-8") != text:
             write_atomic(path, text)
         args = tuning_args(tuning.args, source)

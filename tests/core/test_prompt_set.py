@@ -13,7 +13,7 @@ from inspect_ai import Task
 from medbench import prompts
 from medbench.errors import MedbenchError
 from medbench.items import Item
-from medbench.prompt_set import read_prompt_set, read_template, to_entry
+from medbench.prompt_set import read_prompt_set, read_template, to_entry, write_set
 from medbench.tasks.cmexam import cmexam
 from medbench.tasks.medqa import medqa
 
@@ -111,8 +111,10 @@ def test_a_reference_names_set_and_wording(tmp_path: Path) -> None:
 
 def test_writing_a_wording_and_reading_it_again_gives_the_same(tmp_path: Path) -> None:
     shipped = read_prompt_set("choice")
-    path = written(tmp_path / "again.yaml", *[to_entry(t) for t in shipped.templates.values()])
-    again = read_prompt_set(path)
+    path = tmp_path / "again.yaml"
+    path.write_text(write_set({"prompts": [to_entry(t) for t in shipped.templates.values()]}), "utf-8")
+    assert "  en: |-\n" in path.read_text("utf-8")
+    again = read_prompt_set(str(path))
     assert {n: t.sha256 for n, t in again.templates.items()} == {n: t.sha256 for n, t in shipped.templates.items()}
 
 
