@@ -11,13 +11,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from medbench import stats
 from medbench.claims import card as cards
 from medbench.claims import correct as correcting
 from medbench.claims.card import shown
 from medbench.claims.files import Labelled, VerdictFile, labelled, listed, read_verdicts
-from medbench.claims.judges import Jury, jury_of, names_in
+from medbench.claims.judges import Jury, ModelJudge, jury_of, names_in
+from medbench.claims.lexical import NAME as LEXICAL
+from medbench.claims.lexical import Lexical
 from medbench.claims.rounds import ask, kept
-from medbench.claims.verdicts import LABELS, TIES, Verdict, majority
+from medbench.claims.verdicts import ENTAILED, LABELS, TIES, Verdict, majority
+from medbench.errors import MedbenchError
 from medbench.manifest import sha256_file, write_atomic
 
 _FILE = click.Path(path_type=Path)
@@ -57,6 +61,7 @@ def calibrate(
     The card holds figures and hashes, none of the texts.
     """
     jury = jury_of(judges, None if verdicts is None else str(verdicts), tie)
+    _require_models(jury)
     rows = _rows(files, verdicts, jury)
     asked = ask(rows, jury, further=further)
     sources = {file.name: sha256_file(file) for file in files}
@@ -67,7 +72,44 @@ def calibrate(
     _write(out, json.dumps(made, ensure_ascii=False, indent=1) + "\n")
     console = Console()
     _show(made, console)
+    if jury.name == LEXICAL:
+        console.print(_shipped(rows), markup=False, soft_wrap=True, highlight=False)
     console.print(f"Card stored in {out}", markup=False, soft_wrap=True)
+
+
+def _require_models(jury: Jury) -> None:
+    """Refuse what cannot be asked here, before anything is.
+
+    Raises:
+        MedbenchError: a role, which exists only while an evaluation runs, or a model that cannot be made.
+    """
+    from inspect_ai._util.error import PrerequisiteError
+
+    for one in jury.judges:
+        if isinstance(one, ModelJudge):
+            if "/" not in one.name:
+                raise MedbenchError(
+                    f"{one.name} is a role, which only an evaluation has: name its model, PROVIDER/MODEL."
+                )
+            try:
+                one.model()
+            except (PrerequisiteError, ValueError, ModuleNotFoundError) as error:
+                raise MedbenchError(f"judge {one.name} cannot be asked: {error}") from None
+
+
+def _shipped(rows: Sequence[Labelled]) -> str:
+    """The baseline as tasks use it, on these labels: its threshold is fitted to none of them, or to all."""
+    known = [row for row in rows if row.label is not None]
+    shipped = Lexical()
+    said = [shipped.look_up(row.case).label == ENTAILED for row in known]
+    kappa = stats.cohen_kappa(
+        [row.label == ENTAILED for row in known], said, clusters=[row.case.question for row in known]
+    )
+    fitted_to = ", ".join(cards.lexical_card()["sources"])
+    return (
+        f"as shipped (threshold {shipped.threshold:.2f}, fitted to {fitted_to}): kappa of entailed "
+        f"{shown(list(kappa))}, {sum(said)} claims"
+    )
 
 
 def _rows(files: Sequence[Path], verdicts: Path | None, jury: Jury) -> list[Labelled]:

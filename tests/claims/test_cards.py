@@ -147,6 +147,14 @@ def test_calibrate_writes_a_card_without_texts(tmp_path: Path) -> None:
         cards.load(written(tmp_path / "other.json", [{"kind": "x"}]))
 
 
+def test_a_judge_that_cannot_be_asked_is_refused_before_anything_is(tmp_path: Path) -> None:
+    labels = labels_file(tmp_path)
+    for name, text in (("grader", "is a role, which only an evaluation has"), ("nowhere/x", "cannot be asked")):
+        with pytest.raises(MedbenchError, match=text):
+            invoke("calibrate", labels, "--judge", name, "--out", str(tmp_path / "card.json"))
+    assert not (tmp_path / "card.json").exists()
+
+
 def test_a_physician_is_compared_with_the_others(tmp_path: Path) -> None:
     labels, out = labels_file(tmp_path), tmp_path / "card.json"
     invoke("calibrate", labels, "--verdicts", labels, "--judge", "label_1", "--out", str(out))
@@ -231,3 +239,26 @@ def test_the_shipped_card_is_what_the_command_prints(shared_data: Path, tmp_path
     assert json.loads(out.read_text()) == cards.lexical_card()
     line = cards.line(cards.lexical_card())
     assert line.startswith("lexical on 222 claims of 29 questions: kappa 0.32 [0.15, 0.49], people among themselves")
+
+
+def test_replayed_physicians_give_kqas_published_scores(shared_data: Path, tmp_path: Path) -> None:
+    """As evaluation/metrics.py of Itaymanes/K-QA computes them: mean recall, and contradictions over answers."""
+    import pandas
+
+    from medbench.importing import import_predictions
+
+    labels = str(shared_data / "human" / "kqa_entailment.csv")
+    rows = pandas.read_csv(labels)
+    answers = rows.drop_duplicates("question").rename(columns={"answer": "prediction"})[["question", "prediction"]]
+    answers.to_csv(tmp_path / "answers.csv", index=False)
+    log = import_predictions(
+        str(tmp_path / "answers.csv"), form="csv", task="kqa", model="m", log_dir=str(tmp_path), source=labels,
+        task_args={"verdicts": labels},
+    )  # fmt: skip
+    values = [(sample.scores or {})["claim_entailment"].as_dict() for sample in log.samples or []]
+    must = rows[rows.importance == "Must_have"]
+    recall = (must.majority == "Entailment").groupby(must.question).mean()
+    contradictions = (rows.majority == "Contradiction").sum()
+    assert len(values) == 29
+    assert np.mean([v["comprehensiveness/answer"] for v in values]) == pytest.approx(recall.mean(), abs=1e-12)
+    assert np.mean([v["hallucination_rate/answer"] for v in values]) == pytest.approx(contradictions / 29, abs=1e-12)
