@@ -199,7 +199,7 @@ def _percent(value: Sequence[float | None], digits: int = 1) -> str:
 def correct_command(
     judged: tuple[Path, ...], labels: Path, judges: str | None, tie: str, confidence: float, out: Path | None
 ) -> None:
-    """Rates of JUDGED (logs of medbench/kqa, or verdict files), corrected by human labels of some claims.
+    """Rates of JUDGED (logs of medbench/kqa, their folders, or verdict files), corrected by labels of some claims.
 
     Prediction-powered inference: the labels are unbiased and few, the judge is biased and everywhere. Which claims
     people label must not depend on the answers: draw questions at random and label all their claims.
@@ -207,7 +207,7 @@ def correct_command(
     rows = labelled(read_verdicts(labels))
     console = Console()
     results = {}
-    for path in judged:
+    for path in _expanded(judged):
         name, answers = _answers(path, judges, tie)
         known, lines = correcting.match(answers, rows, labels)
         found = correcting.corrected(answers, known, confidence)
@@ -219,6 +219,21 @@ def correct_command(
                 console.print(f"  {line}", markup=False, soft_wrap=True, highlight=False)
     if out is not None:
         _write(out, json.dumps(results, ensure_ascii=False, indent=1) + "\n")
+
+
+def _expanded(judged: Sequence[Path]) -> list[Path]:
+    """Folders as the logs in them.
+
+    Raises:
+        MedbenchError: a folder without logs.
+    """
+    found: list[Path] = []
+    for path in judged:
+        logs = sorted(path.rglob("*.eval")) if path.is_dir() else [path]
+        if not logs:
+            raise MedbenchError(f"{path} holds no logs (.eval).")
+        found += logs
+    return found
 
 
 def _answers(path: Path, judges: str | None, tie: str) -> tuple[str, list[correcting.Judged]]:

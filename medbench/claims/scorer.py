@@ -17,7 +17,7 @@ from medbench.claims.items import cases
 from medbench.claims.judges import Jury, jury_of, names_in
 from medbench.claims.verdicts import ENTAILED, MUST_HAVE, Case, Verdict, counted
 from medbench.errors import unknown
-from medbench.scorers import interval, judged_views
+from medbench.scorers import interval, judged_views, other_views
 
 # Every other view costs another round of calls where a model judges; the trace alone is no answer.
 VIEWS = ("answer", "raw", "untagged", "lenient")
@@ -58,7 +58,7 @@ _METRICS = {
 }
 
 
-@scorer(metrics=[_METRICS, unscored_claims()])
+@scorer(metrics=[_METRICS, other_views(), unscored_claims()])
 def claim_entailment(
     judge: str | Sequence[str] | None = None,
     verdicts: str | None = None,

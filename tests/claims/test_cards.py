@@ -262,3 +262,12 @@ def test_replayed_physicians_give_kqas_published_scores(shared_data: Path, tmp_p
     assert len(values) == 29
     assert np.mean([v["comprehensiveness/answer"] for v in values]) == pytest.approx(recall.mean(), abs=1e-12)
     assert np.mean([v["hallucination_rate/answer"] for v in values]) == pytest.approx(contradictions / 29, abs=1e-12)
+    # all labels known: a folder of logs is corrected to the labels' own rate
+    said_ = invoke("correct", str(tmp_path), "--labels", labels, "--out", str(tmp_path / "out.json"))
+    (found,) = json.loads((tmp_path / "out.json").read_text()).values()
+    assert found["candidate"] == "m"
+    assert found["comprehensiveness"]["corrected"][0] == pytest.approx(recall.mean(), abs=1e-12)
+    assert "0 answers without labels" in said_
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MedbenchError, match="holds no logs"):
+        invoke("correct", str(tmp_path / "empty"), "--labels", labels)
