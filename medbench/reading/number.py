@@ -26,18 +26,30 @@ _SLOTS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
         ),
         (
             "final",
+            "answer_heading",
+            r"(?:^|\n)[^\w\n]{0,6}(?:(?:the|final|my) ){0,2}(?:answer|result)\s{0,3}\n\s*(?P<value>[^\n]*)",
+        ),
+        (
+            "final",
             "answer_is",
             r"(?<![\w'])answer(?: (?:to|for) [^.\n]{0,60}?)? (?:is|=|equals|would be)\s*(?P<value>[^\n]*)",
         ),
         ("final", "zh_answer", r"(?:答案|结果)\s*(?:[:是为]|约为|等于)\s*(?P<value>[^\n]*)"),
     )
 )
-# What stands right before a value that a sentence states.
-_CUE = re.compile(
-    r"(?:\b(?:is|are|was|equals?|be|of|to|at|approximately|about|roughly|around|approx\.?)|[=≈~:]|等于|[是为约])"
-    r"\s*(?:(?:approximately|about|roughly|around|approx\.?|a total of|equal to|now)\s*|[~≈(\[{]\s*){0,2}$",
-    re.IGNORECASE,
+# What stands right before a value that a sentence states: the end of a calculation, a verb or colon, or only a link.
+_APPROXIMATELY = r"(?:approximately|about|roughly|around|approx\.?|a total of|equal to|now)"
+_EQUATION, _COPULA, _LINK = (
+    re.compile(rf"(?:{cue})\s*(?:{_APPROXIMATELY}\s*|[~≈(\[{{]\s*){{0,2}}$", re.IGNORECASE)
+    for cue in (
+        r"[=≈~]",
+        rf"\b(?:is|are|was|equals?|would be|{_APPROXIMATELY})|:|等于|[是为约]",
+        r"\b(?:of|to|at|be)",
+    )
 )
+# Between two numbers: the first belongs to a calculation that ends in the second.
+_OPERATOR = re.compile(r"[+×x*/÷−–-]")
+_APART = re.compile(r"[,;，；]|\b(?:where|with|for|if|using|based|since|because|so|and)\b", re.IGNORECASE)
 _CONCLUDES = re.compile(r"(?:\b(?:is|equals?|was|would be)\b|[=≈]|等于|[是为])", re.IGNORECASE)
 _BEGIN = re.compile(
     r"[\s(\[{<>=~≈|_:,+-]*(?:(?:approximately|about|roughly|around|approx\.?|a total of|score of)\s*)?", re.I
@@ -49,7 +61,8 @@ _POWER = re.compile(
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _RANGE = re.compile(r"\s?(?:[-–—~至到]|to|and)\s?\d|\s?±", re.IGNORECASE)
 _OUT_OF = re.compile(r"\s?(?:/\s?\d|out of\b|of \d)")
-_LINES = 400  # characters of a sentence that concludes
+_LINES = 400  # characters of an output that is nothing but a value
+_LONGEST = 2000  # characters of a slot that are looked at: a value stands near its beginning
 
 
 @dataclass(frozen=True)
@@ -146,24 +159,47 @@ def _sentences(clean: str) -> list[tuple[int, int]]:
 
 def _read(clean: str, start: int, end: int, kind: Kind) -> tuple[Quantity, tuple[int, int]] | Extraction | None:
     """The quantity in one place, ``ambiguous``, or None where there is none."""
+    end = min(end, start + _LONGEST)
     if kind != "number":
         found = (find_date if kind == "date" else find_weeks_days)(clean[start:end])
         return None if found is None else (found[0], (start + found[1][0], start + found[1][1]))
     numbers = list(_numbers(clean, start, end))
     if not numbers:
         return None
-    cued = [number for number in numbers if _CUE.search(clean, max(start, number.start - 40), number.start)]
-    begin = _BEGIN.match(clean, start, end)
-    first = numbers[0] if begin and numbers[0].start <= begin.end() else None
-    several = {number.quantity for number in numbers}
-    picked = (cued[-1] if cued else None) or first or (numbers[0] if len(several) == 1 else None)
-    if first and not any(
-        "=" in clean[first.end : number.start] or "≈" in clean[first.end : number.start] for number in cued
-    ):
-        picked = first  # "25.2 mL/min, where the weight is 48 kg"
+    picked = _picked(clean, start, end, _outside_brackets(clean, start, numbers))
     if picked is None or picked.range_:
         return Extraction("ambiguous", reason="several_answers")
     return picked.quantity, (picked.start, picked.end)
+
+
+def _picked(clean: str, start: int, end: int, numbers: list[_Number]) -> _Number | None:
+    """The number that is the value; None where several stand there and nothing tells."""
+
+    def after(cue: re.Pattern[str]) -> list[_Number]:
+        return [number for number in numbers if cue.search(clean, max(start, number.start - 40), number.start)]
+
+    ends, stated = after(_EQUATION), after(_COPULA)
+    begin = _BEGIN.match(clean, start, end)
+    if begin and numbers[0].start <= begin.end():
+        stated = numbers[:1]  # "25.2 mL/min, where the weight is 48 kg"
+    if stated:
+        continued = [one for one in ends if one.start > stated[-1].start and _goes_on(clean, stated[-1], one)]
+        return continued[-1] if continued else stated[-1]
+    found = ends or after(_LINK)
+    if found:
+        return found[-1]
+    return numbers[0] if len({number.quantity for number in numbers}) == 1 else None
+
+
+def _goes_on(clean: str, first: _Number, last: _Number) -> bool:
+    between = clean[first.end : last.start]
+    return _OPERATOR.search(between) is not None and _APART.search(between) is None
+
+
+def _outside_brackets(clean: str, start: int, numbers: list[_Number]) -> list[_Number]:
+    """The numbers that do not stand in brackets, where there are any: "3 (1 for age, 2 for a stroke)"."""
+    outside = [one for one in numbers if clean.count("(", start, one.start) <= clean.count(")", start, one.start)]
+    return outside or numbers
 
 
 def _numbers(clean: str, start: int, end: int) -> Iterator[_Number]:
