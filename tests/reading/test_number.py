@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,3 +160,50 @@ def test_no_text_breaks_the_reading(text: str) -> None:
         found = extract_number(text, kind=kind)
         if found.status == "answer":
             quantity_of(found.letters[0], kind)
+
+
+def published_rule(answer: str, key: str, lower: str, upper: str, output_type: str) -> bool:
+    """What MedCalc-Bench's `check_correctness` does with a bare answer, told from reading it."""
+    if output_type == "date":
+        months = [datetime.strptime(text, "%m/%d/%Y") for text in (answer, key)]
+        return months[0] == months[1]
+    if output_type == "weeks":
+        said, known = (re.findall(r"\d+", text)[:2] for text in (answer, key))
+        return [int(number) for number in said] == [int(number) for number in known]
+    if output_type == "integer":
+        return round(float(answer)) == float(key)
+    return float(lower) <= float(answer) <= float(upper)
+
+
+@given(st.integers(-400, 4000), st.integers(-450, 4500), st.sampled_from([1, 10, 100]))
+def test_decimals_and_integers_count_as_the_publisher_counts_them(key: int, stated: int, places: int) -> None:
+    known, said = key / places, stated / places
+    low, high = sorted((round(known * 0.95, 3), round(known * 1.05, 3)))
+    found = extract_number(f"Answer: {said}")
+    parsed = parse_key(str(known))
+    assert parsed is not None
+    quantity = quantity_of(found.letters[0], "number")
+    assert agrees(quantity, parsed, (low, high)) == published_rule(
+        str(said), str(known), str(low), str(high), "decimal"
+    )
+    whole = parse_key(str(key))
+    assert whole is not None
+    assert agrees(quantity, whole, None) == published_rule(str(said), str(key), "", "", "integer")
+
+
+@given(st.dates(date(1990, 1, 1), date(2030, 1, 1)), st.integers(-2, 2))
+def test_dates_count_as_the_publisher_counts_them(key: date, days: int) -> None:
+    said, known = ((key + timedelta(days=shift)).strftime("%m/%d/%Y") for shift in (days, 0))
+    parsed = parse_key(known)
+    assert parsed is not None
+    stated = quantity_of(extract_number(f"Answer: {said}", kind="date").letters[0], "date")
+    assert agrees(stated, parsed, None) == published_rule(said, known, known, known, "date")
+
+
+@given(st.integers(0, 42), st.integers(0, 6), st.integers(0, 42), st.integers(0, 6))
+def test_weeks_and_days_count_as_the_publisher_counts_them(weeks: int, days: int, more: int, others: int) -> None:
+    said, known = f"({weeks} weeks, {days} days)", f"('{more} weeks', '{others} days')"
+    parsed = parse_key(known)
+    assert parsed is not None
+    stated = quantity_of(extract_number(f"Answer: {said}", kind="weeks_days").letters[0], "weeks_days")
+    assert agrees(stated, parsed, None) == published_rule(said, known, "", "", "weeks")
