@@ -30,6 +30,9 @@ _SHOWN_AFTER_SECONDS = 2.0
     "--contamination", multiple=True, metavar="DIR", help="Directory of `medbench contamination`. Repeatable."
 )
 @click.option(
+    "--card", "cards", multiple=True, metavar="FILE", help="What people say of a metric: a card of `medbench meta`."
+)
+@click.option(
     "--manifests", multiple=True, metavar="DIR", help="Directory of adapters, for their loss curves. Repeatable."
 )
 @click.option(
@@ -50,6 +53,7 @@ def report(
     out: Path,
     audit: str | None,
     contamination: tuple[str, ...],
+    cards: tuple[str, ...],
     manifests: tuple[str, ...],
     resamples: int,
     seed: int,
@@ -66,7 +70,7 @@ def report(
 
     if checking:
         with _progress() as tell:
-            found = check(out, logdir, audit, manifests, tell, contamination)
+            found = check(out, logdir, audit, manifests, tell, contamination, cards)
         for line in found[:50]:
             click.echo(line)
         if found:
@@ -78,7 +82,13 @@ def report(
     options = Options(resamples=resamples, seed=seed, margin=None if margin is None else margin / 100)
     with _progress() as tell:
         built = build(
-            logdir, audit=audit, manifests=manifests, contamination=contamination, options=options, progress=tell
+            logdir,
+            audit=audit,
+            manifests=manifests,
+            contamination=contamination,
+            cards=cards,
+            options=options,
+            progress=tell,
         )
     settings = {
         "resamples": resamples,
@@ -87,6 +97,7 @@ def report(
         "logdir": logdir,
         "audit": audit,
         "contamination": list(contamination),
+        "cards": list(cards),
     }
     rows = write(built, out, settings=settings, title=title)
     click.echo(built.headline)
@@ -101,16 +112,21 @@ def report(
 @click.argument("logdir")
 @click.option("--resamples", default=Options.resamples, show_default=True, type=click.IntRange(100))
 @click.option("--seed", default=Options.seed, show_default=True)
-def leaderboard(logdir: str, resamples: int, seed: int) -> None:
+@click.option(
+    "--card", "cards", multiple=True, metavar="FILE", help="What people say of a metric: a card of `medbench meta`."
+)
+def leaderboard(logdir: str, resamples: int, seed: int, cards: tuple[str, ...]) -> None:
     """Show the leaderboard of the eval logs in LOGDIR: intervals, open ranks, and groups that are tied."""
+    from medbench.meta.card import load_cards
     from medbench.reports import leaderboard as board
     from medbench.reports import terminal
     from medbench.reports.rows import load_study
     from medbench.reports.sources import Sources
 
+    sources = Sources(cards=load_cards(cards))
     with _progress() as tell:
         study = load_study(logdir, lambda done, total: tell("reading logs", done, total))
-        section = board.section(Analysis(study, Options(resamples=resamples, seed=seed)), Sources())
+        section = board.section(Analysis(study, Options(resamples=resamples, seed=seed)), sources)
     if section.missing:
         raise MedbenchError(f"{logdir}: {section.missing}")
     terminal.show_section(section, study.notices)

@@ -84,6 +84,13 @@ TERMS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "PT is domain pretraining, SFT instruction tuning, each kept as an adapter: a change to the base model. A "
         "merge adds both changes, each times its weight.",
     ),
+    "people": (
+        "What people say",
+        ("What people say",),
+        "How a metric fared on other outputs, which people had rated or labelled: how often it gives the higher score "
+        "to the one that they prefer. 50% is no better than a coin. Your texts are others: it is a warning, not a "
+        "measurement of this study.",
+    ),
     "p": (
         "p",
         ("paired p",),

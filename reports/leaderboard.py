@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medbench import stats
-from medbench.reports import claims
+from medbench.reports import claims, worth
 from medbench.reports.chance import chance as chance_lines
 from medbench.reports.estimates import Analysis, Estimate
 from medbench.reports.gap.floor import over_floor
@@ -32,7 +32,7 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         for key in ("bleu4/raw", "rougeL/raw"):
             estimate = analysis.estimators[task].estimate(key)
             if estimate is not None:
-                found.tables.append(_surface_table(analysis, task, estimate))
+                found.tables.append(_surface_table(analysis, task, estimate, sources))
     for task in analysis.probe_tasks:
         for name, estimate in probe_estimates(analysis, task):
             title = f"{name.capitalize()} on {task} ({_size(estimate)})"
@@ -78,7 +78,7 @@ def _claims_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
     return _ranked_table(f"Comprehensiveness on {task} ({_size(estimate)})", estimate, columns, cells, note)
 
 
-def _surface_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
+def _surface_table(analysis: Analysis, task: str, estimate: Estimate, sources: Sources) -> Table:
     metric, _, view = estimate.key.partition("/")
     floor = analysis.estimators[task].estimate(f"{metric}_floor/{view}")
     extras: dict[str, dict[str, Cell]] = {}
@@ -95,7 +95,12 @@ def _surface_table(analysis: Analysis, task: str, estimate: Estimate) -> Table:
                     "Above floor": over_floor(estimate, floor, name),
                 }
     title = f"{metric_name(estimate.key)} on {task} ({_size(estimate)})"
-    notes = [*([] if floor else ["No floor was logged: read with care."]), _apart(analysis.study.tables[task])]
+    table = analysis.study.tables[task]
+    notes = [
+        "" if floor else "No floor was logged: read with care.",
+        worth.note_of(table, [estimate.key], sources),
+        _apart(table),
+    ]
     return _ranked_table(title, estimate, columns, extras, " ".join(filter(None, notes)))
 
 

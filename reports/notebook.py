@@ -158,6 +158,7 @@ def report(
     audit: str | Path | None = None,
     contamination: tuple[str, ...] = (),
     manifests: tuple[str, ...] = (),
+    cards: tuple[str, ...] = (),
     margin: float | None = None,
     resamples: int = Options.resamples,
     seed: int = Options.seed,
@@ -169,6 +170,7 @@ def report(
         audit: findings.jsonl of `medbench audit`, or its directory.
         contamination: directories of `medbench contamination`.
         manifests: further directories of adapters, for their loss curves.
+        cards: what metrics are worth against people, files of `medbench meta`.
         margin: points of accuracy (0-100) that do not matter.
 
     Returns:
@@ -180,7 +182,9 @@ def report(
     require_place(Path(out))
     found = None if audit is None else str(audit)
     options = Options(resamples=resamples, seed=seed, margin=None if margin is None else margin / 100)
-    built = build(str(logdir), audit=found, manifests=manifests, contamination=contamination, options=options)
+    built = build(
+        str(logdir), audit=found, manifests=manifests, contamination=contamination, cards=cards, options=options
+    )
     settings = {
         "resamples": resamples,
         "seed": seed,
@@ -188,6 +192,7 @@ def report(
         "logdir": str(logdir),
         "audit": found,
         "contamination": list(contamination),
+        "cards": list(cards),
     }
     write(built, Path(out), settings=settings, title=title)
     return built

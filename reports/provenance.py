@@ -29,6 +29,7 @@ def section(
     audit: str | None,
     manifests: tuple[str, ...],
     contamination: tuple[str, ...] = (),
+    cards: tuple[str, ...] = (),
 ) -> Section:
     """Logs with their hashes and commands, files beside them, and software; and whether all were prompted alike."""
     rows: list[list[Cell]] = []
@@ -71,6 +72,8 @@ def section(
     given = [location, *(["--audit", audit] if audit else [])]
     for path in contamination:
         given += ["--contamination", path]
+    for path in cards:
+        given += ["--card", path]
     for path in manifests:
         given += ["--manifests", path]
     command = " ".join(shlex.quote(part) for part in given)

@@ -53,6 +53,7 @@ def build(
     audit: str | None = None,
     manifests: tuple[str, ...] = (),
     contamination: tuple[str, ...] = (),
+    cards: tuple[str, ...] = (),
     options: Options | None = None,
     with_items: bool = True,
     progress: Progress | None = None,
@@ -62,6 +63,7 @@ def build(
     Args:
         audit: findings.jsonl of `medbench audit`, or its directory.
         contamination: directories of `medbench contamination`.
+        cards: what metrics are worth against people, files of `medbench meta`; none: the cards that ship.
         manifests: further directories in which adapters' manifests are looked for.
         with_items: also read the samples that the item browser shows.
         progress: called with (step, done, total).
@@ -69,7 +71,7 @@ def build(
     options = options or Options()
     tell = progress or (lambda step, done, total: None)
     study = load_study(location, lambda done, total: tell("reading logs", done, total))
-    sources = load_sources(location, audit, manifests, study.notices, contamination)
+    sources = load_sources(location, audit, manifests, study.notices, contamination, cards)
     analysis = Analysis(study, options)
     parts = (leaderboard.section, *SECTIONS)
     computed = []
@@ -83,7 +85,7 @@ def build(
     hashes = {**provenance.log_hashes(study), **sources.hashes}
     sections = [
         *[by_key[key] for key in order],
-        provenance.section(study, sources, options, hashes, location, audit, manifests, contamination),
+        provenance.section(study, sources, options, hashes, location, audit, manifests, contamination, cards),
     ]
     tell("reading items", 0, 1)
     items = browse(study, options.seed) if with_items else Browser()
@@ -177,6 +179,7 @@ def check(
     manifests: tuple[str, ...],
     progress: Progress | None,
     contamination: tuple[str, ...] = (),
+    cards: tuple[str, ...] = (),
 ) -> list[str]:
     """Recompute a stored report from its logs, with its own options, and list what differs.
 
@@ -195,6 +198,7 @@ def check(
         audit=audit,
         manifests=manifests,
         contamination=contamination,
+        cards=cards,
         options=options,
         with_items=False,
         progress=progress,

@@ -10,6 +10,7 @@ from typing import Any
 
 from medbench.errors import BadRow, MedbenchError
 from medbench.manifest import NAME, sha256_file
+from medbench.meta.card import load_cards
 from medbench.records import read_records
 from medbench.reports.logs import Notice
 
@@ -23,6 +24,7 @@ class Sources:
         seen: per `medbench contamination` directory its summary, and sample id -> the item's scores.
         geometry: what `medbench geometry` wrote, found beside its manifest.
         manifests: path -> content of manifests found beside the logs or named.
+        cards: what metrics are worth against people (`medbench meta`); None: the cards that ship.
         hashes: path -> SHA-256 of every file read here.
     """
 
@@ -31,6 +33,7 @@ class Sources:
     seen: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = field(default_factory=list)
     geometry: list[dict[str, Any]] = field(default_factory=list)
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cards: tuple[dict[str, Any], ...] | None = None
     hashes: dict[str, str] = field(default_factory=dict)
 
 
@@ -40,8 +43,9 @@ def load_sources(
     manifests: tuple[str, ...],
     notices: list[Notice],
     contamination: tuple[str, ...] = (),
+    cards: tuple[str, ...] = (),
 ) -> Sources:
-    """Read audit findings (a file or `medbench audit`'s directory), contamination tests, and manifests near the logs.
+    """Read audit findings (a file or `medbench audit`'s directory), contamination tests, cards, and near manifests.
 
     Raises:
         MedbenchError: a named file is missing or not what it should be.
@@ -51,6 +55,9 @@ def load_sources(
         _load_audit(Path(audit), sources)
     for directory in contamination:
         _load_seen(Path(directory), sources)
+    if cards:
+        sources.cards = load_cards(cards)
+        sources.hashes |= {path: sha256_file(path) for path in cards if Path(path).is_file()}
     near = Path(location)
     roots = [Path(path) for path in manifests]
     for root in roots:

@@ -155,8 +155,8 @@ def _unusable(row: Record, columns: Columns) -> str:
         value = row.data.get(name)
         if not isinstance(value, str):
             return f"no {what}" if is_blank(value) else f"{what} is no text"
-    for what, name in (("group", columns.group), ("rater", columns.rater)):
-        if name is not None and is_blank(row.data.get(name)):
+    for what, column in (("group", columns.group), ("rater", columns.rater)):
+        if column is not None and is_blank(row.data.get(column)):
             return f"no {what}"
     return ""
 

@@ -61,15 +61,17 @@ def lines(
     group; of labels, how often an output that people call positive scores higher than one that they do not.
     Args as in `fitting`.
     """
-    fits = [(metric, fitting(metric, profile, cards, language=language, reference=reference)) for metric in metrics]
+    by_card: dict[int, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {}
+    for metric in metrics:
+        card = fitting(metric, profile, cards, language=language, reference=reference)
+        said = None if card is None else _said(card, metric, profile)
+        if card is not None and said is not None:
+            by_card.setdefault(id(card), (card, []))[1].append((metric, *said))
     found = []
-    for card in {id(card): card for _, card in fits if card is not None}.values():
-        clauses = [_said(card, metric, profile) for metric, own in fits if own is card]
-        kind, share = clauses[0]
-        first = next(metric for metric, own in fits if own is card)
+    for card, clauses in by_card.values():
+        (first, kind, share), *rest = clauses
         text = f"on {card['name']}, {title(first)} {_VERBS[kind].format(**card['human'])} in {share} of pairs"
-        rest = [metric for metric, own in fits if own is card][1:]
-        text += "".join(f", {title(name)} in {one[1]}" for name, one in zip(rest, clauses[1:], strict=True))
+        text += "".join(f", {title(metric)} in {share}" for metric, _, share in rest)
         other = language is not None and language != _language(card)
         where = f"; those are {_LANGUAGES.get(_language(card), 'other')} texts" if other else ""
         found.append(f"{text[0].upper()}{text[1:]} (50% is chance{where}).")

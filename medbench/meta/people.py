@@ -293,7 +293,7 @@ def _ratings(judged: Judged, column: str, facet: Facet, labels: Labels, notes: l
     return values
 
 
-def _missing(column: str, blank: list[str], strange: list[tuple[str, object]]) -> list[str]:
+def _missing(column: str, blank: list[str], strange: Sequence[tuple[str, object]]) -> list[str]:
     odd = {row for row, _ in strange}
     blank = [row for row in blank if row not in odd]
     notes = [f"{column}: {counted(len(blank), 'row')} without a judgement ({few(blank)})"] if blank else []

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from medbench import stats
+from medbench.reports import worth
 from medbench.reports.estimates import Analysis, Estimate
 from medbench.reports.gap.labels import METRICS, SURFACE, VIEWS, metric_name
 from medbench.reports.page import Cell, Chart, Column, Section, Series, Table, names, show
@@ -59,7 +60,9 @@ def section(analysis: Analysis, sources: Sources) -> Section:
                             ]
                         )
             if rows:
-                tables.append(_table(task, profile_name, rows))
+                keys = [f"{metric}{profile}" for metric in SURFACE]
+                said = worth.note_of(analysis.study.tables[task], keys, sources)
+                tables.append(_table(task, profile_name, rows, said))
         if tables:
             found.tables += tables
             readings = len({(table.title, row[1], row[2]) for table in tables for row in table.rows})
@@ -96,7 +99,7 @@ def normalised(score: Estimate, floor: Estimate, candidate: str) -> stats.Interv
     return score.interval_of(draws, float(value))
 
 
-def _table(task: str, profile: str, rows: list[list[Cell]]) -> Table:
+def _table(task: str, profile: str, rows: list[list[Cell]], note: str) -> Table:
     return Table(
         f"Surface scores on {task} beside their floors, {profile} profile",
         [
@@ -110,6 +113,7 @@ def _table(task: str, profile: str, rows: list[list[Cell]]) -> Table:
             Column("Warning"),
         ],
         rows,
+        note,
     )
 
 
