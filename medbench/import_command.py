@@ -14,7 +14,8 @@ from rich.table import Table
 
 from medbench import stats
 from medbench.errors import MedbenchError
-from medbench.importing import FORMATS, import_predictions
+from medbench.importing import import_predictions
+from medbench.predictions import FORMATS
 from medbench.records import OnBadRow
 from medbench.score_units import mean_interval
 
@@ -53,7 +54,7 @@ def import_command(
 
     \b
     llamafactory  generated_predictions.jsonl: prompt, predict, label
-    lm-eval       --log_samples rows: doc, target, arguments, resps
+    lm-eval       --log_samples rows: doc, target, arguments, resps (generated text, or log-likelihoods of the options)
     csv           columns prediction, and id or prompt or question, reference (also TSV, JSONL, Parquet)
     plain         prompt, output: no references, so trace statistics alone
 

@@ -8,187 +8,26 @@ is reported. Items come from the benchmark (`source`), or from the file itself w
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbench import catalog, thinking
 from medbench.answers import extract_choice
-from medbench.errors import BadRow, MedbenchError, unknown
+from medbench.errors import BadRow, MedbenchError
 from medbench.items import Item
 from medbench.manifest import sha256_file
-from medbench.records import BadRows, OnBadRow, Record, convert, read_records
+from medbench.predictions import LIKELIHOODS, Prediction, detect_format, read_predictions, user_turn
+from medbench.records import BadRows, OnBadRow
 
 if TYPE_CHECKING:
     from inspect_ai import Task
     from inspect_ai.dataset import Sample
     from inspect_ai.log import EvalLog
     from inspect_ai.solver import Solver
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One output, with what the file says of the item it answers.
-
-    Attributes:
-        record: the row it was read from.
-        output: the output as generated.
-        prompt: the prompt as the model was given it, or None.
-        label: the reference text or key in the file, or None.
-        item_row: the item in the benchmark's own format, or None.
-        item_id: the item's content-derived id, or None.
-    """
-
-    record: Record
-    output: str
-    prompt: str | None = None
-    label: str | None = None
-    item_row: dict[str, Any] | None = None
-    item_id: str | None = None
-
-
-def _llamafactory(record: Record) -> Prediction:
-    """`generated_predictions.jsonl`: `prompt`, `predict`, `label`."""
-    prompt = _raw(record, "prompt") if "prompt" in record.data else None
-    label = _raw(record, "label")
-    row = {"instruction": user_turn(prompt), "input": "", "output": label} if prompt else None
-    return Prediction(record, _raw(record, "predict"), prompt, label, row)
-
-
-def _lm_eval(record: Record) -> Prediction:
-    """`--log_samples` rows: `doc`, `target`, `arguments`, `resps`. The response before any filter is judged."""
-    doc = record.data.get("doc")
-    if not isinstance(doc, dict):
-        raise record.error("doc", f"expected the item as an object, found {type(doc).__name__}")
-    responses = record.data.get("resps")
-    while isinstance(responses, list) and len(responses) == 1 and isinstance(responses[0], list):
-        responses = responses[0]
-    if not isinstance(responses, list) or not responses:
-        raise record.error("resps", "missing or empty; write the file with --log_samples")
-    if not all(isinstance(response, str) for response in responses):
-        raise record.error(
-            "resps", "holds log-likelihoods, no generated text; medbench judges text: use a generate_until task"
-        )
-    if len(responses) > 1:
-        raise record.error("resps", f"holds {len(responses)} responses to one prompt; run lm-eval with repeats: 1")
-    target = record.data.get("target")
-    return Prediction(record, responses[0], _lm_eval_prompt(record), None if target is None else str(target), doc)
-
-
-def _lm_eval_prompt(record: Record) -> str | None:
-    arguments = record.data.get("arguments")
-    if isinstance(arguments, dict):  # {"gen_args_0": {"arg_0": prompt, "arg_1": settings}}
-        arguments = list(arguments.values())
-    first = arguments[0] if isinstance(arguments, list) and arguments else None
-    if isinstance(first, dict):
-        first = list(first.values())
-    prompt = first[0] if isinstance(first, list) and first else first
-    return prompt if isinstance(prompt, str) else None
-
-
-def _csv(record: Record) -> Prediction:
-    """Columns `prediction`; optional `id` (medbench's item id), `prompt`, `question`, `reference`."""
-    prompt = _raw(record, "prompt") if record.data.get("prompt") else None
-    question = _raw(record, "question") if record.data.get("question") else prompt
-    label = _raw(record, "reference") if record.data.get("reference") else None
-    row = {"instruction": question, "input": "", "output": label} if question and label else None
-    return Prediction(record, _raw(record, "prediction"), prompt or question, label, row, record.data.get("id") or None)
-
-
-def _plain(record: Record) -> Prediction:
-    """`prompt`, `output`, and nothing to judge the output by."""
-    return Prediction(record, _raw(record, "output"), _raw(record, "prompt"))
-
-
-def _raw(record: Record, field: str) -> str:
-    """A text field as it stands: white space counts in what a model wrote, and an empty output is an output."""
-    value = record.value(field)
-    if not isinstance(value, str):
-        raise record.error(field, f"expected text, found {type(value).__name__}")
-    return value
-
-
-# name -> (fields that tell the format, how a row is read)
-FORMATS: dict[str, tuple[tuple[str, ...], Callable[[Record], Prediction]]] = {
-    "llamafactory": (("predict", "label"), _llamafactory),
-    "lm-eval": (("doc", "resps"), _lm_eval),
-    "csv": (("prediction",), _csv),
-    "plain": (("prompt", "output"), _plain),
-}
-
-# The last user turn in prompts of common chat templates; LLaMA-Factory drops the special tokens of some.
-_TURNS = [
-    re.compile(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", re.DOTALL),
-    re.compile(r"<\|start_header_id\|>user<\|end_header_id\|>\n\n(.*?)<\|eot_id\|>", re.DOTALL),
-    re.compile(r"<｜User｜>(.*?)<｜Assistant｜>", re.DOTALL),
-    re.compile(r"\[INST\](.*?)\[/INST\]", re.DOTALL),
-    re.compile(r"(?:^|\n)user\n(.*?)\nassistant\n", re.DOTALL),
-    re.compile(r"(?:^|\n)Human: (.*?)\nAssistant:", re.DOTALL),
-]
-
-
-def user_turn(prompt: str) -> str:
-    """What the user said last in a rendered prompt; the prompt itself where no known chat template is found."""
-    for turn in _TURNS:
-        turns = turn.findall(prompt)
-        if turns:
-            return str(turns[-1]).strip()
-    return prompt.strip()
-
-
-def detect_format(file: str, encoding: str) -> str:
-    """The format of a predictions file by the fields of its first row.
-
-    Raises:
-        MedbenchError: it is none of `FORMATS`.
-    """
-    bad_rows = BadRows("skip")
-    first = next(iter(read_records(file, bad_rows=bad_rows, encoding=encoding)), None)
-    if first is None and bad_rows.rows:
-        raise bad_rows.rows[0]
-    fields = set(first.data) if first else set()
-    for name, (required, _) in FORMATS.items():
-        if fields >= set(required):
-            return name
-    raise MedbenchError(
-        f"{file}: unknown format; its first row has {', '.join(sorted(fields)) or 'no fields'}. Known: "
-        + "; ".join(f"{name} ({', '.join(required)})" for name, (required, _) in FORMATS.items())
-        + "."
-    )
-
-
-def read_predictions(file: str, form: str, bad_rows: BadRows, encoding: str = "utf-8") -> list[Prediction]:
-    """The predictions of a file, in order.
-
-    lm-eval writes one row per filter; rows of one item with the same response are one prediction.
-
-    Raises:
-        MedbenchError: an unknown format, an unreadable file, or no usable row.
-        BadRow: a row with a missing field, or two predictions for one prompt, unless `bad_rows` skips them.
-    """
-    if form not in FORMATS:
-        raise unknown("format", form, FORMATS)
-    records = read_records(file, bad_rows=bad_rows, encoding=encoding)
-    kept: dict[str, Prediction] = {}
-    for prediction in convert(records, FORMATS[form][1], bad_rows):
-        data = prediction.record.data
-        identity = (data.get("doc_id"), prediction.item_row if form == "lm-eval" else None)
-        key = json.dumps(
-            [prediction.item_id or prediction.prompt or prediction.record.row, identity, prediction.label],
-            ensure_ascii=False,
-            default=str,
-        )
-        first = kept.setdefault(key, prediction)
-        if first is prediction or (form == "lm-eval" and first.output == prediction.output):
-            continue
-        bad_rows.add(prediction.record.error(None, f"a second prediction for the prompt of {first.record.row}"))
-    if not kept:
-        reason = f"; the first problem: {bad_rows.listed()[0]}" if bad_rows.rows else ""
-        raise MedbenchError(f"{file}: no row can be used{reason}")
-    return list(kept.values())
 
 
 def import_predictions(
@@ -235,6 +74,9 @@ def import_predictions(
     form = form or detect_format(file, encoding)
     predictions = read_predictions(file, form, bad_rows, encoding)
     name = model or _model_name(predictions, file)
+    likely = [prediction for prediction in predictions if prediction.options]
+    if likely:
+        task_args = _by_likelihood(likely, predictions, task, task_args)
     benchmark: dict[str, Any] = {}
     if task is None:
         made = Task(name="traces", scorer=trace_statistics())
@@ -250,6 +92,8 @@ def import_predictions(
         if source is None and not catalog.is_mapping(task):
             benchmark |= {"source": str(file), "sha256": sha256_file(file)}
         pairs = agreeing(pairs, bad_rows)
+    if likely:
+        pairs = _asked_alike(pairs, bad_rows)
     if not pairs:
         raise MedbenchError(f"{file}: no prediction is left to judge; the first problem: {bad_rows.listed()[0]}")
     imported = {
@@ -262,11 +106,13 @@ def import_predictions(
     metadata = {"import": imported, "medbench": {"candidate": name}}
     if benchmark:
         metadata["benchmark"] = {**benchmark, "items": len(pairs)}
-    samples, outputs = [], {}
+    samples: list[Sample] = []
+    outputs: dict[Any, tuple[str, dict[str, Any]]] = {}
     for prediction, sample in pairs:
         shown = prediction.prompt if prediction.prompt is not None else sample.input
         samples.append(sample.model_copy(update={"input": shown}))
-        outputs[sample.id] = (prediction.output, _is_prefilled(prediction, prefilled))
+        known = _likelihoods(prediction, sample) if prediction.options else {}
+        outputs[sample.id] = (prediction.output, {"prefilled_think": _is_prefilled(prediction, prefilled), **known})
     task_with(
         made,
         dataset=MemoryDataset(samples, name=made.name, location=str(source or file)),
@@ -436,17 +282,66 @@ def _is_prefilled(prediction: Prediction, told: bool | None) -> bool:
     return prediction.prompt is not None and thinking.split(prediction.prompt).status == "unterminated"
 
 
-def _replay(outputs: dict[Any, tuple[str, bool]], model: str) -> Solver:
-    """A solver that says what was said: `outputs` by sample id, each with whether the prompt opened its trace."""
+def _by_likelihood(
+    likely: Sequence[Prediction], predictions: Sequence[Prediction], task: str | None, args: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The task's arguments for rows that hold log-likelihoods of options instead of text."""
+    if len(likely) != len(predictions):
+        other = next(prediction for prediction in predictions if not prediction.options)
+        raise other.record.error("resps", f"holds text, and {likely[0].record.row} log-likelihoods: import them apart")
+    if task is None:
+        raise MedbenchError("log-likelihoods of options say nothing without the items' keys: name the --task.")
+    asked = (args or {}).get("mode", "logprob")
+    if asked != "logprob":
+        raise MedbenchError(f"mode={asked} judges text, and these rows hold log-likelihoods of options: mode=logprob.")
+    return {**(args or {}), "mode": "logprob"}
+
+
+def _asked_alike(pairs: Sequence[tuple[Prediction, Sample]], bad_rows: BadRows) -> list[tuple[Prediction, Sample]]:
+    """The pairs whose continuations are the item's options: its letters, their texts, or the words of a decision."""
+    from medbench.families import DECISIONS
+
+    kept = []
+    for prediction, sample in pairs:
+        item = Item.from_metadata((sample.metadata or {})["item"])
+        asked = [text.strip() for text, _ in prediction.options]
+        options = [text.strip() for text in item.options]
+        if item.options and asked not in (options, list(item.letters)):
+            problem = f"asks for {asked!r:.120}, but the item's options are {options!r:.120}"
+            bad_rows.add(prediction.record.error("arguments", f"{problem}, as texts or as letters {item.letters}"))
+        elif not item.options and {text.lower() for text in asked} != set(DECISIONS):
+            bad_rows.add(
+                prediction.record.error("arguments", f"asks for {asked!r:.120}, not for {', '.join(DECISIONS)}")
+            )
+        else:
+            kept.append((prediction, sample))
+    return kept
+
+
+def _likelihoods(prediction: Prediction, sample: Sample) -> dict[str, Any]:
+    """The options' texts and log-likelihoods, and their log-probabilities among the options."""
+    item = Item.from_metadata((sample.metadata or {})["item"])
+    names = list(item.letters) or [text.strip().lower() for text, _ in prediction.options]
+    texts = dict(zip(names, prediction.options, strict=True))
+    highest = max(value for _, value in prediction.options)
+    total = highest + math.log(sum(math.exp(value - highest) for _, value in prediction.options))
+    return {
+        LIKELIHOODS: {option: list(pair) for option, pair in texts.items()},
+        "choice_logprobs": {option: value - total for option, (_, value) in texts.items()},
+    }
+
+
+def _replay(outputs: dict[Any, tuple[str, dict[str, Any]]], model: str) -> Solver:
+    """A solver that says what was said: by sample id the output, and what is known of it."""
     from inspect_ai.model import ModelOutput
     from inspect_ai.solver import Generate, TaskState, solver
 
     @solver(name="imported")
     def imported() -> Solver:
         async def solve(state: TaskState, generate: Generate) -> TaskState:
-            text, prefilled = outputs[state.sample_id]
+            text, known = outputs[state.sample_id]
             state.output = ModelOutput.from_content(model, text)
-            state.output.metadata = {"prefilled_think": prefilled}
+            state.output.metadata = known
             state.messages.append(state.output.message)
             return state
 

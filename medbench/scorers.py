@@ -20,6 +20,7 @@ from inspect_ai.solver import TaskState
 from medbench import stats, thinking
 from medbench.answers import Extraction, extract_choice, extract_decision
 from medbench.items import LETTERS, Item
+from medbench.predictions import LIKELIHOODS
 from medbench.reading.choice import Form
 from medbench.transcript import raw_text
 
@@ -487,6 +488,10 @@ def option_probability(words: Sequence[str] | None = None) -> Scorer:
     probabilities scaled to 1), ``margin/answer`` (first minus second, 0-1), ``mass/answer`` (probability of all
     options together, 0-1).
 
+    Where the log-likelihoods of whole option texts were imported, ``accuracy/answer`` is lm-eval's ``acc`` and
+    ``accuracy_norm/answer`` its ``acc_norm`` (each divided by the option's length in characters); the probabilities are
+    those of the texts, scaled to 1, and there is no ``mass``.
+
     Args:
         words: the options where they are words (``yes``, ``no``, ``maybe``); none for the item's option letters.
     """
@@ -511,6 +516,9 @@ def option_probability(words: Sequence[str] | None = None) -> Scorer:
             "margin/answer": probabilities[0] - probabilities[1] if probabilities else _NAN,
             "mass/answer": total,
         }
+        if texts := (state.output.metadata or {}).get(LIKELIHOODS):
+            best = max(texts, key=lambda option: texts[option][1] / max(1, len(texts[option][0])))
+            value |= {"accuracy_norm/answer": float((best,) == tuple(item.answer)), "mass/answer": _NAN}
         metadata = {**(scored.metadata or {}), "option_probability": mass}
         return scored.model_copy(update={"value": value, "metadata": metadata})
 

@@ -13,7 +13,7 @@ from inspect_ai import Task, task
 
 from medbench.benchmark import HubSource, Settings, load
 from medbench.families import choice_task
-from medbench.items import Item, key_letters, require_options
+from medbench.items import Item, index_letter, key_letters, require_options
 from medbench.page import CHOICE, page
 from medbench.records import Record
 
@@ -38,7 +38,13 @@ def medqa(settings: Settings) -> Task:
 
 
 def record_to_item(record: Record) -> Item:
-    """`question, options {A: ..., D: ...}, answer_idx`, alike on the hub and in the publisher's files."""
+    """`question, options {A: ..., D: ...}, answer_idx`, alike on the hub and in the publisher's files.
+
+    Also `sent1, sent2, ending0 .. ending3, label`, as lm-eval's `medqa_4options` reads it
+    (`GBaker/MedQA-USMLE-4-options-hf`).
+    """
+    if "ending0" in record.data:
+        return _with_endings(record)
     options = record.value("options")
     if not isinstance(options, dict) or sorted(options) != ["A", "B", "C", "D"][: len(options)]:
         raise record.error("options", f"expected an object with the keys A, B, C, D, found {options!r:.80}")
@@ -49,3 +55,9 @@ def record_to_item(record: Record) -> Item:
     step = str(record.data.get("meta_info") or "")
     labels = (("meta_info", step),) if step else ()
     return Item(question=record.text("question"), language="en", options=texts, answer=answer, labels=labels)
+
+
+def _with_endings(record: Record) -> Item:
+    texts = require_options(record, "ending0", [record.text(f"ending{n}") for n in range(4)])
+    question = " ".join(part for part in (record.text("sent1"), str(record.data.get("sent2") or "").strip()) if part)
+    return Item(question=question, language="en", options=texts, answer=(index_letter(record, "label", texts),))

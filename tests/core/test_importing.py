@@ -14,8 +14,9 @@ from inspect_ai.log import EvalLog, read_eval_log
 
 from medbench.errors import BadRow, MedbenchError
 from medbench.import_command import import_command
-from medbench.importing import import_predictions, user_turn
+from medbench.importing import import_predictions
 from medbench.items import Item
+from medbench.predictions import user_turn
 
 OPTIONS = {"A": "Heparin", "B": "Aspirin", "C": "Warfarin", "D": "Alteplase"}
 QUESTIONS = ["Which drug is first?", "Which drug is last?", "Which drug is best?"]
