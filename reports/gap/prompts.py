@@ -135,7 +135,7 @@ def _pair_table(task: str, pairs: Sequence[_Pair]) -> Table:
             Column("With these prompts", "points"),
             Column("p", "p"),
             Column("With prompts like these", "points", "bounds count the spread over prompts", key=True),
-            Column("p ", "p"),
+            Column("p, prompts like these", "p"),
             Column("Spread over prompts", "points", "standard deviation of the difference, on tuning items"),
         ],
         rows,
@@ -164,7 +164,8 @@ def _sentences(task: str, tuned: dict[str, Any], pairs: Sequence[_Pair], alpha: 
                 f"difference is {span(general[:3], 'points')}."
             )
     if len(said) == 1 and pairs:
-        said.append(f"No difference of {len(pairs)} is shown, with these prompts or with others like them.")
+        several = f"none of {len(pairs)} differences" if len(pairs) > 1 else "no difference"
+        said.append(f"On {task} {several} is shown, with these prompts or with others like them.")
     return said
 
 
