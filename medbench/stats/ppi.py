@@ -23,6 +23,9 @@ from medbench.stats.rates import Units, effective_size
 # Weight, in labels, of the prior guess that the judge tells nothing. Chosen by simulation (benchmarks/ppi.py): with
 # less, 20 labels on which a hard judge happens never to err pass for a judge that never errs.
 _PRIOR_LABELS = 4.0
+# How far the claims of a question are guessed to agree where the labels cannot say (K-QA's physicians' labels: 0.04).
+# Narrower than with the 1 of `stats.rate`, and the interval still covers (benchmarks/ppi.py, clustered).
+_AGREE = 0.3
 # No interval is wider than that of the labels alone by more than this factor.
 _WIDEST = 1.05
 
@@ -167,7 +170,7 @@ def _label_size(y: np.ndarray, here: np.ndarray, runs: ArrayLike | float, confid
     _, index = np.unique(here, return_inverse=True)
     outputs = float(np.sum(np.broadcast_to(np.asarray(runs, dtype=float), y.shape)))
     given = Units(np.bincount(index, weights=y), np.bincount(index).astype(float), max(outputs, float(len(y))))
-    return effective_size(given, confidence), int(index.max()) + 1
+    return effective_size(given, confidence, _AGREE), int(index.max()) + 1
 
 
 def _labels_of(

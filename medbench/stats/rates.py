@@ -73,10 +73,13 @@ def units(values: ArrayLike, clusters: ArrayLike | None = None, runs: ArrayLike 
     return Units(np.bincount(index, weights=x), np.bincount(index).astype(float), max(outputs, float(len(x))))
 
 
-def effective_size(given: Units, confidence: float = 0.95) -> float:
+def effective_size(given: Units, confidence: float = 0.95, agree: float = 1.0) -> float:
     """How many independent yes-or-no answers know the rate as well.
 
-    The variance between units (linearised ratio, G/(G-1)) is mixed with that of units whose parts all agree, which
+    Args:
+        agree: how far the parts of a unit are guessed to agree where the data cannot say: 1 wholly, 0 not at all.
+
+    The variance between units (linearised ratio, G/(G-1)) is mixed with that of units whose parts `agree`, which
     weighs three units: where few units are neither all right nor all wrong, the data cannot say how much their parts
     agree. The result is divided by the square of the t over the normal quantile, and kept between the size if
     everything within a unit agreed and the number of outputs.
@@ -90,7 +93,7 @@ def effective_size(given: Units, confidence: float = 0.95) -> float:
     items = float(given.weight.sum())
     # The prior's own rate is drawn to one half a little, so that "never" leaves it a variance.
     centre = (float(given.total.sum()) + 0.5) / (items + 1)
-    unlike = centre * (1 - centre) / least
+    unlike = centre * (1 - centre) * (agree / least + (1 - agree) / most)
     deviations = given.total - given.mean * given.weight
     seen = float(deviations @ deviations) * count / (count - 1) / items**2
     # Units that are all wrong tell nothing of how much the others agree within themselves, nor do those all right.
