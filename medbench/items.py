@@ -18,7 +18,7 @@ from typing import Any
 from medbench.errors import LeftOut, MedbenchError
 from medbench.records import BadRows, Record
 
-LETTERS = "ABCDEFGHIJ"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def checked(items: Iterable[tuple[Record, Item]], bad_rows: BadRows, *, repeats:
 
 
 def require_options(record: Record, column: str, options: Sequence[Any]) -> tuple[str, ...]:
-    """Option texts: at least two, none empty, at most ten.
+    """Option texts: at least two, none empty, at most 26.
 
     Raises:
         BadRow: one of these does not hold.

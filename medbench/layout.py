@@ -124,8 +124,9 @@ def _key(value: Any, options: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     if isinstance(value, bool):
         value = "yes" if value else "no"
     key = ",".join(map(str, value)) if isinstance(value, list) else _text(value)
-    if options and re.fullmatch(rf"[{LETTERS}](?:[\s,;、，]*[{LETTERS}])*", key.upper()):
-        return tuple(sorted(c for c in key.upper() if c in LETTERS[: len(options)])), key
+    used = LETTERS[: len(options)]
+    if options and re.fullmatch(rf"[{used}](?:[\s,;、，]*[{used}])*", key.upper()):
+        return tuple(sorted(set(key.upper()) & set(used))), key
     if options and key in options:
         return (LETTERS[options.index(key)],), key
     decision = _DECISIONS.get(key.lower())
@@ -155,11 +156,19 @@ def _options(value: Any) -> tuple[str, ...]:
         except ValueError:
             return ()
     if isinstance(value, str):
-        lines = [line.strip() for line in re.split(r"\\n|\n", value) if line.strip()]
-        return tuple(re.sub(rf"^[{LETTERS}](?:[.．、:：)）]\s*|\s+)", "", line) for line in lines)
+        return _unlabelled([line.strip() for line in re.split(r"\\n|\n", value) if line.strip()])
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list):
         texts = [one.get("value", one.get("text")) if isinstance(one, dict) else one for one in value]
         return tuple(str(text).strip() for text in texts if text is not None)
     return ()
+
+
+def _unlabelled(lines: list[str]) -> tuple[str, ...]:
+    """Option lines without their letters, where all carry the letters in order ("K channel" alone is no label)."""
+    found = [re.match(r"\(?([A-Z])(?:[.．、:：)）]\s*|\s+)", line) for line in lines]
+    labels = "".join(label[1] for label in found if label)
+    if labels != LETTERS[: len(lines)]:
+        return tuple(lines)
+    return tuple(line[label.end() :] for line, label in zip(lines, found, strict=True) if label)

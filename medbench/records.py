@@ -1,4 +1,4 @@
-"""Rows of the files people have: JSON lines, JSON, CSV, TSV and Parquet, also as .gz and .zst, and hub data sets.
+"""Rows of the files people have: JSON lines, JSON, CSV, TSV and Parquet, also as .gz and .zst; spreadsheets; hub sets.
 
 Rows are streamed where the format allows it (JSON documents are read whole). A row that cannot be read is named by
 file and row; `BadRows` decides whether it ends the reading or is counted and listed.
@@ -31,6 +31,7 @@ _FORMATS = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
+    ".xlsx": "xlsx",
 }
 
 
@@ -140,6 +141,9 @@ def read_records(
         raise MedbenchError(f"{source}: unknown format; known endings are {known}, also with .gz or .zst after them.")
     if form == "parquet":
         yield from _read_parquet(path)
+        return
+    if form == "xlsx":
+        yield from _read_xlsx(path, bad_rows)
         return
     readers: dict[str, Callable[[IO[str], str, BadRows], Iterator[Record]]] = {
         "jsonl": _read_jsonl,
@@ -375,3 +379,45 @@ def _read_parquet(path: Path) -> Iterator[Record]:
         raise MedbenchError(f"{path} cannot be read as Parquet: {str(error).rstrip('.')}.") from None
     if not number:
         raise MedbenchError(f"{path} holds no rows.")
+
+
+def _read_xlsx(path: Path, bad_rows: BadRows) -> Iterator[Record]:
+    """The first sheet, its first row that is not empty being the header; cells as text, as in a CSV file."""
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise MedbenchError(
+            f"{path}: reading spreadsheets needs openpyxl (pip install openpyxl), or save it as CSV."
+        ) from None
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+    except Exception as error:  # openpyxl lets errors of zipfile, XML and its own through
+        raise MedbenchError(f"{path} cannot be read as a spreadsheet: {str(error).rstrip('.')}.") from None
+    header: list[str] | None = None
+    found = False
+    for number, cells in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
+        row = [_cell(cell) for cell in cells]
+        if not any(row):
+            continue
+        if header is None:
+            header = [name.strip() for name in row]
+            while header and not header[-1]:
+                header.pop()
+            if len(set(header)) != len(header):
+                raise MedbenchError(f"{path}, row {number}: two columns have the same name: {header}.")
+        elif any(row[len(header) :]):
+            bad_rows.add(BadRow(str(path), f"row {number}", None, f"has cells beyond the {len(header)} named columns"))
+        else:
+            row += [""] * (len(header) - len(row))
+            found = True
+            yield Record(str(path), f"row {number}", dict(zip(header, row[: len(header)], strict=True)))
+    if not found and not bad_rows.rows:
+        raise MedbenchError(f"{path} holds no rows.")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

@@ -35,7 +35,8 @@ _NEEDS = {"choice": "options and a key", "decision": "a key that is yes, no or m
 @page(
     "mode", "shuffle_options", "control", "orders", "rephrased", "fewshot", "fewshot_source", "prompt_language",
     "prompt",
-    source="JSON lines, JSON, CSV, TSV or Parquet, one item a row", fewshot="`fewshot_source`, in the same columns",
+    source="JSON lines, JSON, CSV, TSV, Parquet or a spreadsheet (.xlsx), one item a row",
+    fewshot="`fewshot_source`, in the same columns",
 )  # fmt: skip
 def custom(
     settings: Settings,

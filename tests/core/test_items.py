@@ -45,7 +45,7 @@ def test_options() -> None:
     assert require_options(ROW, "options", [" a", 2]) == ("a", "2")
     with pytest.raises(BadRow, match="option B is empty"):
         require_options(ROW, "options", ["a", " "])
-    with pytest.raises(BadRow, match="2 to 10 options, found 1"):
+    with pytest.raises(BadRow, match="2 to 26 options, found 1"):
         require_options(ROW, "options", ["a"])
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 import yaml
 from inspect_ai import Task
@@ -16,7 +17,7 @@ from inspect_ai.log import read_eval_log
 from medbench import catalog, leakage
 from medbench.errors import MedbenchError
 from medbench.importing import import_predictions
-from medbench.items import Item
+from medbench.items import LETTERS, Item
 from medbench.tasks.custom import custom
 
 DRUGS = ["Paracetamol", "Salt", "Iron"]
@@ -126,7 +127,7 @@ def test_an_argument_of_another_task_is_refused_where_the_task_is_named_with_it(
         ([{**WARD[0], "key": "D"}], {"question": "stem"}, "its key names none of its options"),
         ([{"a": "b"}], {}, "no question found; the row has 'a'"),
         ([{"question": "Why?"}], {}, "holds neither options"),
-        ([{"question": "Why?", "options": ["one"], "answer": "A"}], {}, "expected 2 to 10 options, found 1"),
+        ([{"question": "Why?", "options": ["one"], "answer": "A"}], {}, "expected 2 to 26 options, found 1"),
         (WARD, {"kind": "essay"}, "unknown kind of set 'essay'"),
         (WARD, {"kind": "decision", "question": "stem"}, "is no decision: expected a key that is yes, no or maybe"),
         (WARD, {"sauce": "x"}, "unknown parameter of custom \\(-T\\) 'sauce'. Did you mean source"),
@@ -161,3 +162,63 @@ def test_a_set_of_two_kinds_is_refused_at_the_row(tmp_path: Path) -> None:
         custom(source=lines(tmp_path / "own.jsonl", rows))
     task = custom(source=str(tmp_path / "own.jsonl"), on_bad_row="skip")
     assert len(items(task)) == 1
+
+
+def test_twenty_six_options_are_asked_and_read(tmp_path: Path) -> None:
+    words = [f"drug number {n}" for n in range(26)]
+    rows = [{"question": f"Which is number {n}?", "options": words, "answer": n} for n in range(26)]
+    source = lines(tmp_path / "many.jsonl", rows)
+    assert [item.answer for item in items(custom(source=source))] == [(letter,) for letter in LETTERS]
+    answers = [
+        {"question": row["question"], "prediction": f"The answer is {LETTERS[n]}."} for n, row in enumerate(rows)
+    ]
+    log = import_predictions(
+        lines(tmp_path / "answers.jsonl", answers),
+        form="csv",
+        task="custom",
+        model="m",
+        log_dir=str(tmp_path / "logs"),
+        source=source,
+    )
+    found = [sample.scores["option_accuracy"].value["accuracy/answer"] for sample in log.samples or []]  # type: ignore[index,call-overload]
+    assert found == [1.0] * 26
+    too_many = lines(tmp_path / "more.jsonl", [{"question": "Which?", "options": [*words, "one more"], "answer": 0}])
+    with pytest.raises(MedbenchError, match="expected 2 to 26 options, found 27"):
+        custom(source=too_many)
+
+
+def test_a_spreadsheet_is_a_table(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["题干", "A", "B", "C", "答案"])
+    sheet.append(["下列哪项是退烧药?", "布洛芬", "食盐", "铁", "A"])
+    sheet.append([])
+    sheet.append(["成人静息心率约为每分钟多少次?", 7, 70.0, 700, "B"])
+    path = tmp_path / "own.xlsx"
+    book.save(path)
+    found = items(custom(source=str(path), options="A,B,C"))
+    assert [item.options for item in found] == [("布洛芬", "食盐", "铁"), ("7", "70", "700")]
+    assert [item.source for item in found] == ["own.xlsx, row 2", "own.xlsx, row 4"]
+    sheet.append(["one", "two", "three", "four", "A", "stray"])
+    book.save(path)
+    with pytest.raises(MedbenchError, match=r"row 5.*beyond the 5 named columns"):
+        custom(source=str(path), options="A,B,C")
+    (tmp_path / "no.xlsx").write_bytes(b"PK\x03\x04 not a book")
+    with pytest.raises(MedbenchError, match="cannot be read as a spreadsheet"):
+        custom(source=str(tmp_path / "no.xlsx"))
+
+
+def test_letters_before_options_are_dropped_only_where_all_have_them(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Which widens airways?", "options": "A) salbutamol\nB) salt\nC) iron", "answer": "A"},
+        {"question": "Which channel?", "options": "K channel\nNa channel\nX ray", "answer": "B"},
+    ]
+    found = items(custom(source=lines(tmp_path / "own.jsonl", rows)))
+    assert [item.options for item in found] == [("salbutamol", "salt", "iron"), ("K channel", "Na channel", "X ray")]
+
+
+def test_a_key_beyond_the_options_is_refused(tmp_path: Path) -> None:
+    source = lines(tmp_path / "own.jsonl", [{"question": "Which?", "options": ["a", "b"], "answer": "C"}])
+    with pytest.raises(MedbenchError, match="its key names none of its options"):
+        custom(source=source)
