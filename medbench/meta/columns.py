@@ -132,7 +132,7 @@ def select(rows: Sequence[Record], left_out: LeftOut, columns: Columns) -> Judge
     if not kept:
         raise MedbenchError(f"{rows[0].file}: no row can be used. {'; '.join(left_out.listed())}")
     names, groups = np.unique(np.array(group_of, dtype=object).astype(str), return_inverse=True)
-    judged = Judged(
+    return Judged(
         rows=kept,
         predictions=[row.data[columns.prediction] for row in kept],
         references=[row.data[columns.reference] for row in kept],
@@ -143,11 +143,16 @@ def select(rows: Sequence[Record], left_out: LeftOut, columns: Columns) -> Judge
         read=read,
         notes=[],
     )
+
+
+def empty_texts(judged: Judged, used: np.ndarray) -> list[str]:
+    """A note for empty predictions or references among the rows that are used: they score 0."""
+    notes = []
     for what, texts in (("prediction", judged.predictions), ("reference", judged.references)):
-        empty = [row.row for row, text in zip(kept, texts, strict=True) if not text.strip()]
+        empty = [row.row for row, text, here in zip(judged.rows, texts, used, strict=True) if here and not text.strip()]
         if empty:
-            judged.notes.append(f"{what} empty, which scores 0, in {counted(len(empty), 'row')} ({few(empty)})")
-    return judged
+            notes.append(f"{what} empty, which scores 0, in {counted(len(empty), 'row')} ({few(empty)})")
+    return notes
 
 
 def _unusable(row: Record, columns: Columns) -> str:

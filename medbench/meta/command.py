@@ -202,23 +202,24 @@ def agreement_lines(card: dict[str, Any]) -> list[str]:
     """How far the people agree among themselves, a line a panel."""
     lines = []
     for panel in card["agreement"]:
-        head = f"people on {panel['of']} ({panel['judged_by_several']} judged by several of {len(panel['raters'])})"
+        head = f"people on {panel['of']}"
         if "why" in panel:
             lines.append(f"{head}: {panel['why']}")
             continue
+        head += f" ({panel['judged_by_several']} outputs of {panel['groups']} groups judged by several)"
         # Of two values all levels say the same.
         alphas = {figure["estimate"]: (level, figure) for level, figure in reversed(panel["alpha"].items())}
         parts = [f"alpha {level} {_cell(figure)}" for level, figure in reversed(alphas.values())]
-        kappas = [entry["kappa"]["estimate"] for entry in panel["kappa"]]
-        known = [value for value in kappas if value is not None]
-        if known:
-            span = _number(known[0]) if len(known) == 1 else f"{_number(min(known))} to {_number(max(known))}"
-            parts.append(f"kappa of {'the pair' if len(known) == 1 else 'pairs'} {span}")
+        known = [entry["kappa"] for entry in panel["kappa"] if entry["kappa"]["estimate"] is not None]
+        if len(known) == 1:
+            parts.append(f"kappa {_cell(known[0])}")
+        elif known:
+            spread = sorted(figure["estimate"] for figure in known)
+            parts.append(f"kappa of two {_number(spread[0])} to {_number(spread[-1])}")
         rest = panel["one_against_others"]
         if rest:
-            parts.append(
-                f"one against the others: Spearman {_cell(rest['spearman'])}, AUC {_cell(rest['auc'])}, "
-                f"pairs picked {_cell(rest['pairs'], 100)}%"
-            )
+            told = [f"Spearman {_cell(rest['spearman'])}", f"AUC {_cell(rest['auc'])}"]
+            told += [f"pairs {_cell(rest['pairs'], 100)}%"] if rest["pairs"]["estimate"] is not None else []
+            parts.append(f"one against the others: {', '.join(told)}")
         lines.append(f"{head}: {'; '.join(parts)}")
     return lines

@@ -204,7 +204,7 @@ def agreement(panel: Panel, settings: Settings) -> dict[str, Any]:
     if len(np.unique(ratings[np.isfinite(ratings)])) > MOST_VALUES:
         return {**found, "why": f"more than {MOST_VALUES} different ratings"}
     clusters = np.unique(panel.clusters[several], return_inverse=True)[1]
-    count = int(clusters.max()) + 1
+    found["groups"] = count = int(clusters.max()) + 1
     drawn = Resamples(count, settings.resamples, np.random.default_rng(settings.seed)).drawn
     weights = np.concatenate([np.ones((1, count)), drawn])
     values = scale_of(ratings)

@@ -12,7 +12,7 @@ import numpy as np
 
 from medbench.manifest import sha256_file, versions
 from medbench.meta.card import CARD_KIND
-from medbench.meta.columns import Columns, Judged, names_of, read_rows, score_column, select
+from medbench.meta.columns import Columns, Judged, empty_texts, names_of, read_rows, score_column, select
 from medbench.meta.evaluate import Settings, agreement, evaluate
 from medbench.meta.measures import PROFILE_METRICS, full_marks, measure
 from medbench.meta.people import People, parse_facets, parse_labels, people
@@ -75,6 +75,7 @@ def make_card(
     flat = {f"{profile} {name}": values for profile, found in profiles.items() for name, values in found.items()}
     figures, groups, notes = evaluate(judged, said, flat | lengths | others, settings)
     used = np.isfinite(said.value)
+    judged.notes += empty_texts(judged, used)
     if not said.panels:
         notes.append("one rater: whether another person would say the same is unknown")
     card = {
@@ -102,7 +103,7 @@ def make_card(
             for profile in PROFILES
         },
         "other": {name: figures[name] for name in (*lengths, *others)},
-        "notes": [*(note.partition(" (")[0] for note in judged.notes if " empty, " in note), *notes],
+        "notes": notes,
         "versions": versions(),
     }
     return rounded(card), [*judged.left_out.listed(), *judged.notes, *said.notes]

@@ -200,7 +200,7 @@ def test_missing_and_odd_cells_are_named_counted_and_listed(tmp_path: Path) -> N
     assert "r1: 1 cell outside its labels: '?' (1: line 3)" in printed
     assert "r2: 1 cell outside its labels: '7' (1: line 4)" in printed
     assert "r1: 1 row without a judgement (line 2)" in printed
-    assert "prediction empty, which scores 0, in 1 row (line 6)" in printed
+    assert printed.count("prediction empty, which scores 0, in 1 row (line 6)") == 1
     assert "judge: 1 value no number: 'none given' (1: line 7)" in printed
     assert "judge: 1 of 46 rows without a score are left out for it" in printed
     card = card_of(path, *columns[4:])
