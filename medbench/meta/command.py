@@ -140,7 +140,7 @@ def render(card: dict[str, Any], profiles: list[str], listed: list[str], console
     shown = card["profiles"][profiles[0]]["metrics"]["bleu4"]
     if shown["pairs"]["count"]:
         say(
-            f"pairs %: of {shown['pairs']['count']} pairs in a group of which people prefer one, the share in which "
+            f"pairs %: of {shown['pairs']['count']:,} pairs in a group of which people prefer one, the share in which "
             "that one scores higher, ties half; 50 is chance. kappa: of positive or not with the best threshold of the "
             f"other groups, {groups['held_out']} held out.",
             "dim",

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from medbench.errors import MedbenchError
-from medbench.meta.columns import Judged
+from medbench.meta.columns import Judged, few
 from medbench.meta.people import Panel, People
 from medbench.stats.association import association, best_threshold, held_out_kappa, picked_share, preferred_pairs
+from medbench.stats.proportions import clopper_pearson
 from medbench.stats.raters import LEVELS, MOST_VALUES, alpha_of, coincidences, confusions, kappa_of, scale_of
 from medbench.stats.resampling import Resamples, bootstrap_interval
 
@@ -23,6 +24,7 @@ _EACH_GROUP = 2_000_000
 _FOLDS = 20
 _MOST_PAIRS_OF_RATERS = 45
 _FEW_GROUPS = 20
+_CONSTANT = "the metric is constant"
 FIGURES = ("spearman", "kendall", "auc", "pairs", "kappa")
 
 
@@ -116,7 +118,7 @@ def _figures(values: np.ndarray, people: People, drawn: _Drawn) -> dict[str, Any
     np.add.at(pairs, drawn.within_group[: len(of_raters)], of_raters)
     sums = drawn.weights @ pairs
     kappa = held_out_kappa(x, positive, groups, drawn.folds, drawn.weights)
-    constant = "the metric is constant" if len(x) and np.ptp(x) == 0 else ""
+    constant = _CONSTANT if len(x) and np.ptp(x) == 0 else ""
     alike = "people judge every output alike" if len(x) and np.ptp(truth) == 0 else ""
     one_kind = "no output is positive, or all are" if len(x) and positive.all() | ~positive.any() else ""
     found: dict[str, Any] = {
@@ -158,8 +160,11 @@ def figure(
     found: dict[str, Any] = {"estimate": estimate}
     for name, widen in (("interval", 1.0), ("replication_interval", _REPLICATION)):
         bounds = bootstrap_interval(
-            estimate, replicates, clusters, settings.confidence, 1.0, bottom=bottom, widen=widen
+            estimate, replicates, clusters, settings.confidence, 1.0, bottom=bottom, widen=widen, delta=True
         )
+        if not np.isfinite(bounds.low) and bottom == 0 and estimate in (0.0, 1.0) and clusters > 1:
+            # All groups agree: what is left is how few they are.
+            bounds = clopper_pearson(estimate * clusters / widen**2, clusters / widen**2, settings.confidence)
         found[name] = [bounds.low, bounds.high] if np.isfinite(bounds.low) else None
     if found["interval"] is None:
         found["why"] = "one group: how far it varies is unknown" if clusters < 2 else "it does not vary over resamples"
@@ -180,9 +185,10 @@ def _notes(value: np.ndarray, facts: dict[str, Any], figures: Mapping[str, Any])
         notes.append(f"{facts['of_one_row']} of {count} groups hold one row, which has no other to be preferred to")
     if np.ptp(value) == 0:
         notes.append("people judge every output alike: nothing can be compared with them")
+    constant = [name for name, found in figures.items() if found["spearman"].get("why") == _CONSTANT]
+    if constant:
+        notes.append(f"the same for every output, so that all its pairs are ties: {few(constant)}")
     for name, found in figures.items():
-        if found["spearman"].get("why") == "the metric is constant":
-            notes.append(f"{name} is the same for every output: it picks nothing, all its pairs are ties")
         if found["n"] < len(value):
             notes.append(f"{name}: {len(value) - found['n']} of {len(value)} rows without a score are left out for it")
     return notes

@@ -127,6 +127,7 @@ def bootstrap_interval(
     *,
     bottom: float = 0.0,
     widen: float = 1.0,
+    delta: bool = False,
 ) -> Interval:
     """The t interval with the standard error of bootstrap replicates; of a bounded score, on a logit scale.
 
@@ -138,6 +139,8 @@ def bootstrap_interval(
         bottom: the least score: -1 for correlations and kappa, whose logit scale is then Fisher's z.
         widen: by how much the standard error is multiplied: sqrt(2) gives the range in which the estimate of another
             study of the same size lands (both are uncertain), not the truth.
+        delta: take the standard error of the replicates as they are, and move it to the logit scale at the estimate:
+            for shares and coefficients, some of whose replicates are exactly 1, where no logit exists.
 
     Corpus BLEU of few items is skewed, and its bootstrap says how uncertain it is but not where: percentiles hold the
     truth in 79% at n = 5 and 89% at 20, this in 93% or more (docs/statistics.md). The standard error is widened by
@@ -150,7 +153,10 @@ def bootstrap_interval(
         return unknown
     inner = top is not None and bottom < estimate < top
     wide = 1.0 if top is None else top - bottom
-    if inner:
+    if inner and delta:
+        share = (estimate - bottom) / wide
+        draws = draws / (wide * share * (1 - share))
+    elif inner:
         draws = scipy.special.logit(np.clip((draws - bottom) / wide, 1e-4, 1 - 1e-4))
     se = float(draws.std()) * np.sqrt(n / (n - 1)) * widen
     if se < 1e-12:

@@ -216,7 +216,7 @@ def test_one_rater_one_group_and_a_constant_metric_are_said(tmp_path: Path) -> N
     notes = " | ".join(card["notes"])
     assert "all rows are one group" in notes
     assert "one rater: whether another person would say the same is unknown" in notes
-    assert "judge is the same for every output" in notes
+    assert "the same for every output, so that all its pairs are ties: length, length_ratio, judge" in notes
     assert card["agreement"] == []
     found = card["profiles"]["standard"]["metrics"]["bleu4"]
     assert found["spearman"]["interval"] is None

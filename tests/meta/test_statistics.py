@@ -7,6 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
+from medbench.meta.evaluate import Settings, figure
 from medbench.stats.association import association, best_threshold, held_out_kappa, picked_share, preferred_pairs
 from medbench.stats.raters import alpha_of, coincidences, confusions, kappa_of, krippendorff_alpha, scale_of
 from medbench.stats.resampling import Resamples, bootstrap_interval
@@ -135,6 +136,16 @@ def test_replication_intervals_are_wider_on_the_same_scale_and_stay_in_range() -
     assert np.arctanh(again.high) - np.arctanh(0.9) == pytest.approx(
         np.sqrt(2) * (np.arctanh(plain.high) - np.arctanh(0.9))
     )
+
+
+def test_shares_near_one_keep_bounds_that_say_something() -> None:
+    draws = np.clip(0.98 + 0.01 * np.random.default_rng(0).normal(size=500), 0, 1)
+    bounds = bootstrap_interval(0.98, draws, 40, top=1, delta=True)
+    assert 0.9 < bounds.low < 0.98 < bounds.high < 1
+    settled = figure(np.ones(101), 20, Settings())
+    assert settled["estimate"] == 1
+    assert settled["interval"] == pytest.approx([0.025 ** (1 / 20), 1])
+    assert settled["replication_interval"][0] < settled["interval"][0]
 
 
 def test_drawn_counts_give_the_sums_of_the_same_resamples() -> None:
