@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from medbench.claims.verdicts import MUST_HAVE, NICE_TO_HAVE, Case
 from medbench.errors import LeftOut
 from medbench.items import Item
 from medbench.records import Record
+
+_HAN = re.compile("[\u3400-\u9fff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +28,11 @@ class ClaimItem(Item):
     nice_to_have: tuple[str, ...] = ()
 
 
-def record_to_claims(record: Record, *, language: str = "en") -> ClaimItem:
+def record_to_claims(record: Record) -> ClaimItem:
     """K-QA's row: `Question, Must_have, Nice_to_have, Free_form_answer` (lists of texts; further columns are ignored).
 
-    An empty reference answer leaves the item without surface scores; its claims are judged all the same.
+    An empty reference answer has surface scores of 0; its claims are judged like any other's. The language is Chinese
+    where the question holds a Chinese character, else English.
 
     Raises:
         BadRow: a column is missing or holds something else.
@@ -38,9 +42,10 @@ def record_to_claims(record: Record, *, language: str = "en") -> ClaimItem:
     nice = _claims(record, "Nice_to_have") if record.data.get("Nice_to_have") is not None else ()
     if not must:
         raise LeftOut(record.file, record.row, "Must_have", "no must-have claim: its comprehensiveness is undefined")
+    question = record.text("Question")
     return ClaimItem(
-        question=record.text("Question"),
-        language=language,
+        question=question,
+        language="zh" if _HAN.search(question) else "en",
         reference=record.text("Free_form_answer", empty_ok=True),
         must_have=must,
         nice_to_have=nice,

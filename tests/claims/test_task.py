@@ -250,3 +250,9 @@ def test_the_log_is_plain_json(source: str, tmp_path: Path) -> None:
     log = run(kqa(source=source), tmp_path)
     item = (samples(log)[0].metadata or {})["item"]
     assert json.loads(json.dumps(item))["must_have"] == ITEMS[0]["Must_have"]
+
+
+def test_the_language_is_the_questions(tmp_path: Path) -> None:
+    path = written(tmp_path / "items.jsonl", [*ITEMS, {**ITEMS[0], "Question": "布洛芬能和阿司匹林同服吗？"}])
+    languages = [sample.metadata["item"]["language"] for sample in kqa(source=path).dataset if sample.metadata]
+    assert languages == ["en", "en", "zh"]
