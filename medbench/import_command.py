@@ -109,6 +109,10 @@ def render(log: EvalLog, console: Console) -> None:
             f"{np.nanmean(floor):.{decimals}f}" if floor else "",
         )
     console.print(table)
+    benchmark = (log.eval.metadata or {}).get("benchmark") or {}
+    if benchmark.get("judge"):
+        line = benchmark.get("judge_line") or "no card was named: how far it agrees with people is not known here"
+        console.print(f"judged by {benchmark['judge']}: {line}", markup=False, soft_wrap=True, highlight=False)
     statuses = trace_statuses(log)
     console.print("traces: " + ", ".join(f"{status} {count}" for status, count in statuses.items()), highlight=False)
     if statuses.get("orphan_close"):
