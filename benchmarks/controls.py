@@ -22,6 +22,7 @@ from medbench.manifest import write_atomic
 from medbench.provider.loading import MICROLAB
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap import controls
+from medbench.reports.page import show
 from medbench.reports.rows import load_study
 from medbench.reports.sources import Sources
 from medbench.trainers.microlab.build import document, train_base
@@ -104,7 +105,8 @@ def main(out: Path, seeds: str) -> None:
             click.echo(f"  {text}")
         for table in section.tables[:1]:
             for row in table.rows:
-                click.echo("  " + " | ".join(str(cell) for cell in row))
+                shown = [show(cell, column.unit) for cell, column in zip(row, table.columns, strict=True)]
+                click.echo("  " + " | ".join(shown))
 
 
 if __name__ == "__main__":
