@@ -31,6 +31,7 @@ from medbench.errors import MedbenchError, unknown
 from medbench.items import Item
 from medbench.prompts import option_lines
 from medbench.reading.choice import FORMS
+from medbench.yaml_files import read_yaml
 
 SHIPPED = ("choice",)
 MODES = ("generate", "logprob")
@@ -157,11 +158,8 @@ def read_prompt_set(source: str) -> PromptSet:
 
 @functools.lru_cache(maxsize=32)
 def _read(source: str, path: str, written: int) -> PromptSet:
-    try:
-        document = yaml.safe_load(Path(path).read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MedbenchError(f"{source} is not valid YAML: {error}") from None
-    if not isinstance(document, dict) or not isinstance(document.get("prompts"), list) or not document["prompts"]:
+    document = read_yaml(path, "prompt set")
+    if not isinstance(document.get("prompts"), list) or not document["prompts"]:
         raise MedbenchError(f"{source}: expected a list 'prompts' of wordings, each with name, mode and a text.")
     for key in document:
         if key not in ("prompts", "items", "tuning", "about"):

@@ -15,7 +15,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from inspect_ai import Task, task, task_with
 
 from medbench.benchmark import Settings, load, user_file
@@ -25,6 +24,7 @@ from medbench.items import Item, require_options
 from medbench.layout import Columns, item_of
 from medbench.page import page
 from medbench.records import Record
+from medbench.yaml_files import read_yaml
 
 Kind = Literal["auto", "choice", "decision", "free_text"]
 KINDS = ("choice", "decision", "free_text")
@@ -133,14 +133,7 @@ def mapped(path: str, settings: Settings, own: dict[str, Any]) -> tuple[Settings
     Raises:
         MedbenchError: the file is missing or no YAML mapping, or names a parameter that does not exist.
     """
-    try:
-        document = yaml.safe_load(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise MedbenchError(f"no mapping file {path}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MedbenchError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(document, dict):
-        raise MedbenchError(f"{path}: expected parameters of medbench/custom, such as source, question and answer.")
+    document = read_yaml(path, "mapping file")
     common = Settings.__dataclass_fields__
     for key in document:
         if key not in own and key not in common:

@@ -13,10 +13,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from medbench.errors import MedbenchError, unknown
 from medbench.records import OnBadRow
+from medbench.yaml_files import parse_yaml, read_yaml
 
 Stage = Literal["pt", "sft"]
 Template = Literal["chat", "qwen3", "qwen3_nothink"]
@@ -173,18 +172,10 @@ def load_recipe(
 
 def _read_yaml(config: str | Path) -> dict[str, Any]:
     shipped = SHIPPED / f"{config}.yaml"
-    try:
-        text = (shipped if shipped.is_file() and not Path(config).is_file() else Path(config)).read_text("utf-8")
-        document = yaml.safe_load(text)
-    except OSError as error:
-        raise MedbenchError(
-            f"recipe {config} cannot be read ({error.strerror}): expected a YAML file, or the name of a shipped recipe."
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MedbenchError(f"recipe {config} is not valid YAML: {error}") from None
-    if not isinstance(document, dict):
-        raise MedbenchError(f"recipe {config}: expected settings as key: value, found {type(document).__name__}.")
-    return document
+    if not shipped.is_file() and not Path(config).exists():
+        known = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+        raise MedbenchError(f"no recipe {config}: expected a YAML file, or the name of a shipped recipe ({known}).")
+    return read_yaml(shipped if shipped.is_file() and not Path(config).is_file() else config, "recipe")
 
 
 def _parse(overrides: typing.Sequence[str]) -> dict[str, Any]:
@@ -193,10 +184,7 @@ def _parse(overrides: typing.Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise MedbenchError(f"expected key=value on the command line, found {text!r}.")
-        try:
-            parsed[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise MedbenchError(f"command line: {text!r} is not valid YAML: {error}") from None
+        parsed[key.strip()] = parse_yaml(value, f"command line: {text!r:.200}")
     return parsed
 
 

@@ -34,11 +34,10 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from medbench.errors import MedbenchError, unknown
 from medbench.prompt_set import split_reference
 from medbench.trainers.serving import SERVICE, Serve, model_name, read_serve
+from medbench.yaml_files import read_yaml
 
 THINKING = ("default", "on", "off")
 _KEYS = (
@@ -46,6 +45,7 @@ _KEYS = (
     "max_samples", "max_tasks", "system", "serve",
 )  # fmt: skip
 _RANGE = re.compile(r"(?P<first>[-+.\d]+)\s*\.\.\s*(?P<last>[-+.\d]+?)(?:\s+step\s+(?P<step>[.\d]+))?")
+MOST_STEPS = 1000
 _REST = re.compile(r"(?P<total>[-+.\d]+)\s*-\s*(?P<name>[A-Za-z_]\w*)")
 
 
@@ -121,14 +121,7 @@ def read_study(path: str | Path) -> Study:
         MedbenchError: not YAML, unknown keys (with the nearest known ones), values of another kind, nothing to run.
     """
     path = Path(path)
-    try:
-        document = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise MedbenchError(f"no study file {path}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MedbenchError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(document, dict):
-        raise MedbenchError(f"{path}: expected keys such as base, adapters, candidates and tasks.")
+    document = read_yaml(path, "study file")
     try:
         return _study(path, document)
     except MedbenchError as error:
@@ -137,6 +130,9 @@ def read_study(path: str | Path) -> Study:
 
 def _study(path: Path, document: dict[str, Any]) -> Study:
     _known("key", document, _KEYS)
+    args = document.get("model_args") or {}
+    if not isinstance(args, dict):
+        raise MedbenchError(f"model_args is {args!r:.80}; expected a mapping such as {{dtype: float32}}.")
     for key in ("candidates", "tasks"):
         if not isinstance(document.get(key), list) or not document[key]:
             raise MedbenchError(f"{key} must be a list with at least one entry.")
@@ -147,7 +143,7 @@ def _study(path: Path, document: dict[str, Any]) -> Study:
         raise MedbenchError(f"candidates: two are called {twice!r}; give one of them another name.")
     thinking = _listed(document.get("thinking", "default"))
     # YAML reads on and off as booleans.
-    thinking = [{True: "on", False: "off"}.get(mode, mode) for mode in thinking]
+    thinking = [("on" if mode else "off") if isinstance(mode, bool) else mode for mode in thinking]
     for mode in thinking:
         if mode not in THINKING:
             raise unknown("thinking mode", str(mode), THINKING)
@@ -174,8 +170,11 @@ def _listed(value: Any) -> list[Any]:
 
 def _near(folder: Path, name: str) -> str:
     """A path as the study file sees it, or the name as it is."""
-    beside = folder / Path(name).expanduser()
-    return str(beside.resolve()) if beside.exists() else name
+    try:
+        beside = folder / Path(name).expanduser()
+        return str(beside.resolve()) if beside.exists() else name
+    except (OSError, RuntimeError, ValueError):  # no path: too long, an unknown user's ~, a zero byte
+        return name
 
 
 def _tasks(folder: Path, entry: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -342,7 +341,10 @@ def _expand(entry: dict[str, Any], paths: Mapping[str, str]) -> Iterator[tuple[d
     """The weights of one entry: ranges and lists in every combination, then what depends on them."""
     from medbench.merging.methods import method
 
-    declared = method(entry.get("method", "linear")).inputs
+    named = entry.get("method", "linear")
+    if not isinstance(named, str):
+        raise MedbenchError(f"candidates: method is {named!r:.80}; expected the name of a merge method, e.g. ties.")
+    declared = method(named).inputs
     _known("adapter or setting of a candidate", entry, ("name", "method", *paths, *declared))
     settings = {key: value for key, value in entry.items() if key in declared}
     free = {name: _values(name, entry[name]) for name in paths if name in entry and not _depends(entry[name])}
@@ -365,7 +367,10 @@ def _rest(name: str, text: str, weights: Mapping[str, Decimal]) -> Decimal:
     assert match is not None
     if match["name"] not in weights:
         raise unknown(f"adapter in {name}: {text!r}", match["name"], weights)
-    return Decimal(match["total"]) - weights[match["name"]]
+    try:
+        return Decimal(match["total"]) - weights[match["name"]]
+    except InvalidOperation:
+        raise MedbenchError(f"candidates: {name}: {text!r:.80}; expected '1 - OTHER'.") from None
 
 
 def _values(name: str, value: Any) -> list[Decimal]:
@@ -373,9 +378,16 @@ def _values(name: str, value: Any) -> list[Decimal]:
     if isinstance(value, list):
         return [number for item in value for number in _values(name, item)]
     if isinstance(value, str) and (match := _RANGE.fullmatch(value.strip())):
-        first, last, step = (Decimal(match[group] or "0.1") for group in ("first", "last", "step"))
+        try:
+            first, last, step = (Decimal(match[group] or "0.1") for group in ("first", "last", "step"))
+        except InvalidOperation:
+            raise MedbenchError(f"candidates: {name}: {value!r:.80} is no range; write '0..1 step 0.1'.") from None
         if step <= 0 or last < first:
             raise MedbenchError(f"candidates: {name}: {value!r} is an empty range.")
+        if (last - first) / step > MOST_STEPS:
+            raise MedbenchError(
+                f"candidates: {name}: {value!r} has over {MOST_STEPS} steps; each is a model to evaluate."
+            )
         return [first + number * step for number in range(int((last - first) / step) + 1)]
     try:
         number = Decimal(str(value))

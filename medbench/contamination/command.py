@@ -89,16 +89,15 @@ def command(
 
 
 def _arguments(given: tuple[str, ...]) -> dict[str, Any]:
-    import yaml
-
     from medbench.errors import MedbenchError
+    from medbench.yaml_files import parse_yaml
 
     parsed = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise MedbenchError(f"-M {text}: expected NAME=VALUE, e.g. -M dtype=float32.")
-        parsed[name] = yaml.safe_load(value)  # as Inspect reads them
+        parsed[name] = parse_yaml(value, f"-M {name}")  # as Inspect reads them
     return parsed
 
 

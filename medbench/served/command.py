@@ -276,9 +276,9 @@ def command(
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    import yaml
+    from medbench.yaml_files import parse_yaml
 
     name, equals, value = text.partition("=")
     if not equals:
         raise MedbenchError(f"-M {text!r}: expected NAME=VALUE.")
-    return name, yaml.safe_load(value)
+    return name, parse_yaml(value, f"-M {name}")

@@ -141,6 +141,15 @@ def test_runs_keep_a_candidate_together_and_expand_seeds_and_thinking(tmp_path: 
         ({"decoding": [{"seeds": [1, "x"]}]}, "list of whole numbers"),
         ({"candidates": [{"pt": 1}], "base": None}, "base must name"),
         ({"candidates": [{"pt": 1, "name": "a"}, {"pt": 0.5, "name": "a"}]}, "another name"),
+        ({"adapters": 5}, "must map names"),
+        ({"candidates": [{"pt": ".5.5..1"}]}, "is no range"),
+        ({"candidates": [{"pt": "0..1e9 step 0.001"}]}, "expected a weight"),
+        ({"candidates": [{"pt": "0..1000000 step 0.001"}]}, "over 1000 steps"),
+        ({"candidates": [{"pt": 1, "sft": "-.- - pt"}]}, "expected '1 - OTHER'"),
+        ({"candidates": [{"pt": 1, "method": ["x"]}]}, "name of a merge method"),
+        ({"thinking": [{}]}, "unknown thinking mode"),
+        ({"model_args": "x"}, "expected a mapping"),
+        ({"adapters": {"pt": "x" * 5000, "sft": "b"}, "limit": 0}, "above 0"),
     ],
 )
 def test_bad_studies_are_named(tmp_path: Path, keys: dict[str, Any], match: str) -> None:
