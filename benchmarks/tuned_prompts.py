@@ -1,6 +1,6 @@
 """How often "better than its base" is said falsely when each model is asked with its own best prompt.
 
-    python benchmarks/tuned_prompts.py [--simulations 2000] [--seed 1]
+    python benchmarks/tuned_prompts.py [--simulations 2000] [--seed 1] [--only unequal]
 
 Two models are simulated whose answers depend on the prompt: an answer is right where
 skill + item + (model x item) + (model x item x prompt) + prompt effect > 0, with variances .4, .3 and .3 of the items,
@@ -16,7 +16,7 @@ be equal:
 `plain` is the house's paired test on the tested items (`stats.paired_rates`), `general` the claim that also counts the
 spread over prompts (`stats.tuned_rates`). `sign` is how often the plain test's claim has the wrong sign, or any, about
 the difference that the two picked prompts truly have: what it does promise. Then the shortcuts that inflate: tuning the
-adapted model alone, and picking prompts on the tested items. All in percent of simulations, two-sided tests at 5%.
+adapted model alone, and picking prompts on the tested items; and models of unequal sensitivity. All in percent of simulations, two-sided tests at 5%.
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ class World:
     common: float
     broken: float = 0.0  # chance that a prompt costs a model 20 points
     ahead: float = 0.0  # what the adapted model truly is better, in points
+    base_own: float | None = None  # the base's own effects, where they are not the adapted model's
 
 
 def effects(world: World, null: str, rng: np.random.Generator) -> np.ndarray:
     """Prompt effects, shape (2, k), in latent units."""
-    found = rng.normal(0, world.common, world.k) + rng.normal(0, world.own, (2, world.k))
+    spread = [[world.own if world.base_own is None else world.base_own], [world.own]]
+    found = rng.normal(0, world.common, world.k) + rng.normal(0, spread, (2, world.k))
     found -= 20 * (rng.random((2, world.k)) < world.broken)
     if null == "best":
         found[1] += found[0].max() - found[1].max()
@@ -117,12 +119,27 @@ SENSITIVITY = {
 }
 
 
+def unequal(simulations: int, seed: int) -> None:
+    """Print the claims where only the adapted model minds the prompt, and its best is as good as the base's."""
+    rng = np.random.default_rng([seed, 1])
+    print("only the adapted model is sensitive (own effects 6 points, the base's 0.5), best prompts equal, n = 1000")
+    for k, m in itertools.product((3, 6, 12), (50, 200)):
+        world = World(1000, m, k, own=6.0, common=0.0, base_own=0.5)
+        found = rates([simulate(world, "best", rng) for _ in range(simulations)])
+        print(f"K {k:2}, m {m:3}: " + ", ".join(f"{key} {value:.1f}" for key, value in found.items()), flush=True)
+    print()
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=["unequal"], help="one part alone")
     options = parser.parse_args()
+    unequal(options.simulations, options.seed)
+    if options.only:
+        return
     rng = np.random.default_rng(options.seed)
     times = range(options.simulations)
     worst: dict[tuple[str, str], dict[str, float]] = {}
