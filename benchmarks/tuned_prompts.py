@@ -15,8 +15,9 @@ be equal:
 
 `plain` is the house's paired test on the tested items (`stats.paired_rates`), `general` the claim that also counts the
 spread over prompts (`stats.tuned_rates`). `sign` is how often the plain test's claim has the wrong sign, or any, about
-the difference that the two picked prompts truly have: what it does promise. Then the shortcuts that inflate: tuning the
-adapted model alone, and picking prompts on the tested items; and models of unequal sensitivity. All in percent of simulations, two-sided tests at 5%.
+the difference that the two picked prompts truly have: what it does promise. Then models of which only one minds the
+prompt, and the shortcuts that inflate: tuning the adapted model alone, and picking prompts on the tested items. All in
+percent of simulations, two-sided tests at 5%.
 """
 
 from __future__ import annotations
