@@ -141,7 +141,7 @@ def render(card: dict[str, Any], profiles: list[str], listed: list[str], console
     if shown["pairs"]["count"]:
         say(
             f"pairs %: of {shown['pairs']['count']:,} pairs in a group of which people prefer one, the share in which "
-            "that one scores higher, ties half; 50 is chance. kappa: of positive or not with the best threshold of the "
+            "that one scores higher, ties half; a coin: 50. kappa: of positive or not with the best threshold of the "
             f"other groups, {groups['held_out']} held out.",
             "dim",
         )

@@ -57,7 +57,7 @@ def lines(
     """What people say of some metrics, a sentence per best-fitting card; nothing of metrics that no card has.
 
     ``On ratings of medical summaries (MSLR), BLEU-4 picks the preferred one of two in 57% [50, 64] of pairs, ROUGE-L in
-    54% [46, 62] (50% is chance).`` Of ratings it says how often the metric picks the preferred one of two outputs of a
+    54% [46, 62] (a coin: 50%).`` Of ratings it says how often the metric picks the preferred one of two outputs of a
     group; of labels, how often an output that people call positive scores higher than one that they do not.
     Args as in `fitting`.
     """
@@ -74,7 +74,7 @@ def lines(
         text += "".join(f", {title(metric)} in {share}" for metric, _, share in rest)
         other = language is not None and language != _language(card)
         where = f"; those are {_LANGUAGES.get(_language(card), 'other')} texts" if other else ""
-        found.append(f"{text[0].upper()}{text[1:]} (50% is chance{where}).")
+        found.append(f"{text[0].upper()}{text[1:]} (a coin: 50%{where}).")
     return found
 
 
