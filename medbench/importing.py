@@ -119,10 +119,12 @@ def import_predictions(
         solver=_replay(outputs, name),
         metadata=metadata,
     )
-    (log,) = eval(made, model=f"none/{name}", log_dir=log_dir, display="none", log_realtime=False)
+    # Inspect prints a model's name as markup, and "my[/model]" is none: the log gets the name afterwards.
+    (log,) = eval(made, model="none/imported", log_dir=log_dir, display="none", log_realtime=False)
     if log.status != "success":
         raise MedbenchError(f"{file}: scoring failed: {log.error.message if log.error else log.status}")
     log = read_eval_log(log.location)
+    log.eval.model = f"none/{name}"
     for scorer in log.eval.scorers or []:
         # Inspect writes the bare name, by which `inspect score` finds scorers in a task file only, not in the registry
         scorer.name = f"medbench/{scorer.name}"

@@ -252,3 +252,12 @@ def test_real_generations(tmp_path: Path, shared_data: Path) -> None:
     log = imported(str(file), tmp_path, task=None, model=None, prefilled=True)
     assert sum(by_id(log, "trace_statistics", "trace/raw").values()) == 200
     assert sum(by_id(log, "trace_statistics", "trace_unterminated/raw").values()) == 37
+
+
+def test_a_models_name_is_text_not_markup(tmp_path: Path) -> None:
+    file = written(tmp_path / "samples.jsonl", [lm_eval_row(n, "Answer: B") for n in range(3)])
+    given = [str(file), "--task", "medqa", "--model", "my[/model]", "--log-dir", str(tmp_path / "logs")]
+    result = CliRunner().invoke(import_command, given)
+    assert result.exit_code == 0, result.output
+    (log,) = (tmp_path / "logs").glob("*.eval")
+    assert read_eval_log(str(log)).eval.model == "none/my[/model]"

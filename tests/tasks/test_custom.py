@@ -143,7 +143,7 @@ def test_what_is_wrong_is_named(
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("- a", "expected parameters of medbench/custom"),
+        ("- a", "expected keys and values"),
         ("{question", "not valid YAML"),
         ("sauce: x", "unknown parameter of medbench/custom 'sauce'. Did you mean source"),
         ("question: stem", "an own set needs its file"),
