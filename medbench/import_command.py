@@ -15,18 +15,29 @@ from rich.table import Table
 from medbench import stats
 from medbench.errors import MedbenchError
 from medbench.importing import import_predictions
-from medbench.predictions import FORMATS
+from medbench.predictions.formats import FORMATS
+from medbench.predictions.tables import COLUMNS
 from medbench.records import OnBadRow
 from medbench.score_units import mean_interval
 
 if TYPE_CHECKING:
-    from inspect_ai.log import EvalLog
+    from inspect_ai.log import EvalLog, EvalSample
 
 
 @click.command("import")
 @click.argument("file")
 @click.option(
-    "--format", "form", type=click.Choice(list(FORMATS)), help="Default: told by the fields of the first row."
+    "--format",
+    "form",
+    metavar="NAME",
+    help=f"{', '.join(FORMATS)}. Default: told by the fields of the first row.",
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="PART=NAME",
+    help=f"Which column of a table holds what, e.g. prediction=模型输出; parts: {', '.join(COLUMNS)}.",
 )
 @click.option("--task", metavar="NAME", help="Benchmark whose scorers judge, e.g. f5. Default: trace statistics alone.")
 @click.option("--model", metavar="NAME", help="What the log calls the model. Default: the rows' own field `model`.")
@@ -41,6 +52,7 @@ if TYPE_CHECKING:
 def import_command(
     file: str,
     form: str | None,
+    columns: tuple[str, ...],
     task: str | None,
     model: str | None,
     log_dir: str,
@@ -54,12 +66,18 @@ def import_command(
 
     \b
     llamafactory  generated_predictions.jsonl: prompt, predict, label
-    lm-eval       --log_samples rows: doc, target, arguments, resps (generated text, or log-likelihoods of the options)
-    csv           columns prediction, and id or prompt or question, reference (also TSV, JSONL, Parquet)
+    lm-eval       --log_samples rows: generated text, or log-likelihoods of the options
+    inspect       a log of inspect_evals or any Inspect task (.eval, .json)
+    evalscope     predictions/MODEL/SET.jsonl or reviews/MODEL/SET.jsonl
+    opencompass   predictions/MODEL/SET.json of a _gen configuration
+    helm          scenario_state.json, or display_predictions.json beside instances.json
+    csv           columns prediction, and id or prompt or question, reference (also TSV, JSONL, Parquet);
+                  other names with --column
     plain         prompt, output: no references, so trace statistics alone
 
-    Multiple-choice benchmarks need their options: lm-eval files hold them in `doc`; for the others name the benchmark's
-    own file with --source, whose questions are looked for in the prompts.
+    Multiple-choice benchmarks need their options: files of lm-eval, inspect and helm hold them; for the others name
+    the benchmark's own file with --source, whose questions are looked for in the prompts. Several outputs for one
+    prompt all count, as in the tool's own mean over rows. What maps to what: docs/from-other-tools.md.
     """
     log = import_predictions(
         file,
@@ -72,6 +90,7 @@ def import_command(
         on_bad_row=on_bad_row,
         encoding=encoding,
         task_args=task_arguments(arguments),
+        columns=named_columns(columns),
     )
     render(log, Console())
 
@@ -88,11 +107,30 @@ def task_arguments(given: Sequence[str]) -> dict[str, Any]:
     return parse_cli_args(tuple(given)) or {}
 
 
+def named_columns(given: Sequence[str]) -> dict[str, str]:
+    """``PART=NAME`` texts of ``--column``.
+
+    Raises:
+        MedbenchError: a text of another form, or a part named twice.
+    """
+    named: dict[str, str] = {}
+    for text in given:
+        part, _, name = text.partition("=")
+        if not part or not name:
+            raise MedbenchError(f"--column takes PART=NAME, e.g. prediction=output, not {text!r}.")
+        if part in named:
+            raise MedbenchError(f"--column names two columns for {part}: {named[part]!r} and {name!r}.")
+        named[part] = name
+    return named
+
+
 def render(log: EvalLog, console: Console) -> None:
     """Print every score with its 95% interval and floor, the trace statuses, and what was left out."""
     values = score_values(log)
     contexts = contexts_of(log)
-    table = Table(title=f"{log.eval.task}, {len(log.samples or [])} predictions", title_justify="left")
+    outputs, items = len(log.samples or []), len(_by_item(log))
+    size = f"{outputs} predictions" + ("" if outputs == items else f" for {items} prompts")
+    table = Table(title=f"{log.eval.task}, {size}", title_justify="left")
     for column in ("score", "view", "mean", "95% interval", "floor"):
         table.add_column(column, justify="left" if column in ("score", "view") else "right", overflow="fold")
     traced = any(status != "absent" for status in trace_statuses(log))
@@ -127,7 +165,14 @@ def render(log: EvalLog, console: Console) -> None:
         console.print(
             f"note: empty outputs: {len(empty)}, for {'; '.join(empty[:3])}{more}", markup=False, soft_wrap=True
         )
-    left_out = (log.eval.metadata or {})["import"]["left_out"]
+    imported = (log.eval.metadata or {})["import"]
+    if imported["repeated_prompts"]:
+        console.print(
+            f"note: prompts with several predictions: {imported['repeated_prompts']}; each prediction counts, and "
+            "intervals count prompts.",
+            soft_wrap=True,
+        )
+    left_out = imported["left_out"]
     for problem in left_out[:5]:
         console.print(f"left out: {problem}", markup=False, soft_wrap=True)
     if len(left_out) > 5:
@@ -157,22 +202,34 @@ def distinct_views(values: dict[str, list[float]], traced: bool) -> list[tuple[s
 
 
 def score_values(log: EvalLog) -> dict[str, list[float]]:
-    """Score key -> its value on every sample, NaN where there is none; only keys with a value somewhere."""
-    samples = log.samples or []
+    """Score key -> each item's value (its mean over epochs, NaN without one); only keys with a value somewhere."""
+    items = _by_item(log)
     values: dict[str, list[float]] = {}
-    for index, sample in enumerate(samples):
-        for score in (sample.scores or {}).values():
-            for key, value in score.as_dict().items():
-                if isinstance(value, int | float):
-                    values.setdefault(key, [math.nan] * len(samples))[index] = float(value)
-    return {key: found for key, found in values.items() if not all(map(math.isnan, found))}
+    for index, samples in enumerate(items.values()):
+        of_item: dict[str, list[float]] = {}
+        for sample in samples:
+            for score in (sample.scores or {}).values():
+                for key, value in score.as_dict().items():
+                    if isinstance(value, int | float) and not math.isnan(value):
+                        of_item.setdefault(key, []).append(float(value))
+        for key, found in of_item.items():
+            values.setdefault(key, [math.nan] * len(items))[index] = sum(found) / len(found)
+    return values
 
 
 def contexts_of(log: EvalLog) -> list[str] | None:
-    """The context that each sample's item shares with others, by label; None where every item stands alone."""
-    items = [(sample.metadata.get("item") or {}) for sample in log.samples or []]
-    labels = [str(item.get("group") or item.get("context") or f"sample {n}") for n, item in enumerate(items)]
+    """The context that each item shares with others, by label; None where every item stands alone."""
+    kept = {key: (samples[0].metadata.get("item") or {}) for key, samples in _by_item(log).items()}
+    labels = [str(item.get("group") or item.get("context") or key) for key, item in kept.items()]
     return labels if len(set(labels)) < len(labels) else None
+
+
+def _by_item(log: EvalLog) -> dict[str, list[EvalSample]]:
+    """Sample id -> its epochs."""
+    items: dict[str, list[EvalSample]] = {}
+    for sample in log.samples or []:
+        items.setdefault(str(sample.id), []).append(sample)
+    return items
 
 
 def interval_of(metric: str, values: list[float], contexts: list[str] | None = None) -> stats.Interval:

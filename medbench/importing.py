@@ -8,19 +8,20 @@ is reported. Items come from the benchmark (`source`), or from the file itself w
 from __future__ import annotations
 
 import json
-import math
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbench import catalog, thinking
-from medbench.answers import extract_choice
-from medbench.errors import BadRow, MedbenchError
-from medbench.items import Item
+from medbench.errors import MedbenchError
+from medbench.items import Item, repeat_id
 from medbench.manifest import sha256_file
-from medbench.predictions import LIKELIHOODS, Prediction, detect_format, read_predictions, user_turn
+from medbench.predictions import Prediction, user_turn
+from medbench.predictions.formats import detect_format, read_predictions
+from medbench.predictions.likelihoods import asked_alike, by_likelihood, likelihoods
+from medbench.predictions.match import agreeing, as_shown, match
 from medbench.records import BadRows, OnBadRow
 
 if TYPE_CHECKING:
@@ -42,8 +43,13 @@ def import_predictions(
     on_bad_row: OnBadRow = "error",
     encoding: str = "utf-8",
     task_args: dict[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> EvalLog:
     """Judge the predictions of `file` with a benchmark's scorers, and write one Inspect log.
+
+    Every output counts, as in the tool's own mean over rows. Where each prompt has the same number of outputs they are
+    the epochs of one sample; otherwise each further output is a sample of its own, ``ID~2``, in its item's group, so
+    that intervals know that the two are not independent.
 
     Args:
         file: the predictions.
@@ -56,6 +62,7 @@ def import_predictions(
         on_bad_row: ``skip`` leaves unusable rows out and lists them in the log's metadata.
         encoding: of `file`.
         task_args: more arguments of the task.
+        columns: part -> column of a table with other names, e.g. ``{"prediction": "模型输出"}``; implies ``csv``.
 
     Raises:
         MedbenchError: anything that would make a score mean something else than it says: unknown task or model, rows
@@ -71,12 +78,12 @@ def import_predictions(
     bad_rows = BadRows(on_bad_row)
     if task is not None:
         catalog.check(task)
-    form = form or detect_format(file, encoding)
-    predictions = read_predictions(file, form, bad_rows, encoding)
+    form = form or ("csv" if columns else detect_format(file, encoding))
+    predictions = read_predictions(file, form, bad_rows, encoding, columns)
     name = model or _model_name(predictions, file)
     likely = [prediction for prediction in predictions if prediction.options]
     if likely:
-        task_args = _by_likelihood(likely, predictions, task, task_args)
+        task_args = by_likelihood(likely, predictions, task, task_args)
     benchmark: dict[str, Any] = {}
     if task is None:
         made = Task(name="traces", scorer=trace_statistics())
@@ -91,32 +98,28 @@ def import_predictions(
         benchmark = dict((made.metadata or {}).get("benchmark", {}))
         if source is None and not catalog.is_mapping(task):
             benchmark |= {"source": str(file), "sha256": sha256_file(file)}
-        pairs = agreeing(pairs, bad_rows)
+        pairs = agreeing(as_shown(pairs, bad_rows), bad_rows)
     if likely:
-        pairs = _asked_alike(pairs, bad_rows)
+        pairs = asked_alike(pairs, bad_rows)
     if not pairs:
         raise MedbenchError(f"{file}: no prediction is left to judge; the first problem: {bad_rows.listed()[0]}")
+    samples, outputs, epochs = _laid_out(pairs, prefilled)
     imported = {
         "file": str(file),
         "sha256": sha256_file(file),
         "format": form,
-        "predictions": len(pairs),
+        "predictions": sum(len(said) for said in outputs.values()),
+        "repeated_prompts": sum(bool(prediction.repeats) for prediction, _ in pairs),
         "left_out": bad_rows.listed(),
     }
     metadata = {"import": imported, "medbench": {"candidate": name}}
     if benchmark:
-        metadata["benchmark"] = {**benchmark, "items": len(pairs)}
-    samples: list[Sample] = []
-    outputs: dict[Any, tuple[str, dict[str, Any]]] = {}
-    for prediction, sample in pairs:
-        shown = prediction.prompt if prediction.prompt is not None else sample.input
-        samples.append(sample.model_copy(update={"input": shown}))
-        known = _likelihoods(prediction, sample) if prediction.options else {}
-        outputs[sample.id] = (prediction.output, {"prefilled_think": _is_prefilled(prediction, prefilled), **known})
+        metadata["benchmark"] = {**benchmark, "items": len(samples)}
     task_with(
         made,
         dataset=MemoryDataset(samples, name=made.name, location=str(source or file)),
         solver=_replay(outputs, name),
+        epochs=epochs,
         metadata=metadata,
     )
     # Inspect prints a model's name as markup, and "my[/model]" is none: the log gets the name afterwards.
@@ -130,6 +133,45 @@ def import_predictions(
         scorer.name = f"medbench/{scorer.name}"
     write_eval_log(log, log.location)
     return log
+
+
+# What was said, and what is known of it.
+_Said = tuple[str, dict[str, Any]]
+
+
+def _laid_out(
+    pairs: Sequence[tuple[Prediction, Sample]], prefilled: bool | None
+) -> tuple[list[Sample], dict[Any, list[_Said]], int]:
+    """The samples, what was said of each by epoch, and the number of epochs."""
+    counts = {1 + len(prediction.repeats) for prediction, _ in pairs}
+    epochs = counts.pop() if len(counts) == 1 else 1
+    samples: list[Sample] = []
+    outputs: dict[Any, list[_Said]] = {}
+    for prediction, sample in pairs:
+        shown = prediction.prompt if prediction.prompt is not None else sample.input
+        asked = sample.model_copy(update={"input": shown})
+        said = []
+        for one in (prediction, *prediction.repeats):
+            known = likelihoods(one, sample) if one.options else {}
+            said.append((one.output, {"prefilled_think": _is_prefilled(one, prefilled), **known}))
+        if epochs > 1 or len(said) == 1:
+            samples.append(asked)
+            outputs[asked.id] = said
+            continue
+        for number, one_said in enumerate(said, 1):
+            again = asked if number == 1 else _again(asked, number)
+            samples.append(again)
+            outputs[again.id] = [one_said]
+    return samples, outputs, epochs
+
+
+def _again(sample: Sample, number: int) -> Sample:
+    """The same item as a sample of its own, in the item's group."""
+    metadata = dict(sample.metadata or {})
+    item = dict(metadata["item"])
+    if not item.get("group") and not item.get("context"):  # a shared context groups items already
+        item["group"] = str(sample.id)
+    return sample.model_copy(update={"id": repeat_id(str(sample.id), number), "metadata": {**metadata, "item": item}})
 
 
 def _model_name(predictions: Sequence[Prediction], file: str) -> str:
@@ -180,95 +222,6 @@ def _where(prediction: Prediction) -> str:
     return f"{Path(prediction.record.file).name}, {prediction.record.row}"
 
 
-def match(
-    predictions: Sequence[Prediction], samples: Sequence[Sample], file: str, bad_rows: BadRows
-) -> list[tuple[Prediction, Sample]]:
-    """Every prediction with the item it answers: by id, else by the question in its prompt, else by order.
-
-    Raises:
-        MedbenchError: without ids and prompts, the counts differ.
-        BadRow: a prediction that answers no item or one that is already answered, or an item without prediction,
-            unless `bad_rows` skips them.
-    """
-    if all(prediction.item_id is None and prediction.prompt is None for prediction in predictions):
-        if len(predictions) != len(samples):
-            raise MedbenchError(
-                f"{file} holds {len(predictions)} predictions for {len(samples)} items, and neither ids nor prompts "
-                "that say which answers which."
-            )
-        return list(zip(predictions, samples, strict=True))
-    by_id = {str(sample.id): sample for sample in samples}
-    questions = {
-        str(sample.id): _squeezed(Item.from_metadata((sample.metadata or {})["item"]).question) for sample in samples
-    }
-    in_order = dict(zip((p.record.row for p in predictions), questions, strict=False))
-    taken: dict[str, Prediction] = {}
-    for prediction in predictions:
-        try:
-            key = _answered(prediction, by_id, questions, in_order.get(prediction.record.row))
-            if key in taken:
-                raise prediction.record.error(None, f"answers the same item as {taken[key].record.row}")
-            taken[key] = prediction
-        except BadRow as problem:
-            bad_rows.add(problem)
-    without = [sample for key, sample in by_id.items() if key not in taken]
-    if without and bad_rows.policy == "error":
-        item = Item.from_metadata((without[0].metadata or {})["item"])
-        raise MedbenchError(
-            f"{file} answers {len(taken)} of {len(samples)} items; the first without a prediction is {without[0].id} "
-            f"({item.source}). Name the items that were really asked, or list the others in the log: --on-bad-row skip."
-        )
-    for sample in without:
-        bad_rows.add(BadRow(file, "no row", None, f"no prediction for item {sample.id}"))
-    return [(prediction, by_id[key]) for key, prediction in taken.items()]
-
-
-def _answered(prediction: Prediction, by_id: dict[str, Sample], questions: dict[str, str], guess: str | None) -> str:
-    if prediction.item_id is not None:
-        if prediction.item_id in by_id:
-            return prediction.item_id
-        raise prediction.record.error("id", f"no item has the id {prediction.item_id!r}")
-    if prediction.prompt is None:
-        raise prediction.record.error("prompt", "missing; other rows have one")
-    prompt = _squeezed(prediction.prompt)
-    if guess is not None and questions[guess] and questions[guess] in prompt:
-        return guess
-    held = [key for key, question in questions.items() if question and question in prompt]
-    if not held:
-        raise prediction.record.error("prompt", "holds no item's question")
-    # few-shot prompts hold other items' questions before their own, and one question may contain another
-    return max(held, key=lambda key: (prompt.rfind(questions[key]) + len(questions[key]), len(questions[key])))
-
-
-def _squeezed(text: str) -> str:
-    return "".join(text.split())
-
-
-def agreeing(pairs: Sequence[tuple[Prediction, Sample]], bad_rows: BadRows) -> list[tuple[Prediction, Sample]]:
-    """The pairs whose label, where the file has one, does not contradict the item's key.
-
-    A contradiction means other items, or another order of the options than the benchmark's.
-    """
-    kept = []
-    for prediction, sample in pairs:
-        item = Item.from_metadata((sample.metadata or {})["item"])
-        label = prediction.label
-        if item.reference and label and not item.options and not item.answer:
-            ours, theirs = _squeezed(item.reference), _squeezed(label)
-            # LLaMA-Factory cuts long labels at its cutoff_len
-            if not ours.startswith(theirs[:-1]):
-                bad_rows.add(prediction.record.error("label", "is not the reference text of the item that it answers"))
-                continue
-        if item.options and label:
-            said = extract_choice(label, item.letters, choices=item.options, multiple=True)
-            if said.status == "answer" and said.letters != item.answer:
-                problem = f"says {''.join(said.letters)}, but the item's key is {''.join(item.answer)}"
-                bad_rows.add(prediction.record.error("label", f"{problem}; were the options in another order"))
-                continue
-        kept.append((prediction, sample))
-    return kept
-
-
 def _prompt_sample(prediction: Prediction) -> Sample:
     from inspect_ai.dataset import Sample
 
@@ -284,64 +237,15 @@ def _is_prefilled(prediction: Prediction, told: bool | None) -> bool:
     return prediction.prompt is not None and thinking.split(prediction.prompt).status == "unterminated"
 
 
-def _by_likelihood(
-    likely: Sequence[Prediction], predictions: Sequence[Prediction], task: str | None, args: dict[str, Any] | None
-) -> dict[str, Any]:
-    """The task's arguments for rows that hold log-likelihoods of options instead of text."""
-    if len(likely) != len(predictions):
-        other = next(prediction for prediction in predictions if not prediction.options)
-        raise other.record.error("resps", f"holds text, and {likely[0].record.row} log-likelihoods: import them apart")
-    if task is None:
-        raise MedbenchError("log-likelihoods of options say nothing without the items' keys: name the --task.")
-    asked = (args or {}).get("mode", "logprob")
-    if asked != "logprob":
-        raise MedbenchError(f"mode={asked} judges text, and these rows hold log-likelihoods of options: mode=logprob.")
-    return {**(args or {}), "mode": "logprob"}
-
-
-def _asked_alike(pairs: Sequence[tuple[Prediction, Sample]], bad_rows: BadRows) -> list[tuple[Prediction, Sample]]:
-    """The pairs whose continuations are the item's options: its letters, their texts, or the words of a decision."""
-    from medbench.families import DECISIONS
-
-    kept = []
-    for prediction, sample in pairs:
-        item = Item.from_metadata((sample.metadata or {})["item"])
-        asked = [text.strip() for text, _ in prediction.options]
-        options = [text.strip() for text in item.options]
-        if item.options and asked not in (options, list(item.letters)):
-            problem = f"asks for {asked!r:.120}, but the item's options are {options!r:.120}"
-            bad_rows.add(prediction.record.error("arguments", f"{problem}, as texts or as letters {item.letters}"))
-        elif not item.options and {text.lower() for text in asked} != set(DECISIONS):
-            bad_rows.add(
-                prediction.record.error("arguments", f"asks for {asked!r:.120}, not for {', '.join(DECISIONS)}")
-            )
-        else:
-            kept.append((prediction, sample))
-    return kept
-
-
-def _likelihoods(prediction: Prediction, sample: Sample) -> dict[str, Any]:
-    """The options' texts and log-likelihoods, and their log-probabilities among the options."""
-    item = Item.from_metadata((sample.metadata or {})["item"])
-    names = list(item.letters) or [text.strip().lower() for text, _ in prediction.options]
-    texts = dict(zip(names, prediction.options, strict=True))
-    highest = max(value for _, value in prediction.options)
-    total = highest + math.log(sum(math.exp(value - highest) for _, value in prediction.options))
-    return {
-        LIKELIHOODS: {option: list(pair) for option, pair in texts.items()},
-        "choice_logprobs": {option: value - total for option, (_, value) in texts.items()},
-    }
-
-
-def _replay(outputs: dict[Any, tuple[str, dict[str, Any]]], model: str) -> Solver:
-    """A solver that says what was said: by sample id the output, and what is known of it."""
+def _replay(outputs: dict[Any, list[_Said]], model: str) -> Solver:
+    """A solver that says what was said, by sample id and epoch."""
     from inspect_ai.model import ModelOutput
     from inspect_ai.solver import Generate, TaskState, solver
 
     @solver(name="imported")
     def imported() -> Solver:
         async def solve(state: TaskState, generate: Generate) -> TaskState:
-            text, known = outputs[state.sample_id]
+            text, known = outputs[state.sample_id][state.epoch - 1]
             state.output = ModelOutput.from_content(model, text)
             state.output.metadata = known
             state.messages.append(state.output.message)

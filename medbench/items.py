@@ -96,6 +96,20 @@ class Item:
         return Item(**known)
 
 
+_REPEAT = "~"
+
+
+def repeat_id(item_id: str, number: int) -> str:
+    """The id of a sample that holds an item's output number `number` (from 2), where repetitions are uneven."""
+    return f"{item_id}{_REPEAT}{number}"
+
+
+def asked_id(sample_id: str) -> str:
+    """The id of the item that a sample asks; findings and other logs know it under this one."""
+    item_id, _, number = sample_id.rpartition(_REPEAT)
+    return item_id if item_id and number.isdigit() else sample_id
+
+
 def _normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split())
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from medbench import stats
+from medbench.items import asked_id
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap.labels import metric_name
 from medbench.reports.page import Cell, Column, Section, Table, p_text, show, span
@@ -64,7 +65,7 @@ def _signal_scores(sources: Sources, items: list[str]) -> dict[str, dict[str, fl
     scores: dict[str, dict[str, float]] = {}
     for item in items:
         best: dict[str, float] = defaultdict(float)
-        for row in sources.findings.get(item, []):
+        for row in sources.findings.get(asked_id(item), []):
             if row.get("field") not in HARMLESS_FIELDS:
                 signal = str(row.get("signal", "any"))
                 best[signal] = max(best[signal], float(row.get("score", 1.0)))

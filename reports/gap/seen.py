@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medbench import stats
+from medbench.items import asked_id
 from medbench.reports.estimates import Analysis
 from medbench.reports.page import Cell, Column, Section, Table, names, p_text, show, span
 from medbench.reports.sources import Sources
@@ -123,7 +124,10 @@ def _corpus_rows(
     if sources.findings is None:
         return []
     leaked = np.array(
-        [any(row.get("field") not in HARMLESS_FIELDS for row in sources.findings.get(item, [])) for item in items]
+        [
+            any(row.get("field") not in HARMLESS_FIELDS for row in sources.findings.get(asked_id(item), []))
+            for item in items
+        ]
     )
     known = np.isfinite(scores)
     yes, no = scores[known & leaked], scores[known & ~leaked]

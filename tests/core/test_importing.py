@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from inspect_ai._cli.score import score_command
 from inspect_ai.log import EvalLog, read_eval_log
 
-from medbench.errors import BadRow, MedbenchError
+from medbench.errors import MedbenchError
 from medbench.import_command import import_command
 from medbench.importing import import_predictions
 from medbench.items import Item
@@ -183,17 +183,6 @@ def test_a_row_that_misses_something(tmp_path: Path, row: dict[str, Any], messag
     problem = refusal(written(tmp_path / "rows.jsonl", [row]), tmp_path, form=form)
     assert "rows.jsonl, line 1" in problem
     assert message in problem
-
-
-def test_two_predictions_for_one_prompt(tmp_path: Path) -> None:
-    rows = [{"model": "m", "prompt": "Q", "output": "a"}, {"model": "m", "prompt": "Q", "output": "b"}]
-    file = written(tmp_path / "twice.jsonl", rows)
-    with pytest.raises(BadRow, match=r"line 2.*second prediction for the prompt of line 1"):
-        imported(file, tmp_path, task=None)
-    log = imported(file, tmp_path, task=None, on_bad_row="skip")
-    assert [s.output.completion for s in log.samples or []] == ["a"]
-    (left_out,) = log.eval.metadata["import"]["left_out"]  # type: ignore[index]
-    assert "line 2" in left_out
 
 
 def test_skipping_lists_items_without_prediction(tmp_path: Path) -> None:
