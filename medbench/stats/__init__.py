@@ -69,6 +69,7 @@ from medbench.stats.ranking import (
     reversal_p,
     slope_weights,
 )
+from medbench.stats.raters import krippendorff_alpha
 from medbench.stats.rates import (
     Units,
     effective_size,
@@ -138,6 +139,7 @@ __all__ = [
     "items_for",
     "items_for_equivalence",
     "items_needed",
+    "krippendorff_alpha",
     "label_p",
     "least_p",
     "letters",

@@ -17,6 +17,7 @@ from medbench.errors import MedbenchError
 from medbench.meta.card import CARD_KIND, load_cards, shipped
 from medbench.meta.line import fitting, lines, of_key
 from medbench.meta.measures import full_marks
+from medbench.meta.replicate import compare, landed
 
 WORDS = ["aspirin", "fever", "dose", "renal", "acute", "chronic", "therapy", "risk", "patient", "daily", "oral", "mild"]
 
@@ -159,6 +160,28 @@ def test_the_card_that_fits_best_is_chosen() -> None:
     assert lines(["chrf"], "standard") == []
     assert "those are English texts" in lines(["bleu4"], "llamafactory", language="zh")[0]
     assert of_key("rougeL_llamafactory/answer") == ("rougeL", "llamafactory")
+
+
+def test_a_card_replicates_itself_and_not_its_opposite(tmp_path: Path) -> None:
+    rows = judged()
+    columns = ["--human", "r1,r2:0-3", "--group", "q"]
+    card = card_of(write(tmp_path / "a.csv", rows), *columns)
+    assert all(inside for *_, inside in landed(card, card))
+    for row in rows:
+        row["r1"], row["r2"] = 3 - row["r1"], 3 - row["r2"]
+    opposite = card_of(write(tmp_path / "b.csv", rows), *columns)
+    outside = {name for name, figure, *_, inside in landed(card, opposite) if figure == "spearman" and not inside}
+    assert {"standard bleu4", "llamafactory rougeL_recall"} <= outside
+    assert "length" not in outside  # which says nothing either way
+    # A smaller file may land farther away.
+    wide = {key[:2]: key[3] for key in landed(card, opposite | {"groups": {"count": 3}})}
+    same = {key[:2]: key[3] for key in landed(card, opposite)}
+    low, high = wide["standard bleu4", "auc"]
+    assert low < same["standard bleu4", "auc"][0]
+    assert high > same["standard bleu4", "auc"][1]
+    text = compare(card, opposite)
+    assert text[0].startswith("against a.csv (12 groups): ")
+    assert any(line.startswith("outside: standard bleu4 spearman -") for line in text)
 
 
 @pytest.mark.parametrize(
