@@ -14,8 +14,8 @@ import numpy as np
 from medbench.errors import MedbenchError, unknown
 from medbench.records import BadRows, Record, read_records
 
-# How tables write that there is nothing, beside the empty cell.
-_BLANK = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
+# How tables write that there is nothing; "none" may be a label ("harm: none"), and is no blank.
+_BLANK = frozenset({"", "nan", "na", "n/a"})
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from medbench.manifest import sha256_file, versions
+from medbench.meta.asked import parse_facets, parse_labels
 from medbench.meta.card import CARD_KIND
 from medbench.meta.columns import Columns, Judged, empty_texts, names_of, read_rows, score_column, select
 from medbench.meta.evaluate import Settings, agreement, evaluate
 from medbench.meta.measures import PROFILE_METRICS, full_marks, measure
-from medbench.meta.people import People, parse_facets, parse_labels, people
+from medbench.meta.people import People, people
 from medbench.surface.corpus import signature
 from medbench.surface.items import PROFILES
 from medbench.surface.tokens import detect_language
@@ -27,8 +28,8 @@ class Asked:
 
     Attributes:
         columns: which column holds what.
-        human: facets as `people.parse_facets` reads them.
-        labels, positive: as `people.parse_labels` reads them.
+        human: facets as `asked.parse_facets` reads them.
+        labels, positive: as `asked.parse_labels` reads them.
         name: what was judged, as the card's line calls it; "" takes the file's name.
         source, licence: of the data, as the user states them.
         language: of all rows, or None to detect it row by row.

@@ -131,6 +131,19 @@ def test_labels_by_majority_and_ties_are_listed(tmp_path: Path) -> None:
     assert card["rows"]["left_out"] == {"no majority among its raters": len(rows) - 1}
 
 
+def test_none_is_a_label_and_labels_with_numbers_are_a_scale(tmp_path: Path) -> None:
+    rows = judged()
+    for row in rows:
+        row["harm"] = "severe" if row["r1"] > 2 else "mild" if row["r1"] > 1 else "none"
+    path = write(tmp_path / "a.csv", rows)
+    card = card_of(path, "--human", "harm", "--positive", "none", "--group", "q")
+    assert card["rows"]["used"] == len(rows)
+    assert card["human"]["positives"] == sum(row["harm"] == "none" for row in rows)
+    card = card_of(path, "--human", "harm", "--labels", "none=0,mild=1,severe=2,fatal=4", "--group", "q")
+    assert card["human"]["kind"] == "ratings"
+    assert card["human"]["positive"] == "at least 2 of 0 to 4"
+
+
 def test_the_line_says_which_figure_and_survives_a_round_trip(tmp_path: Path) -> None:
     path, out = write(tmp_path / "a.csv", judged()), tmp_path / "cards"
     columns = ["--prediction", "out", "--reference", "ref", "--human", "r1,r2", "--group", "q"]
