@@ -21,6 +21,7 @@ import torch
 from shapes import QWEN3
 from transformers import Qwen3Config, Qwen3ForCausalLM, TrainerCallback, get_cosine_schedule_with_warmup
 
+from medbench.private.transformers import attention_of
 from medbench.trainers.loop import StageTrainer
 from medbench.trainers.model import lora_config, training_arguments
 from medbench.trainers.recipe import Recipe, load_recipe
@@ -158,7 +159,7 @@ def gpu(shape: str, device: str, steps: int, tokens: int, peak_tflops: float) ->
     width = sizes["num_attention_heads"] * sizes["head_dim"]
     flops = tokens * (4 * linear + 3 * 2 * tokens * width * sizes["num_hidden_layers"])
     name = torch.cuda.get_device_name() if cuda else "CPU, a trial of the code"
-    print(f"{name}, {built.config._attn_implementation}, {linear / 1e9:.3g}B linear weights")
+    print(f"{name}, {attention_of(built.config)}, {linear / 1e9:.3g}B linear weights")
     print(f"step of {tokens} tokens: {step:.3f} s, {tokens / step:.0f} tokens/s")
     print(f"model FLOP utilisation {flops / step / peak_tflops / 1e12:.1%} of {peak_tflops} TFLOP/s")
     if cuda:

@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from inspect_ai._util.registry import RegistryInfo, registry_add, registry_info
 from inspect_ai.model import modelapi
 from inspect_ai.scorer import Scorer
+from inspect_ai.util import RegistryInfo, registry_info
 
 from medbench.claims.scorer import claim_entailment
 from medbench.leak import option_format, trace_leak
+from medbench.private.inspect import registry_add
 from medbench.probes.refusal import refusal
 from medbench.probes.trace import trace, trace_signals
 from medbench.probes.xstest import xstest

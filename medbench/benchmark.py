@@ -19,7 +19,6 @@ from typing import Any, Literal, get_args
 from inspect_ai import Task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser, GenerateConfig
-from inspect_ai.model._model import active_model
 from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Solver
 
@@ -28,6 +27,7 @@ from medbench.errors import MedbenchError, unknown
 from medbench.inspect_error import InspectError
 from medbench.items import Item, checked, describe
 from medbench.manifest import sha256_file
+from medbench.private.inspect import active_model
 from medbench.prompt_set import SHIPPED, PromptSet, Template, read_template, split_reference
 from medbench.records import BadRow, BadRows, OnBadRow, Record, hub_records, read_records
 from medbench.solvers import ThinkingMode, answer, option_logprobs, require_logprobs

@@ -17,8 +17,9 @@ _MAPPINGS = (".yaml", ".yml")
 
 def names() -> list[str]:
     """Registered tasks of this package, without `medbench/`, in order."""
-    from inspect_ai._util.entrypoints import ensure_entry_points
-    from inspect_ai._util.registry import registry_find, registry_info
+    from inspect_ai.util import registry_info
+
+    from medbench.private.inspect import ensure_entry_points, registry_find
 
     ensure_entry_points("medbench")
     found = registry_find(lambda info: info.type == "task" and info.name.startswith("medbench/"))
@@ -67,9 +68,8 @@ def make(name: str, args: Mapping[str, Any] | None = None) -> Task:
 
 
 def _loaded(name: str, file: Path, args: dict[str, Any]) -> Task:
-    from inspect_ai._eval.loader import create_tasks, load_tasks
-
     from medbench.page import REST
+    from medbench.private.inspect import create_tasks, load_tasks
 
     try:
         # Inspect looks files up by a pattern relative to a folder.
@@ -95,7 +95,7 @@ def _loaded(name: str, file: Path, args: dict[str, Any]) -> Task:
 
 def function(name: str) -> Callable[..., Task]:
     """What makes the registered task ``medbench/NAME``."""
-    from inspect_ai._util.registry import registry_lookup
+    from medbench.private.inspect import registry_lookup
 
     found = registry_lookup("task", f"medbench/{name}")
     assert callable(found)
@@ -104,7 +104,9 @@ def function(name: str) -> Callable[..., Task]:
 
 def parameters(task: Task) -> Mapping[str, inspect.Parameter]:
     """The `-T` parameters of a made task; empty where it was not registered."""
-    from inspect_ai._util.registry import is_registry_object, registry_info, registry_lookup
+    from inspect_ai.util import registry_info
+
+    from medbench.private.inspect import is_registry_object, registry_lookup
 
     made_by = registry_lookup("task", registry_info(task).name) if is_registry_object(task) else None
     return inspect.signature(made_by).parameters if callable(made_by) else {}

@@ -14,14 +14,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from medbench.answers import Extraction
 from medbench.errors import MedbenchError, unknown
 
 if TYPE_CHECKING:
-    from inspect_ai.solver import TaskState
+    pass
 
 # (text, labels in use, several may be right) -> labels found, in the order found
 Rule = Callable[[str, tuple[str, ...], bool], Sequence[str]]
@@ -172,10 +171,9 @@ def _inspect(text: str, labels: tuple[str, ...], multiple: bool) -> Sequence[str
     # Their parser knows letters only, and finds nothing without the word, which most outputs of other prompts lack.
     if len(labels[0]) > 1 or "answer" not in text.lower():
         return ()
-    from inspect_ai.solver._multiple_choice import parse_answers
+    from medbench.private.inspect import answers_of_choices
 
-    state = SimpleNamespace(output=SimpleNamespace(completion=text), choices=labels)
-    return sorted(parse_answers(cast("TaskState", state), multiple))
+    return answers_of_choices(text, labels, multiple)
 
 
 _MAYBE_CAPITAL = re.compile(r"[^\x00-@\[-\x7f]")  # all but the ASCII characters that are no capitals

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from inspect_ai._cli.util import parse_cli_args
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from medbench.errors import MedbenchError
 from medbench.importing import import_predictions
 from medbench.predictions.formats import FORMATS
 from medbench.predictions.tables import COLUMNS
+from medbench.private.inspect import parsed_arguments
 from medbench.records import OnBadRow
 from medbench.score_units import mean_interval
 
@@ -104,7 +104,7 @@ def task_arguments(given: Sequence[str]) -> dict[str, Any]:
     for text in given:
         if "=" not in text:
             raise MedbenchError(f"-T takes NAME=VALUE, not {text!r}.")
-    return parse_cli_args(tuple(given)) or {}
+    return parsed_arguments(tuple(given))
 
 
 def named_columns(given: Sequence[str]) -> dict[str, str]:

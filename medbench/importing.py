@@ -68,8 +68,7 @@ def import_predictions(
         MedbenchError: anything that would make a score mean something else than it says: unknown task or model, rows
             that miss fields, predictions and items that do not match one to one, a label that is not the item's key.
     """
-    from inspect_ai import Task, eval
-    from inspect_ai._eval.task.task import task_with
+    from inspect_ai import Task, eval, task_with
     from inspect_ai.dataset import MemoryDataset
     from inspect_ai.log import read_eval_log, write_eval_log
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from inspect_ai._util.error import PrerequisiteError
 from rich.markup import escape
 
 from medbench.errors import MedbenchError
+from medbench.private.inspect import PrerequisiteError
 
 
 class InspectError(MedbenchError, PrerequisiteError):

@@ -88,7 +88,7 @@ def _of_json(file: str, kind: type[_S]) -> Iterator[_S]:
 
 @contextmanager
 def _archive(file: str) -> Iterator[zipfile.ZipFile]:
-    import inspect_ai._util.zipfile  # noqa: F401  registers zstandard, in which .eval members are compressed
+    import medbench.private.inspect  # noqa: F401  registers zstandard, in which .eval members are compressed
 
     with fsspec.open(file, "rb") as handle, zipfile.ZipFile(handle) as archive:
         yield archive

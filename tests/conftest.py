@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,36 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def strangers(root: Path) -> list[str]:
+    """The packages that Python would import from elsewhere than where the checkout `root` has them, each with both."""
+    setup = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    found = []
+    for package in setup["packages"]:
+        wanted = root / setup["package-dir"].get(package, package.replace(".", "/"))
+        try:
+            spec = importlib.util.find_spec(package)
+        except ModuleNotFoundError:
+            spec = None
+        got = Path(spec.origin).resolve().parent if spec and spec.origin else None
+        if got != wanted.resolve():
+            found.append(f"{package} comes from {got or 'nowhere'}, not {wanted}")
+    return found
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse to test the code of another checkout, which an editable install of it would import in silence."""
+    if hasattr(session.config, "workerinput"):  # of pytest-xdist: the first process has looked
+        return
+    if found := strangers(ROOT):
+        pytest.exit(
+            "these tests would run on code that is not beside them:\n  "
+            + "\n  ".join(found)
+            + "\nInstall this checkout: "
+            "make env, or pip install --no-deps --no-build-isolation --editable . with the Python that runs the tests.",
+            returncode=4,
+        )
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def test_inspect_shows_brackets_of_an_error_as_they_stand(tmp_path: Path) -> Non
     # rich would take [/b] for a closing tag that nothing opened
     row = {"question": "Which drug?", "options": {"A": "x", "B": "y"}, "answer": "x", "answer_idx": "[/b]"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
-    code = "from inspect_ai._cli.main import main; main()"
+    code = "import runpy; runpy.run_module('inspect_ai', run_name='__main__')"
     arguments = ["eval", "medbench/medqa", "-T", "source=rows.jsonl", "--model", "mockllm/model", "--display", "plain"]
     done = run(code, *arguments, cwd=tmp_path)
     assert done.returncode != 0

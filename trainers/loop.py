@@ -12,13 +12,19 @@ from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from trl import SFTTrainer
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from medbench.errors import MedbenchError
+from medbench.private.transformers import EvalLoopOutput, attention_of
+from medbench.private.trl import DataCollatorForLanguageModeling
 from medbench.trainers.data import IGNORED
 
 
@@ -32,7 +38,7 @@ class StageTrainer(SFTTrainer):
         # SFTTrainer takes no other collator for packed rows, which FlashAttention needs as one; the others do not
         flattening = self.data_collator
         packed = isinstance(flattening, DataCollatorForLanguageModeling) and flattening.padding_free
-        if packed and "flash" not in base.config._attn_implementation:
+        if packed and "flash" not in attention_of(base.config):
             self.data_collator = PackedRows(cast(Any, flattening).pad_token_id, padding_free=True)
         # Without its Triton kernels TRL's head scores prompts too, computes logits twice, and entropy, for its metrics
         self._plain_loss = (

@@ -170,20 +170,20 @@ def groups(runs: Sequence[Run], slots: int = 0) -> Iterator[list[Run]]:
 
 
 def _model(candidate: Candidate) -> Model:
-    from inspect_ai._util.error import PrerequisiteError
     from inspect_ai.model import get_model
-    from rich.text import Text
+
+    from medbench.private.inspect import PrerequisiteError, reason
 
     try:
         model = get_model(candidate.model, memoize=False, **candidate.model_args)
         # What Inspect writes into the log; the provider has read the originals.
         model.model_args = shown_arguments(model.model_args)
         return model
-    except PrerequisiteError as error:  # a package or a key that the provider needs, told in rich's markup
-        reason = Text.from_markup(str(error.message)).plain
+    except PrerequisiteError as error:  # a package or a key that the provider needs
+        why = reason(error)
     except (ValueError, OSError) as error:  # a provider that Inspect does not know, or a model that is not there
-        reason = str(error)
-    raise MedbenchError(f"candidate {candidate.name}: {reason}")
+        why = str(error)
+    raise MedbenchError(f"candidate {candidate.name}: {why}")
 
 
 class TaskSource:

@@ -73,6 +73,7 @@ def train(
         import torch
         from transformers import set_seed
 
+        from medbench.private.transformers import attention_of
         from medbench.trainers.loop import StageTrainer, diverged
     except ImportError as error:
         raise MedbenchError(f"training needs the package {error.name!r}: pip install 'medbench[train]'") from error
@@ -147,7 +148,7 @@ def train(
             seed=recipe.seed,
             device=f"{trainer.accelerator.num_processes} x {trainer.args.device}",
             dtype=str(model.dtype).removeprefix("torch."),
-            attention=model.config._attn_implementation,
+            attention=attention_of(model.config),
             examples={"train": len(train_rows), "eval": len(eval_rows), "rows": rows},
             left_out=unreadable.listed(),
             # the data's own system prompt, where all conversations have the same one: evaluation must give it too

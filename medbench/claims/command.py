@@ -83,7 +83,7 @@ def _require_models(jury: Jury) -> None:
     Raises:
         MedbenchError: a role, which exists only while an evaluation runs, or a model that cannot be made.
     """
-    from inspect_ai._util.error import PrerequisiteError
+    from medbench.private.inspect import PrerequisiteError, reason
 
     for one in jury.judges:
         if isinstance(one, ModelJudge):
@@ -93,7 +93,9 @@ def _require_models(jury: Jury) -> None:
                 )
             try:
                 one.model()
-            except (PrerequisiteError, ValueError, ModuleNotFoundError) as error:
+            except PrerequisiteError as error:
+                raise MedbenchError(f"judge {one.name} cannot be asked: {reason(error)}") from None
+            except (ValueError, ModuleNotFoundError) as error:
                 raise MedbenchError(f"judge {one.name} cannot be asked: {error}") from None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -202,19 +201,17 @@ def _likelihoods(
 ) -> Likelihoods:
     if not isinstance(model, str):
         return model
-    from inspect_ai._util.error import PrerequisiteError
     from inspect_ai.model import get_model
+
+    from medbench.private.inspect import PrerequisiteError, reason
 
     try:
         made = get_model(model, base_url=base_url, **dict(args or {}))
-    except (ValueError, PrerequisiteError) as error:  # Inspect's words for what it does not know or lacks
-        raise MedbenchError(f"--model {model}: {_unmarked(str(error))}") from error
+    except PrerequisiteError as error:  # a package or a key that the provider needs
+        raise MedbenchError(f"--model {model}: {reason(error)}") from error
+    except ValueError as error:
+        raise MedbenchError(f"--model {model}: {error}") from error
     return stack.enter_context(contextlib.closing(InspectLikelihoods(made)))
-
-
-def _unmarked(text: str) -> str:
-    """Inspect's messages without the markup that they carry for its own console."""
-    return " ".join(re.sub(r"\[/?(?:bold|blue|green|red)\]", "", text).removeprefix("ERROR: ").split())
 
 
 def _plain(value: Any) -> Any:

@@ -91,12 +91,12 @@ def convert(file: Path, target: Path, dtype: str, known: dict[str, Any] | None =
 
 
 def _check_architecture(file: Path, known: dict[str, Any]) -> None:
-    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+    from medbench.private.transformers import gguf_architectures
 
-    if known["architecture"] not in GGUF_SUPPORTED_ARCHITECTURES:
+    if known["architecture"] not in gguf_architectures():
         raise MedbenchError(
             f"{file} holds a model of architecture {known['architecture']!r}, which transformers does not read from "
-            f"GGUF; it reads {', '.join(sorted(GGUF_SUPPORTED_ARCHITECTURES))}. Fetch the model in its own format."
+            f"GGUF; it reads {', '.join(gguf_architectures())}. Fetch the model in its own format."
         )
 
 

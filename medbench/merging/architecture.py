@@ -41,7 +41,7 @@ class Architecture:
     @cached_property
     def transposed(self) -> frozenset[str]:
         """Weights, by their names in memory, of layers that store [in, out] (GPT-2's Conv1D)."""
-        from transformers.pytorch_utils import Conv1D
+        from transformers import Conv1D
 
         return frozenset(f"{name}.weight" for name, module in self._model.named_modules() if isinstance(module, Conv1D))
 
@@ -54,20 +54,9 @@ class Architecture:
     @cached_property
     def stored(self) -> dict[str, str]:
         """Name in memory (which PEFT uses) -> name in the base's files, where a load only renames the tensor."""
-        from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+        from medbench.private.transformers import names_in_memory
 
-        model = self._model
-        rules = get_model_conversion_mapping(model)
-        renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
-        converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-        parameters = model.state_dict()
-        names = {}
-        for name in self._base.tensors:
-            renamed, converted = rename_source_key(name, renamings, converters, model.base_model_prefix, parameters)
-            if converted is None:
-                names[renamed] = name
-        return names
+        return names_in_memory(self._model, self._base.tensors)
 
     @cached_property
     def _model(self) -> Any:

@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import logging
 import secrets
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from medbench import hub
 from medbench.errors import unknown
+from medbench.private.inspect import open_connections, registered_model_info, skip_model_database
 from medbench.provider import chat, logprobs
 from medbench.provider.errors import ProviderError, need
 from medbench.provider.loading import Source, collector_paused, settled
@@ -432,52 +432,18 @@ def _register_context(name: str, context: int | None) -> None:
     Otherwise Inspect guesses it from a model with a similar name in its database, or makes this model a second time,
     with default arguments, only to ask for its name.
     """
-    custom = _known(name)
+    custom = registered_model_info(name)
     if custom is not None and custom is not _registered.get(name):
         return
     info = _registered[name] = ModelInfo(context_length=context)
     set_model_info(name, info)
-    # Inspect reads its whole database, 0.2 s, before it looks at what was registered. That it need not is not in its
-    # public interface; without this only speed is lost.
-    with contextlib.suppress(ImportError, AttributeError):
-        from inspect_ai.model._model_info import _result_cache
-
-        for resolve_provider in (False, True):
-            _result_cache[name, resolve_provider] = info
-
-
-def _known(name: str) -> ModelInfo | None:
-    """What is registered for a model; `get_model_info` would make the model to find out."""
-    with contextlib.suppress(ImportError):
-        from inspect_ai.model._model_info import _get_custom_model_info
-
-        return _get_custom_model_info(name)
-    return None
+    skip_model_database(name, info)
 
 
 def _open_connections(config: GenerateConfig) -> None:
-    """Let Inspect send up to `MAX_CONNECTIONS` requests at once.
-
-    Unless told otherwise Inspect starts with 20 connections and doubles them to 100, for the sake of remote services'
-    rate limits, and `ModelAPI.max_connections` has no say. There is no limit to keep in this process, and more requests
-    make fuller batches. Inspect's public interface has no way to do this; without it only speed is lost. Each of its
-    controllers is met once, so that what a user sets during the run (`inspect ctl`) stands.
-    """
-    if config.adaptive_connections is not None or config.max_connections is not None:
-        return
-    with contextlib.suppress(ImportError, AttributeError):
-        from inspect_ai.util._concurrency import AdaptiveConcurrency, _active_controller
-
-        controller = _active_controller.get()
-        if controller is None or controller in _opened:
-            return
-        _opened.add(controller)
-        if controller.max == AdaptiveConcurrency().max:
-            controller.set_max(MAX_CONNECTIONS)
-            controller._set_limit(MAX_CONNECTIONS, "manual")
-
-
-_opened: weakref.WeakSet[Any] = weakref.WeakSet()
+    """Raise Inspect's limit, unless a user set one: there is none to keep here, and more requests fill batches."""
+    if config.adaptive_connections is None and config.max_connections is None:
+        open_connections(MAX_CONNECTIONS)
 
 
 def _thread_safe_caller() -> Callable[[Callable[[], None]], Any]:

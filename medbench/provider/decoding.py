@@ -14,8 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from medbench.provider.sampling import Row, Sampler
 

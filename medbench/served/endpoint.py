@@ -62,9 +62,9 @@ def ask(
     Raises:
         MedbenchError: no such endpoint, no answer in time, an answer without log-probabilities.
     """
-    from inspect_ai._util.error import PrerequisiteError
     from inspect_ai.model import GenerateConfig, get_model
-    from rich.text import Text
+
+    from medbench.private.inspect import PrerequisiteError, reason
 
     config = GenerateConfig(
         # At temperature 1 what a server calls log-probabilities is the model's own before and after sampling alike.
@@ -74,7 +74,7 @@ def ask(
     try:
         endpoint = get_model(model, config=config, base_url=base_url, memoize=False, **dict(model_args or {}))
     except PrerequisiteError as error:
-        raise MedbenchError(Text.from_markup(str(error.message)).plain) from None
+        raise MedbenchError(reason(error)) from None
     except (ValueError, TypeError) as error:
         raise MedbenchError(f"model {model}: {error}") from None
     messages = [_message(prompt, tokens[i] if _completes(model) else None) for i, prompt in enumerate(prompts)]

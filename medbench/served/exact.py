@@ -151,7 +151,7 @@ class _Bytes:
     """Bytes of a vocabulary entry: byte-level BPE writes each byte as a letter, SentencePiece a space as a bar."""
 
     def __init__(self, names: Sequence[str | None]) -> None:
-        from transformers.convert_slow_tokenizer import bytes_to_unicode
+        from medbench.private.transformers import bytes_to_unicode
 
         self._letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
         self._level = not any(name is not None and name.startswith("▁") for name in names)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from inspect_ai._cli.score import score_command
 from inspect_ai.log import EvalLog, read_eval_log
+from inspect_cli import inspect_command
 
 from medbench.errors import MedbenchError
 from medbench.import_command import import_command
@@ -80,9 +80,7 @@ def test_an_imported_log_can_be_scored_again(tmp_path: Path) -> None:
     source = written(tmp_path / "medqa.jsonl", medqa_rows())
     log = imported(llamafactory_file(tmp_path, ["Answer: B", "C", "B"]), tmp_path, source=source)
     before = by_id(log, "option_accuracy", "accuracy/raw")
-    command = ["--action", "overwrite", "--overwrite", log.location]
-    result = CliRunner().invoke(score_command, command, catch_exceptions=False)
-    assert result.exit_code == 0
+    assert inspect_command("score", "--action", "overwrite", "--overwrite", log.location) == 0
     again = read_eval_log(log.location)
     assert by_id(again, "option_accuracy", "accuracy/raw") == before
     assert again.results

@@ -34,11 +34,10 @@ from inspect_ai.model import (
     get_model_info,
     set_model_info,
 )
-from inspect_ai.model._model_info import clear_model_info_cache
 from inspect_ai.solver import generate
-from inspect_ai.util._concurrency import AdaptiveConcurrency, AdaptiveConcurrencyController, _active_controller
 
 from medbench.errors import MedbenchError
+from medbench.private.inspect import active_controller, forget_model_infos
 from medbench.provider import engine as engine_module
 from medbench.provider import tiny
 from medbench.provider.api import MedbenchAPI, _open_connections
@@ -669,7 +668,7 @@ def test_inspect_learns_the_context_without_making_the_model_again(
         info = get_model_info(str(model))
         assert info is not None
         assert info.context_length == 512
-        clear_model_info_cache()
+        forget_model_infos()
 
 
 def test_what_a_user_registered_about_a_model_stands(directory: Path) -> None:
@@ -680,7 +679,7 @@ def test_what_a_user_registered_about_a_model_stands(directory: Path) -> None:
         assert info is not None
         assert info.context_length == 99
     finally:
-        clear_model_info_cache()
+        forget_model_infos()
 
 
 def test_an_evaluation_opens_all_connections_at_once(directory: Path, tmp_path: Path) -> None:
@@ -710,16 +709,12 @@ def test_an_evaluation_opens_all_connections_at_once(directory: Path, tmp_path: 
 
 
 def test_connections_that_a_user_sets_during_the_run_stand() -> None:
-    controller = AdaptiveConcurrencyController("medbench/x", AdaptiveConcurrency(), visible=False)
-    token = _active_controller.set(controller)
-    try:
+    with active_controller("medbench/x") as controller:
         _open_connections(GenerateConfig())
         assert controller.concurrency == controller.max > 100
         controller.set_max(30)  # inspect ctl
         _open_connections(GenerateConfig())
         assert (controller.concurrency, controller.max) == (30, 30)
-    finally:
-        _active_controller.reset(token)
 
 
 class Crowded:

@@ -4,11 +4,11 @@ import inspect
 import json
 
 import pytest
-from inspect_ai._util.registry import registry_find
 
 import medbench._registry  # noqa: F401 - registers the tasks
 from medbench import redact
 from medbench.manifest import write_manifest
+from medbench.private.inspect import registry_find
 from medbench.provider.api import _arguments
 
 

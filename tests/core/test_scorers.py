@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from inspect_ai import Task, eval, score
-from inspect_ai._cli.score import score_command
-from inspect_ai._util.registry import registry_find, registry_info, registry_lookup
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.model import (
     ChatCompletionChoice,
@@ -28,6 +25,8 @@ from inspect_ai.model import (
     get_model,
 )
 from inspect_ai.scorer import SampleScore, Score
+from inspect_ai.util import registry_info
+from inspect_cli import inspect_command
 from sacrebleu.metrics import BLEU
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
@@ -37,6 +36,7 @@ from medbench.benchmark import Loaded, Settings
 from medbench.errors import MedbenchError
 from medbench.families import free_text_task
 from medbench.items import Item
+from medbench.private.inspect import registry_find, registry_lookup
 from medbench.scorers import SURFACE_METRICS, explanation_part, interval, letter_masses, named_accuracy
 from medbench.solvers import require_logprobs
 from medbench.tasks.cmexam import cmexam
@@ -189,8 +189,7 @@ def test_a_log_can_be_scored_again_without_a_model(tmp_path: Path) -> None:
 
 def test_inspect_score_needs_no_scorer_file(tmp_path: Path) -> None:
     log = run(medqa(source=medqa_file(tmp_path, 2)), ["Answer: B", "Answer: A"], tmp_path)
-    result = CliRunner().invoke(score_command, ["--action", "overwrite", "--overwrite", log.location])
-    assert result.exit_code == 0, result.output
+    assert inspect_command("score", "--action", "overwrite", "--overwrite", log.location) == 0
     again = read_eval_log(log.location)
     assert metric(again, "accuracy/answer", "mean") == 0.5
     assert [s.scores for s in in_order(again)] == [s.scores for s in in_order(log)]

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import simulated_logs as sim
 from inspect_ai import eval as inspect_eval
-from inspect_ai.log import EvalLog, read_eval_log
-from inspect_ai.log._log import EvalSampleLimit
+from inspect_ai.log import EvalLog, EvalSampleLimit, read_eval_log
 from inspect_ai.model import GenerateConfig, ModelConfig, ModelOutput, ModelUsage, get_model
 
 from medbench.refusal.calibration import default_card

@@ -11,8 +11,8 @@ import openpyxl
 import pytest
 import yaml
 from inspect_ai import Task
-from inspect_ai._util.registry import registry_info
 from inspect_ai.log import read_eval_log
+from inspect_ai.util import registry_info
 
 from medbench import catalog, leakage
 from medbench.errors import MedbenchError

@@ -336,8 +336,8 @@ def test_packed_loss_equals_the_samples_own(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
     from trl.data_utils import pack_dataset
-    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+    from medbench.private.trl import DataCollatorForLanguageModeling
     from medbench.records import BadRows
     from medbench.trainers.train import to_dataset, tokenized
 

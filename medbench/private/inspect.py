@@ -1,0 +1,143 @@
+"""The private parts of Inspect that medbench uses, each with why no public one does."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import inspect_ai._util.zipfile  # noqa: F401  registers zstandard, in which members of .eval archives are compressed
+
+# Tasks by name, from a path or the registry. `inspect_ai.list_tasks` finds files but makes nothing.
+from inspect_ai._eval.loader import create_tasks, load_tasks
+
+# Entry points are loaded when Inspect's own commands start; outside them, `ensure_entry_points` does it.
+from inspect_ai._util.entrypoints import ensure_entry_points
+
+# The error whose message Inspect shows instead of a traceback.
+from inspect_ai._util.error import PrerequisiteError
+
+# Of the registry only `registry_info` is public.
+from inspect_ai._util.registry import is_registry_object, registry_add, registry_find, registry_lookup
+
+# The model of the evaluation that makes a task. `get_model()` makes one where there is none.
+from inspect_ai.model._model import active_model
+from inspect_ai.util import AdaptiveConcurrency
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from inspect_ai.model import ModelInfo
+    from inspect_ai.solver import TaskState
+
+__all__ = [
+    "PrerequisiteError",
+    "active_controller",
+    "active_model",
+    "answers_of_choices",
+    "create_tasks",
+    "ensure_entry_points",
+    "forget_model_infos",
+    "is_registry_object",
+    "load_tasks",
+    "open_connections",
+    "parsed_arguments",
+    "reason",
+    "registered_model_info",
+    "registry_add",
+    "registry_find",
+    "registry_lookup",
+    "skip_model_database",
+]
+
+
+def reason(error: PrerequisiteError) -> str:
+    """What the error says, on one line and without the markup that Inspect's own console shows in colour."""
+    plain = Text.from_markup(str(error.message)).plain
+    return " ".join(plain.removeprefix("ERROR: ").split())
+
+
+def parsed_arguments(arguments: tuple[str, ...]) -> dict[str, Any]:
+    """``NAME=VALUE`` pairs as `inspect eval -T` reads them: values are YAML."""
+    from inspect_ai._cli.util import parse_cli_args
+
+    return parse_cli_args(arguments)
+
+
+def answers_of_choices(text: str, labels: tuple[str, ...], multiple: bool) -> list[str]:
+    """The letters that Inspect's own `multiple_choice` solver reads in a completion, sorted.
+
+    Public is only the solver as a whole, which generates as well.
+    """
+    from inspect_ai.solver._multiple_choice import parse_answers
+
+    state = SimpleNamespace(output=SimpleNamespace(completion=text), choices=labels)
+    return sorted(parse_answers(cast("TaskState", state), multiple))
+
+
+def registered_model_info(name: str) -> ModelInfo | None:
+    """What `set_model_info` was told of a model; public `get_model_info` makes the model to find out."""
+    with contextlib.suppress(ImportError):
+        from inspect_ai.model._model_info import _get_custom_model_info
+
+        return _get_custom_model_info(name)
+    return None
+
+
+def skip_model_database(name: str, info: ModelInfo) -> None:
+    """Let Inspect find a registered model's `info` without reading its database, 0.2 s.
+
+    Where a release has this no more, only that time is lost.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from inspect_ai.model._model_info import _result_cache
+
+        for resolve_provider in (False, True):
+            _result_cache[name, resolve_provider] = info
+
+
+_opened: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def open_connections(limit: int) -> None:
+    """Let the running evaluation send up to `limit` requests at once to the model that is asked.
+
+    Unless told otherwise Inspect starts with 20 connections and doubles them to 100, for the sake of remote services'
+    rate limits; `ModelAPI.max_connections` has no say, and the public interface has no other way. Each controller is
+    met once, so that what a user sets during the run (`inspect ctl`) stands. Where a release has this no more, only
+    speed is lost.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from inspect_ai.util._concurrency import _active_controller
+
+        controller = _active_controller.get()
+        if controller is None or controller in _opened:
+            return
+        _opened.add(controller)
+        if controller.max == AdaptiveConcurrency().max:
+            controller.set_max(limit)
+            controller._set_limit(limit, "manual")
+
+
+# What follows is used by tests alone, which have to see the parts above at work.
+
+
+def forget_model_infos() -> None:
+    """Forget what `set_model_info` was told."""
+    from inspect_ai.model._model_info import clear_model_info_cache
+
+    clear_model_info_cache()
+
+
+@contextlib.contextmanager
+def active_controller(name: str) -> Iterator[Any]:
+    """A limit of connections to the model `name`, in force within the block as one is within an evaluation."""
+    from inspect_ai.util._concurrency import AdaptiveConcurrencyController, _active_controller
+
+    controller = AdaptiveConcurrencyController(name, AdaptiveConcurrency(), visible=False)
+    token = _active_controller.set(controller)
+    try:
+        yield controller
+    finally:
+        _active_controller.reset(token)
