@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import pkgutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,9 +12,10 @@ from inspect_ai.model import modelapi
 from inspect_ai.scorer import Scorer
 from inspect_ai.util import RegistryInfo, registry_info
 
+from medbench import tasks as _tasks
 from medbench.claims.scorer import claim_entailment
 from medbench.leak import option_format, trace_leak
-from medbench.private.inspect import registry_add
+from medbench.private.inspect import is_registry_object, registry_add
 from medbench.probes.refusal import refusal
 from medbench.probes.trace import trace, trace_signals
 from medbench.probes.xstest import xstest
@@ -27,20 +30,6 @@ from medbench.scorers import (
     surface_overlap,
     trace_statistics,
 )
-from medbench.tasks.careqa import careqa
-from medbench.tasks.cmb import cmb
-from medbench.tasks.cmexam import cmexam
-from medbench.tasks.cmexam_explain import cmexam_explain
-from medbench.tasks.custom import custom
-from medbench.tasks.f5_f6 import f5, f6
-from medbench.tasks.kqa import kqa
-from medbench.tasks.medcalc import medcalc
-from medbench.tasks.medmcqa import medmcqa
-from medbench.tasks.medqa import medqa
-from medbench.tasks.medxpertqa import medxpertqa
-from medbench.tasks.mmlu_med import mmlu_med
-from medbench.tasks.pubmedqa import pubmedqa
-from medbench.tasks.pubmedqa_long import pubmedqa_long
 from medbench.trainers.microlab.safety import microlab_safety
 from medbench.trainers.microlab.tasks import microlab_exam, microlab_open
 
@@ -48,32 +37,17 @@ if TYPE_CHECKING:
     from inspect_ai.model import ModelAPI
 
 __all__ = [
-    "careqa",
     "claim_entailment",
-    "cmb",
-    "cmexam",
-    "cmexam_explain",
-    "custom",
     "decision_accuracy",
     "declined",
-    "f5",
-    "f6",
-    "kqa",
     "medbench",
-    "medcalc",
-    "medmcqa",
-    "medqa",
-    "medxpertqa",
     "microlab_exam",
     "microlab_open",
     "microlab_safety",
-    "mmlu_med",
     "named_accuracy",
     "option_accuracy",
     "option_format",
     "option_probability",
-    "pubmedqa",
-    "pubmedqa_long",
     "quantity_accuracy",
     "refusal",
     "refusal_judge",
@@ -84,6 +58,14 @@ __all__ = [
     "trace_statistics",
     "xstest",
 ]
+
+# Every page: the tasks that the modules of `medbench.tasks` define.
+for _found in pkgutil.iter_modules(_tasks.__path__):
+    _page = importlib.import_module(f"{_tasks.__name__}.{_found.name}")
+    for _name, _task in vars(_page).items():
+        if is_registry_object(_task) and registry_info(_task).type == "task" and _task.__module__ == _page.__name__:
+            globals()[_name] = _task
+            __all__ += [_name]
 
 
 @modelapi(name="medbench")

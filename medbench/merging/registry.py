@@ -62,6 +62,10 @@ class Method:
         inputs: the settings by name.
         normalise: whether its weights are scaled to a sum of 1.
         weighted: False where the method finds its own coefficients, so that weights other than 1 are refused.
+        formula: the paper's formula on whole matrices, which the tests hold against `function`:
+            ``formula({adapter: dW [out, in]}, {adapter: weight}, **settings) -> dW``, in float64. The methods that came
+            first have theirs in tests/merging/test_methods.py.
+        examples: the settings with which they are compared.
     """
 
     name: str
@@ -71,6 +75,8 @@ class Method:
     inputs: dict[str, Input]
     normalise: bool = False
     weighted: bool = True
+    formula: Callable[..., Any] | None = None
+    examples: tuple[Mapping[str, Any], ...] = ({},)
 
     @property
     def needs_weights(self) -> bool:
@@ -109,7 +115,14 @@ METHODS: dict[str, Method] = {}
 
 
 def register(
-    name: str, kind: Kind, paper: str, *, normalise: bool = False, weighted: bool = True
+    name: str,
+    kind: Kind,
+    paper: str,
+    *,
+    normalise: bool = False,
+    weighted: bool = True,
+    formula: Callable[..., Any] | None = None,
+    examples: tuple[Mapping[str, Any], ...] = ({},),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a merge method under `name`; its settings are read off the function's keyword-only parameters."""
 
@@ -123,7 +136,7 @@ def register(
                 inputs[parameter.name] = Input(
                     getattr(hint, "__origin__", hint), default, getattr(hint, "__metadata__", ())
                 )
-        METHODS[name] = Method(name, kind, function, paper, inputs, normalise, weighted)
+        METHODS[name] = Method(name, kind, function, paper, inputs, normalise, weighted, formula, examples)
         return function
 
     return add

@@ -1,58 +1,48 @@
-"""The sections of the gap report, in their order. Each module has one `section(analysis) -> Section`."""
+"""The sections of the gap report. Each module here with a `section(analysis, sources) -> Section` is one."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable
 
 from medbench.reports.estimates import Analysis
-from medbench.reports.gap import (
-    across,
-    chance,
-    consistency,
-    contamination,
-    controls,
-    curve,
-    decoding,
-    decomposition,
-    equivalence,
-    flips,
-    floor,
-    geometry,
-    pairs,
-    probability,
-    prompts,
-    robustness,
-    safety,
-    seen,
-    subjects,
-    training,
-    validity,
-    verdict,
-)
 from medbench.reports.page import Section
 from medbench.reports.sources import Sources
 
-SECTIONS: tuple[Callable[[Analysis, Sources], Section], ...] = (
-    verdict.section,
-    chance.section,
-    controls.section,
-    prompts.section,
-    equivalence.section,
-    curve.section,
-    geometry.section,
-    floor.section,
-    decomposition.section,
-    validity.section,
-    subjects.section,
-    probability.section,
-    flips.section,
-    pairs.section,
-    safety.section,
-    decoding.section,
-    consistency.section,
-    contamination.section,
-    seen.section,
-    training.section,
-    robustness.section,
-    across.section,
+# In the order of reading. A section that is not named here follows these.
+_ORDER = (
+    "verdict",
+    "chance",
+    "controls",
+    "prompts",
+    "equivalence",
+    "curve",
+    "geometry",
+    "floor",
+    "decomposition",
+    "validity",
+    "subjects",
+    "probability",
+    "flips",
+    "pairs",
+    "safety",
+    "decoding",
+    "consistency",
+    "contamination",
+    "seen",
+    "training",
+    "robustness",
+    "across",
 )
+
+
+def _sections() -> tuple[Callable[[Analysis, Sources], Section], ...]:
+    modules = {
+        found.name: importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
+    }
+    shown = {name: module.section for name, module in modules.items() if hasattr(module, "section")}
+    return tuple(shown[name] for name in (*_ORDER, *sorted(shown.keys() - set(_ORDER))))
+
+
+SECTIONS = _sections()

@@ -1,7 +1,7 @@
 """Every registered merge method against a straight computation of its paper's formula on dense matrices.
 
-`FORMULAS` holds one for each method; a method without one fails the suite. Where PEFT or mergekit implement the same
-method, they are compared with too.
+`FORMULAS` holds one for each method, or its registration does; a method without one fails the suite. Where PEFT or
+mergekit implement the same method, they are compared with too.
 """
 
 from __future__ import annotations
@@ -227,7 +227,24 @@ FORMULAS: dict[str, tuple[Callable[..., Matrix], list[dict[str, Any]]]] = {
 }  # fmt: skip
 
 
-def test_every_registered_method_has_its_formula_here() -> None:
+def _in_torch(formula: Callable[..., Any], declared: set[str]) -> Callable[..., Matrix]:
+    """A formula in numpy, which knows nothing of this file's context."""
+
+    def call(deltas: dict[str, Matrix], w: dict[str, float], **given: Any) -> Matrix:
+        settings = {name: value for name, value in given.items() if name in declared}
+        return torch.from_numpy(formula({n: x.numpy() for n, x in deltas.items()}, w, **settings))
+
+    return call
+
+
+FORMULAS |= {
+    name: (_in_torch(chosen.formula, set(chosen.inputs)), [dict(settings) for settings in chosen.examples])
+    for name, chosen in METHODS.items()
+    if chosen.formula is not None
+}
+
+
+def test_every_registered_method_has_its_formula() -> None:
     assert FORMULAS.keys() == METHODS.keys()
 
 
@@ -239,8 +256,9 @@ def test_every_method_names_its_paper_and_declares_its_settings(name: str) -> No
         assert declared.type in (int, float, str), setting
         if declared.default is not None:
             assert declared.problem(declared.default) == "", setting
+    assert chosen.function.__doc__
     docs = Path(__file__).parents[2] / "docs" / "merging.md"
-    assert f"`{name}`" in docs.read_text("utf-8")
+    assert chosen.formula is not None or f"`{name}`" in docs.read_text("utf-8")
 
 
 @pytest.mark.parametrize(("name", "at"), [(n, at) for n, (_, sets) in FORMULAS.items() for at in range(len(sets))])
