@@ -130,7 +130,7 @@ class Recipe:
         return [part.strip() for part in parts if part.strip()]
 
 
-SHIPPED = importlib.resources.files("medbench.trainers") / "recipes"
+SHIPPED = Path(str(importlib.resources.files("medbench.trainers"))) / "recipes"
 
 
 def load_recipe(
