@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("medbench.claims.command:judge", "a judge of claims against people; its rates corrected by labels"),
     "explain": ("medbench.reading.explain:explain", "which slots and rules read an answer out of an output"),
     "report": ("medbench.reports.command:report", "from eval logs: how far surface metrics mislead, and why"),
+    "export": ("medbench.reports.export_command:command", "results for Every Eval Ever, lm-eval, a model card"),
     "plan": ("medbench.reports.plan:plan", "items and runs needed to show a difference, from a pilot or guesses"),
     "leaderboard": ("medbench.reports.command:leaderboard", "the leaderboard of eval logs, with ties"),
 }

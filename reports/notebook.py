@@ -5,22 +5,18 @@ Scores are in their own units: rates 0-1, BLEU and ROUGE 0-100. Intervals are at
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
-from medbench import stats
 from medbench.errors import MedbenchError, unknown
-from medbench.reports.chance import chance as chance_lines
-from medbench.reports.estimates import Analysis, Estimate, Options
-from medbench.reports.gap.labels import SURFACE
-from medbench.reports.leaderboard import probe_estimates
+from medbench.reports.estimates import Analysis, Options
 from medbench.reports.logs import Notice, Run
 from medbench.reports.parquet import tidy
 from medbench.reports.report import Report, build
+from medbench.reports.results import headlines, results
 from medbench.reports.rows import arrange, load_study, read_runs
 from medbench.reports.write import require_place, write
 
@@ -58,30 +54,23 @@ def leaderboard(logdir: str | Path, *, resamples: int = Options.resamples, seed:
     """
     study = load_study(str(logdir))
     analysis = Analysis(study, Options(resamples=resamples, seed=seed))
-    rows = []
-    for task, metric, estimate in _headlines(analysis):
-        found = chance_lines(study.tables[task], analysis.options.confidence) if metric == "accuracy/answer" else None
-        floor = analysis.estimators[task].estimate(metric.replace("/", "_floor/"))
-        count = len(estimate.candidates)
-        marks = stats.letters(estimate.groups, count) if estimate.testable or count == 1 else [None] * count
-        for i in sorted(range(count), key=lambda i: -estimate.values[i]):
-            name = estimate.candidates[i]
-            rows.append(
-                {
-                    "task": task,
-                    "metric": metric,
-                    "candidate": name,
-                    "score": estimate.intervals[i].estimate,
-                    "low": estimate.intervals[i].low,
-                    "high": estimate.intervals[i].high,
-                    "n": estimate.n,
-                    "chance": float("nan") if found is None else found.chance,
-                    "floor": floor.value(name) if floor is not None and name in floor.candidates else float("nan"),
-                    "rank_low": estimate.ranks[i][0],
-                    "rank_high": estimate.ranks[i][1],
-                    "tied": marks[i],
-                }
-            )
+    rows: list[dict[str, object]] = [
+        {
+            "task": result.task,
+            "metric": result.metric,
+            "candidate": result.candidate,
+            "score": result.interval.estimate,
+            "low": result.interval.low,
+            "high": result.interval.high,
+            "n": result.n,
+            "chance": result.chance,
+            "floor": result.floor,
+            "rank_low": result.ranks[0],
+            "rank_high": result.ranks[1],
+            "tied": result.tied,
+        }
+        for result in results(analysis)
+    ]
     return _framed(rows, study.notices)
 
 
@@ -127,7 +116,7 @@ def compare(
         raise MedbenchError(f"{first} would be compared with itself; name two candidates.")
     analysis = Analysis(study, Options(resamples=resamples, seed=seed))
     rows = []
-    for task, metric, estimate in _headlines(analysis):
+    for task, metric, estimate in headlines(analysis):
         if not {first, second} <= set(estimate.candidates):
             continue
         change = estimate.difference(first, second)
@@ -197,22 +186,6 @@ def report(
     }
     write(built, Path(out), settings=settings, title=title)
     return built
-
-
-def _headlines(analysis: Analysis) -> Iterator[tuple[str, str, Estimate]]:
-    """(task, metric, estimate) of accuracies, surface scores as generated, and what probes ask."""
-    for task in analysis.choice_tasks:
-        estimate = analysis.estimators[task].estimate("accuracy/answer")
-        if estimate is not None:
-            yield task, "accuracy/answer", estimate
-    for task in analysis.surface_tasks:
-        for metric in SURFACE:
-            estimate = analysis.estimators[task].estimate(f"{metric}/raw")
-            if estimate is not None:
-                yield task, f"{metric}/raw", estimate
-    for task in analysis.probe_tasks:
-        for name, estimate in probe_estimates(analysis, task):
-            yield task, name, estimate
 
 
 def _alone(place: str | Path) -> tuple[str, tuple[list[Run], list[Notice]]]:

@@ -39,6 +39,9 @@ def records(file: str, bad_rows: BadRows, encoding: str) -> Iterator[Record]:
         if sample.error is not None:
             bad_rows.add(BadRow(file, row, "error", f"the sample ended in an error: {sample.error.message!r:.200}"))
             continue
+        if not sample.output.choices:
+            bad_rows.add(BadRow(file, row, "output", "the sample has no output: it was not asked, or cancelled"))
+            continue
         yield Record(file, row, {"sample": sample, "model": log.eval.model})
 
 
