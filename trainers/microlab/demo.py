@@ -97,13 +97,13 @@ def sampling(lab: Path, seed: int) -> dict[str, Any]:
 
 
 def controls(lab: Path, seed: int) -> dict[str, Any]:
-    """The exam without its questions, for SFT, PT and half of each: what the study asks as it is, under one control.
+    """The exam without its questions, for SFT and PT alone: what the study asks as it is, under one control.
 
-    A study of its own, because the study's exam runs for thirteen candidates, and the comparison needs three.
+    A study of its own, because the study's exam runs for thirteen candidates, and the comparison needs two.
     """
     return {
         **_models(lab),
-        "candidates": [{"pt": "0..1 step 0.5", "sft": "1 - pt"}],
+        "candidates": [{"pt": [0, 1], "sft": "1 - pt"}],
         "controls": False,
         "tasks": [{"task": "medbench/microlab_exam", "args": {"seed": seed, "control": "options_only"}}],
         "decoding": [{"temperature": 0, "max_tokens": MAX_NEW_TOKENS}],
