@@ -2,10 +2,11 @@
 # make study  the paper's study on a real language model, SmolLM2-135M: hours on two cores; run again, it goes on
 # make test   the tests, without network
 # make check  lint, format, types, and the rules of reading
+# make site   the documentation as a site, in build/site; a broken link fails
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: env demo study test check check-rules types format lock clean
+.PHONY: env demo study test check check-rules types format site lock clean
 env: .venv/.installed
 
 # The lock holds exact versions; the project itself is installed editable and without resolving again.
@@ -46,6 +47,14 @@ types: env
 format: env
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# In an environment of its own, which needs nothing but the extra `docs`.
+SITE := build/site-env
+site:
+	@test -d $(SITE) || $(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check $$($(PYTHON) -c \
+	  "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
 
 # Resolves pyproject.toml anew in a fresh environment and writes what it got.
 lock:
