@@ -15,6 +15,7 @@ from inspect_ai.log import EvalLog
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from rouge_chinese import Rouge
 
+from medbench.cli import cli
 from medbench.import_command import contexts_of, import_command, interval_of, score_values
 from medbench.importing import import_predictions
 from medbench.items import asked_id, repeat_id
@@ -119,3 +120,16 @@ def test_ids_of_repeats_come_back() -> None:
     assert asked_id("0123456789abcdef") == "0123456789abcdef"
     assert asked_id("a~b") == "a~b"
     assert asked_id("~2") == "~2"
+
+
+def test_a_leaked_item_is_contaminated_in_every_repeat(tmp_path: Path) -> None:
+    log = imported(file_of(tmp_path / "p.jsonl", (1, 3, 1)), tmp_path)
+    (repeated,) = {asked_id(str(s.id)) for s in log.samples or [] if asked_id(str(s.id)) != str(s.id)}
+    finding = {"corpus_file": "c", "record": 0, "item_id": repeated, "field": "question", "signal": "near", "score": 1}
+    (tmp_path / "findings.jsonl").write_text(json.dumps(finding) + "\n", "utf-8")
+    report = tmp_path / "report"
+    arguments = ["report", str(tmp_path / "logs"), "--audit", str(tmp_path / "findings.jsonl"), "--out", str(report)]
+    CliRunner().invoke(cli, [*arguments, "--resamples", "100"], catch_exceptions=False)
+    sections = json.loads((report / "report.json").read_text("utf-8"))["sections"]
+    (found,) = (section["findings"] for section in sections if section["key"] == "contamination")
+    assert "3 of 5" in found[0]
