@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,7 +81,41 @@ def beside(
     answer = _answer(record, item, options, shown, region, place, skip)
     if answer is not None:
         found.append(Told(f"{base}+answer", "answer_nearby", answer))
-    return found
+    return found + [told for look in LOOKS if (told := look(record, item, base, region)) is not None]
+
+
+# What else is looked for near a copy: (record, item, the field that was found, units around it) -> a finding, or None.
+Look = Callable[[Record, Item, str, range], Told | None]
+LOOKS: list[Look] = []
+
+
+def looks_near(look: Look) -> Look:
+    """Have `look` called for every choice item of which a record holds a field."""
+    LOOKS.append(look)
+    return look
+
+
+def said_near(record: Record, region: range, pattern: re.Pattern[str]) -> dict[str, Any] | None:
+    """The evidence of the first match of a pattern in the region, of the record's side alone."""
+    batch, tokens, _ = record
+    for text in record.texts:
+        a, b = int(tokens.unit_start[text]), int(tokens.unit_start[text + 1])
+        first, last = max(a, region.start), min(b, region.stop)
+        if first >= last:
+            continue
+        begin, end = (
+            tokens.characters(text, first - a, first - a + 1)[0],
+            tokens.characters(text, last - a - 1, last - a)[1],
+        )
+        if match := pattern.search(batch.text(text), begin, end):
+            return {
+                "corpus_field": batch.name(text),
+                "corpus_span": [match.start(), match.end()],
+                "corpus_text": match[0][:SHOWN],
+                "item_span": [0, 0],
+                "item_text": "",
+            }
+    return None
 
 
 def other_option_near(record: Record, item: Item, options: Tokens, place: Place, near: int) -> bool:
