@@ -90,6 +90,8 @@ def _sentences(rows: list[list[Cell]]) -> list[str]:
     shown = bool(np.isfinite(p) and p < 0.05)
     by = show(abs(mean.estimate), "points").lstrip("+")
     more = f"scores {by} points {'more' if mean.estimate > 0 else 'less'} than {row[0]}"
+    if by == "0.0":
+        more = f"scores as much as {row[0]}"
     if shown:
         more = f"is {'more' if mean.estimate > 0 else 'less'} accurate than {row[0]} by {by} points"
     text = (

@@ -193,9 +193,11 @@ def _sentences(rows: list[list[Cell]]) -> list[str]:
     change, p = row[7], row[9]
     assert isinstance(change, stats.Interval)
     shown = sum(isinstance(r[9], float) and r[9] < 0.05 for r in accuracy)
+    tested = isinstance(p, float) and np.isfinite(p)
+    said = f"{p_text(float(p))} after Holm's correction" if tested else "too few for a test"  # type: ignore[arg-type]
     largest = (
         f"{row[2]} on {row[0]}, {show(change.estimate, 'change')} points on contaminated items (95% interval "
-        f"{span(change, 'change')}; {p_text(p) if isinstance(p, float) else 'p unknown'} after Holm's correction)"
+        f"{span(change, 'change')}; {said})"
     )
     if len(accuracy) == 1:
         return [f"Accuracy on contaminated against clean items: {largest}."]

@@ -157,3 +157,10 @@ def test_plan_from_guesses_and_from_a_pilot(tmp_path: Path) -> None:
         plan.main(["--rates", "0.6"], standalone_mode=False)
     with pytest.raises(MedbenchError, match="nobody"):
         plan.main([str(tmp_path), "--first", "nobody"], standalone_mode=False)
+
+
+def test_equal_candidates_score_as_much_across_benchmarks() -> None:
+    runs = [exam(name, tossed(60, 0.5, 1), task) for name in "ab" for task in ("exam", "second")]
+    (said,) = across.section(study(runs), Sources()).findings
+    assert "b scores as much as a on average" in said
+    assert "0.0 points" not in said.partition("(")[0]
