@@ -12,13 +12,14 @@ _CHOICE = {
     ),
     "zh": "请回答下面的医学选择题。{how_many}可以先分析，最后单独用一行给出“答案：{form}”。\n\n{question}\n\n{options}",
 }
-_HOW_MANY = {
+# (language, whether several options may be right) -> how the prompt says it.
+HOW_MANY = {
     ("en", False): "Exactly one option is correct.",
     ("en", True): "One or several options may be correct; name all of them.",
     ("zh", False): "只有一个选项正确。",
     ("zh", True): "正确选项可能有一个或多个，请全部选出。",
 }
-_FORM = {("en", False): "X", ("en", True): "X or XY", ("zh", False): "X", ("zh", True): "X或XY"}
+FORM = {("en", False): "X", ("en", True): "X or XY", ("zh", False): "X", ("zh", True): "X或XY"}
 _FIRST_TOKEN = {
     "en": "Reply with the letter of the correct option and nothing else.\n\n{question}\n\n{options}",
     "zh": "请只回答正确选项的字母，不要输出其他内容。\n\n{question}\n\n{options}",
@@ -95,8 +96,8 @@ def _with_options(templates: dict[str, str], item: Item, language: str, multiple
     return templates[language].format(
         question=item.question,
         options=option_lines(item),
-        how_many=_HOW_MANY[language, multiple],
-        form=_FORM[language, multiple],
+        how_many=HOW_MANY[language, multiple],
+        form=FORM[language, multiple],
     )
 
 

@@ -65,8 +65,8 @@ def report(
 
     LOGDIR: a directory of .eval or .json logs, or any fsspec URL of one.
     """
-    from medbench.reports.report import build, check
-    from medbench.reports.write import require_place, write
+    from medbench.reports.report import check
+    from medbench.reports.write import make
 
     if checking:
         with _progress() as tell:
@@ -78,28 +78,20 @@ def report(
             sys.exit(1)
         click.echo(f"{out / 'report.json'}: every number recomputed, none differs.")
         return
-    require_place(out)
-    options = Options(resamples=resamples, seed=seed, margin=None if margin is None else margin / 100)
     with _progress() as tell:
-        built = build(
+        built, rows = make(
             logdir,
+            out,
             audit=audit,
             manifests=manifests,
             contamination=contamination,
             cards=cards,
-            options=options,
+            margin=margin,
+            resamples=resamples,
+            seed=seed,
+            title=title,
             progress=tell,
         )
-    settings = {
-        "resamples": resamples,
-        "seed": seed,
-        "margin": margin,
-        "logdir": logdir,
-        "audit": audit,
-        "contamination": list(contamination),
-        "cards": list(cards),
-    }
-    rows = write(built, out, settings=settings, title=title)
     click.echo(built.headline)
     for sentence in built.lead:
         click.echo(sentence)

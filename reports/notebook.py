@@ -15,10 +15,10 @@ from medbench.errors import MedbenchError, unknown
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.logs import Notice, Run
 from medbench.reports.parquet import tidy
-from medbench.reports.report import Report, build
+from medbench.reports.report import Report
 from medbench.reports.results import headlines, results
 from medbench.reports.rows import arrange, load_study, read_runs
-from medbench.reports.write import require_place, write
+from medbench.reports.write import make
 
 
 def load_rows(logdir: str | Path) -> pd.DataFrame:
@@ -169,22 +169,18 @@ def report(
     Raises:
         MedbenchError: no logs there or none that can be used; `out` is a file or is being written.
     """
-    require_place(Path(out))
-    found = None if audit is None else str(audit)
-    options = Options(resamples=resamples, seed=seed, margin=None if margin is None else margin / 100)
-    built = build(
-        str(logdir), audit=found, manifests=manifests, contamination=contamination, cards=cards, options=options
+    built, _ = make(
+        str(logdir),
+        Path(out),
+        audit=None if audit is None else str(audit),
+        manifests=manifests,
+        contamination=contamination,
+        cards=cards,
+        margin=margin,
+        resamples=resamples,
+        seed=seed,
+        title=title,
     )
-    settings = {
-        "resamples": resamples,
-        "seed": seed,
-        "margin": margin,
-        "logdir": str(logdir),
-        "audit": found,
-        "contamination": list(contamination),
-        "cards": list(cards),
-    }
-    write(built, Path(out), settings=settings, title=title)
     return built
 
 

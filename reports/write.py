@@ -11,8 +11,9 @@ from medbench.directories import replace_directory, workplace
 from medbench.errors import MedbenchError
 from medbench.manifest import NAME, write_atomic, write_manifest
 from medbench.reports import html, markdown
+from medbench.reports.estimates import Options
 from medbench.reports.parquet import write_parquet
-from medbench.reports.report import Report, as_json
+from medbench.reports.report import Progress, Report, as_json, build
 
 FILES = ("report.html", "report.md", "report.json", "rows.parquet", NAME)
 
@@ -21,6 +22,52 @@ def require_place(out: Path) -> None:
     """Raise `MedbenchError` where no report can be written, before an hour is spent on it."""
     if out.exists() and not out.is_dir():
         raise MedbenchError(f"{out} is a file; expected a directory to write the report to.")
+
+
+def make(
+    location: str,
+    out: Path,
+    *,
+    audit: str | None,
+    manifests: tuple[str, ...],
+    contamination: tuple[str, ...],
+    cards: tuple[str, ...],
+    margin: float | None,
+    resamples: int,
+    seed: int,
+    title: str,
+    progress: Progress | None = None,
+) -> tuple[Report, int]:
+    """Compute the report of the logs below `location` and write it; returns it with its number of rows.
+
+    Args:
+        margin: points of accuracy (0-100) that do not matter.
+        audit, manifests, contamination, cards, progress: see `build`.
+
+    Raises:
+        MedbenchError: see `build` and `write`.
+    """
+    require_place(out)
+    options = Options(resamples=resamples, seed=seed, margin=None if margin is None else margin / 100)
+    built = build(
+        location,
+        audit=audit,
+        manifests=manifests,
+        contamination=contamination,
+        cards=cards,
+        options=options,
+        progress=progress,
+    )
+    settings = {
+        "resamples": resamples,
+        "seed": seed,
+        "margin": margin,
+        "logdir": location,
+        "audit": audit,
+        "contamination": list(contamination),
+        "cards": list(cards),
+    }
+    return built, write(built, out, settings=settings, title=title)
 
 
 def write(built: Report, out: Path, *, settings: dict[str, Any], title: str = "medbench report") -> int:

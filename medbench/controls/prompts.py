@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from medbench.items import Item
-from medbench.prompts import option_lines
+from medbench.prompts import FORM, HOW_MANY, option_lines
 
 _OPTIONS_ONLY = {
     "en": (
@@ -45,13 +45,6 @@ _NO_OPTIONS = {
     ),
     "zh": "请回答下面的医学问题。可以先分析，最后单独用一行给出“答案：”和简短的答案。\n\n{question}",
 }
-_HOW_MANY = {
-    ("en", False): "Exactly one option is correct.",
-    ("en", True): "One or several options may be correct; name all of them.",
-    ("zh", False): "只有一个选项正确。",
-    ("zh", True): "正确选项可能有一个或多个，请全部选出。",
-}
-_FORM = {("en", False): "X", ("en", True): "X or XY", ("zh", False): "X", ("zh", True): "X或XY"}
 
 
 def options_only(*, multiple: bool, first_token: bool) -> Callable[[Item, str], str]:
@@ -60,7 +53,7 @@ def options_only(*, multiple: bool, first_token: bool) -> Callable[[Item, str], 
     def prompt(item: Item, language: str) -> str:
         templates = _OPTIONS_ONLY_FIRST_TOKEN if first_token else _OPTIONS_ONLY
         return templates[language].format(
-            options=option_lines(item), how_many=_HOW_MANY[language, multiple], form=_FORM[language, multiple]
+            options=option_lines(item), how_many=HOW_MANY[language, multiple], form=FORM[language, multiple]
         )
 
     return prompt
@@ -73,7 +66,7 @@ def no_labels(*, multiple: bool, first_token: bool) -> Callable[[Item, str], str
         return _NO_LABELS[language].format(
             question=item.question,
             options="\n".join(f"- {option}" for option in item.options),
-            how_many=_HOW_MANY[language, multiple],
+            how_many=HOW_MANY[language, multiple],
         )
 
     return prompt
