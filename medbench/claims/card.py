@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from medbench import __version__, stats
+from medbench.cards import read_card
 from medbench.claims import checks
 from medbench.claims.files import Labelled
 from medbench.claims.verdicts import CONTRADICTED, ENTAILED, LABELS, MUST_HAVE, Verdict
@@ -224,12 +225,4 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         MedbenchError: the file is missing, no JSON, or another kind of file.
     """
-    try:
-        card = json.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise MedbenchError(f"{path} does not exist; write a card with `medbench judge calibrate FILE`.") from None
-    except ValueError as error:
-        raise MedbenchError(f"{path} is not valid JSON ({error}).") from None
-    if not isinstance(card, dict) or card.get("kind") != KIND:
-        raise MedbenchError(f"{path} is no card of a judge: its kind is not {KIND!r}.")
-    return card
+    return read_card(path, KIND, "no card of a judge", "medbench judge calibrate FILE")

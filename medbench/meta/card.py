@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from medbench.cards import read_card
 from medbench.errors import MedbenchError
 
 CARD_KIND = "metric-card"
@@ -42,18 +43,11 @@ def _load(path: str | Path) -> dict[str, Any]:
     name = str(path)
     if name in SHIPPED and not Path(path).exists():
         return shipped()[SHIPPED.index(name)]
-    try:
-        card: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
+    if not Path(path).exists():
         raise MedbenchError(
             f"{path} does not exist; write one with `medbench meta FILE`, or name a shipped one: {', '.join(SHIPPED)}."
-        ) from None
-    except IsADirectoryError:
-        raise MedbenchError(f"{path} is a directory; name the card in it.") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise MedbenchError(f"{path} is not valid JSON ({error}).") from None
-    if not isinstance(card, dict) or card.get("kind") != CARD_KIND:
-        raise MedbenchError(f"{path} is not a card of `medbench meta`: its kind is not {CARD_KIND!r}.")
+        )
+    card = read_card(path, CARD_KIND, "not a card of `medbench meta`", "medbench meta FILE")
     missing = [part for part in _PARTS if part not in card]
     if missing:
         raise MedbenchError(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medbench import __version__
+from medbench.cards import read_card
 from medbench.errors import MedbenchError, unknown
 from medbench.records import Record, read_records
 from medbench.refusal.detector import CLASSES, classify, fitted_to
@@ -253,15 +254,7 @@ def load_card(path: str | Path | None = None) -> dict[str, Any]:
     """
     if path is None:
         return default_card()
-    try:
-        card: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise MedbenchError(f"{path} does not exist; write a card with `medbench probes calibrate FILE`.") from None
-    except ValueError as error:
-        raise MedbenchError(f"{path} is not valid JSON ({error}).") from None
-    if not isinstance(card, dict) or card.get("kind") != CARD_KIND:
-        raise MedbenchError(f"{path} is not a calibration card: its kind is not {CARD_KIND!r}.")
-    return card
+    return read_card(path, CARD_KIND, "not a calibration card", "medbench probes calibrate FILE")
 
 
 def rogan_gladen(
