@@ -2,8 +2,8 @@
 
     python benchmarks/anchors.py ../shared/data [--half odd] [--texts]
 
-The rules (`medbench/controls/rules/anchors.yaml`) were written while looking at even rows; odd ones were looked at
-once, when the rules were done.
+The rules (`medbench/benchmark/controls/rules/anchors.yaml`) were written while looking at even rows; odd
+ones were looked at once, when the rules were done.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import click
 
-from medbench.controls.anchors import anchor
+from medbench.benchmark.controls.anchors import anchor
 from medbench.errors import BadRow
-from medbench.items import LETTERS
-from medbench.records import Record
+from medbench.sources.items import LETTERS
+from medbench.sources.records import Record
 from medbench.tasks.cmexam import record_to_item
 
 

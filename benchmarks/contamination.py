@@ -27,7 +27,7 @@ from medbench.contamination.likelihood import Tokens, split
 from medbench.contamination.scoring import BETWEEN, Plan, score
 from medbench.contamination.tests import judge
 from medbench.contamination.texts import published
-from medbench.items import Item
+from medbench.sources.items import Item
 from medbench.stats import clopper_pearson
 
 DOSES = (1, 4, 16)

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import yaml
 
-from medbench.manifest import write_atomic
+from medbench.files.manifest import write_atomic
 from medbench.provider.loading import MICROLAB
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap import controls

@@ -33,12 +33,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medbench.items import Item
 from medbench.leakage.against import load
 from medbench.leakage.corpus import shards
 from medbench.leakage.engine import run
 from medbench.leakage.index import Thresholds, build
 from medbench.leakage.targets import targets_of
+from medbench.sources.items import Item
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 BYTES_PER_DOCUMENT = 1_070

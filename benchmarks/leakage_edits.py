@@ -21,9 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medbench.items import LETTERS, Item
 from medbench.leakage import audit
 from medbench.leakage.against import load
+from medbench.sources.items import LETTERS, Item
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SOURCES = ("medqa/us_4_options_test.jsonl", "cmexam/val_even.csv", "medical_qa/en_valid.jsonl")

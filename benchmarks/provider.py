@@ -32,7 +32,7 @@ from pathlib import Path
 import click
 
 from medbench.provider import tiny
-from medbench.records import read_records
+from medbench.sources.records import read_records
 
 HERE = Path(__file__).resolve().parent
 MEDQA = HERE.parent.parent / "shared/data/medqa/us_4_options_test.jsonl"

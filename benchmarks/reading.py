@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medbench.answers import extract_choice, extract_decision
-from medbench.extractors import extract
+from medbench.scoring.extractors import extract
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 Row = dict[str, Any]

@@ -14,15 +14,14 @@ from inspect_ai.util import RegistryInfo, registry_info
 
 from medbench import tasks as _tasks
 from medbench.claims.scorer import claim_entailment
-from medbench.leak import option_format, trace_leak
 from medbench.private.inspect import is_registry_object, registry_add
 from medbench.probes.refusal import refusal
 from medbench.probes.trace import trace, trace_signals
 from medbench.probes.xstest import xstest
-from medbench.quantity_scorer import quantity_accuracy
 from medbench.refusal.scorer import declined, refusal_judge
 from medbench.refusal.scorer import refusal as refusal_class
-from medbench.scorers import (
+from medbench.scoring.quantity import quantity_accuracy
+from medbench.scoring.scorers import (
     decision_accuracy,
     named_accuracy,
     option_accuracy,
@@ -30,6 +29,7 @@ from medbench.scorers import (
     surface_overlap,
     trace_statistics,
 )
+from medbench.scoring.trace_leak import option_format, trace_leak
 from medbench.trainers.microlab.safety import microlab_safety
 from medbench.trainers.microlab.tasks import microlab_exam, microlab_open
 

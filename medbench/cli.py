@@ -18,10 +18,10 @@ from medbench.errors import DISK_FULL, BadRow, MedbenchError, unknown
 # name -> (module:attribute of a click command, the line `medbench --help` shows). Loaded when called.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("medbench.cli:demo", "the whole way on the embedded micro-lab, in minutes and without network"),
-    "tasks": ("medbench.tasks_command:tasks", "the benchmarks and probes, and their parameters"),
+    "tasks": ("medbench.benchmark.command:tasks", "the benchmarks and probes, and their parameters"),
     "metrics": ("medbench.surface.command:metrics", "BLEU and ROUGE of a predictions file, with their floor"),
     "meta": ("medbench.meta.command:command", "what a metric says about what people judge"),
-    "import": ("medbench.import_command:import_command", "existing predictions as scored Inspect logs"),
+    "import": ("medbench.predictions.command:import_command", "existing predictions as scored Inspect logs"),
     "audit": ("medbench.leakage.command:audit", "leakage audit of a corpus against test items"),
     "fetch": ("medbench.fetching.command:command", "a real language model: smollm2, or any GGUF file"),
     "contamination": ("medbench.contamination.command:command", "leaks of a test set seen from the model alone"),
@@ -105,7 +105,7 @@ def demo(out: Path) -> None:
 
     Every step is an ordinary command, shown as it is run.
     """
-    from medbench.manifest import read_manifest, write_manifest
+    from medbench.files.manifest import read_manifest, write_manifest
     from medbench.provider.loading import MICROLAB
     from medbench.trainers.microlab.demo import demo_plan
 

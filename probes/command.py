@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from medbench.manifest import sha256_file, write_atomic
+from medbench.files.manifest import sha256_file, write_atomic
 from medbench.refusal.calibration import calibrate as card_of
 from medbench.refusal.calibration import read_labelled
 from medbench.refusal.judge import judge_all

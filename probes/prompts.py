@@ -14,8 +14,8 @@ from typing import Any
 from inspect_ai.dataset import Sample
 
 from medbench.errors import MedbenchError, unknown
-from medbench.items import Item
-from medbench.records import read_records
+from medbench.sources.items import Item
+from medbench.sources.records import read_records
 
 LANGUAGES = ("en", "zh", "all")
 

@@ -17,14 +17,14 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import Model
 
-from medbench.benchmark import GREEDY, as_task_error, user_file
+from medbench.benchmark.solvers import ThinkingMode, answer
+from medbench.benchmark.task import GREEDY, as_task_error, user_file
 from medbench.probes.prompts import load_prompts, to_sample
 from medbench.refusal import classify
 from medbench.refusal.calibration import load_card
 from medbench.refusal.scorer import card_facts, refusal_judge
 from medbench.refusal.scorer import refusal as refusal_class
-from medbench.scorers import trace_statistics
-from medbench.solvers import ThinkingMode, answer
+from medbench.scoring.scorers import trace_statistics
 
 __all__ = ["classify", "refusal"]
 

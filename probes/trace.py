@@ -18,15 +18,15 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser
 
-from medbench import prompts
-from medbench.benchmark import GREEDY, as_task_error
+from medbench.benchmark import prompts
+from medbench.benchmark.solvers import ThinkingMode, answer, option_logprobs
+from medbench.benchmark.task import GREEDY, as_task_error
 from medbench.errors import unknown
-from medbench.items import Item
-from medbench.leak import option_format, trace_leak
 from medbench.probes.prompts import load_prompts
-from medbench.records import read_records
-from medbench.scorers import option_probability
-from medbench.solvers import ThinkingMode, answer, option_logprobs
+from medbench.scoring.scorers import option_probability
+from medbench.scoring.trace_leak import option_format, trace_leak
+from medbench.sources.items import Item
+from medbench.sources.records import read_records
 
 Mode = Literal["all", "default", "no-think", "strict"]
 SYSTEM = {

@@ -12,13 +12,13 @@ from __future__ import annotations
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from medbench.benchmark import GREEDY, HubSource, Settings, load
-from medbench.items import Item
-from medbench.page import page
-from medbench.records import Record
+from medbench.benchmark.page import page
+from medbench.benchmark.solvers import answer
+from medbench.benchmark.task import GREEDY, HubSource, Settings, load
 from medbench.refusal.scorer import refusal as refusal_class
-from medbench.scorers import trace_statistics
-from medbench.solvers import answer
+from medbench.scoring.scorers import trace_statistics
+from medbench.sources.items import Item
+from medbench.sources.records import Record
 
 # The commit that inspect_evals 0.28.0 pins for the same repository and split.
 HUB = HubSource(repository="walledai/XSTest", revision="f1d713187c61b6ae64e602d74f0b3d812cc2e8e8", split="test")

@@ -1,4 +1,4 @@
-"""Runs under cue controls (`medbench.controls`): never pooled with the plain benchmark, and each paired with it."""
+"""Runs under cue controls: never pooled with the plain benchmark, and each paired with it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 from medbench import stats
 from medbench.reports.estimate import Estimate, Options, Tie
 from medbench.reports.rows import Study, TaskTable
-from medbench.score_units import COUNTS, is_rate
+from medbench.scoring.units import COUNTS, is_rate
 
 __all__ = ["Analysis", "Estimate", "Estimator", "Options", "Tie"]
 

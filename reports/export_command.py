@@ -58,7 +58,7 @@ def command(
         raise unknown("format", form, FORMATS)
     if out.is_dir():
         raise MedbenchError(f"{out} is a folder; name a file with --out.")
-    from medbench.manifest import write_atomic
+    from medbench.files.manifest import write_atomic
     from medbench.reports import exports
     from medbench.reports.results import results
     from medbench.reports.rows import load_study

@@ -78,7 +78,7 @@ _CONTROL = ("control", "orders", "rephrased")
 
 
 def control_of(header: EvalLog) -> str | None:
-    """The cue control that a log's items were asked under (`medbench.controls`), with its file where it has one."""
+    """The cue control that a log's items were asked under, with its file where it has one."""
     told = ((header.eval.metadata or {}).get("benchmark") or {}).get("control")
     if not isinstance(told, dict) or not told.get("name"):
         return None

@@ -10,14 +10,15 @@ from urllib.parse import unquote, urlparse
 
 import numpy as np
 
-from medbench import extractors, thinking
+from medbench import thinking
 from medbench.errors import MedbenchError
-from medbench.items import LETTERS
-from medbench.redact import shown_arguments
+from medbench.files.redact import shown_arguments
 from medbench.reports import header as told
 from medbench.reports.samples import Sample, samples
 from medbench.reports.text import visible_name
-from medbench.transcript import raw_text
+from medbench.scoring import extractors
+from medbench.scoring.transcript import raw_text
+from medbench.sources.items import DECISIONS, LETTERS
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -27,7 +28,6 @@ _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 BLEU_STATISTICS = 10
 # The views under which other harnesses' rules judge again: those that a reader might take for the output.
 _JUDGED_VIEWS = ("raw", "untagged", "lenient", "answer")
-_DECISIONS = ("yes", "no", "maybe")
 _SUBJECTS = ("subject", "department", "disease_group", "medical_discipline", "topic", "step", "meta_info")
 _FACTS = ("category", "pair", "expected", "intent", "severity", "language")
 
@@ -263,7 +263,7 @@ def _rejudged(sample: Sample, several: bool) -> dict[str, float]:
     item = sample.metadata.get("item") or {}
     gold = tuple(item.get("answer") or ())
     letters = tuple(LETTERS[: len(item.get("options") or ())])
-    labels = next((known for known in (letters, _DECISIONS) if gold and set(gold) <= set(known)), None)
+    labels = next((known for known in (letters, DECISIONS) if gold and set(gold) <= set(known)), None)
     if labels is None:
         return {}
     views = thinking.views(output_text(sample.output), prefilled=output_prefilled(sample.output, sample.metadata))
@@ -306,7 +306,7 @@ def _stated(extraction: dict[str, Any] | None) -> str | None:
 
 
 def _original(stated: str | None, metadata: dict[str, Any]) -> str | None:
-    """Letters of options that were moved, as those of the original (`medbench.controls.solver`)."""
+    """Letters of options that were moved, as those of the original (`medbench.benchmark.controls.solver`)."""
     letters = (metadata.get("control") or {}).get("letters")
     if not stated or not letters or not set(stated) <= set(LETTERS[: len(letters)]):
         return stated
@@ -335,8 +335,8 @@ def _item_facts(metadata: dict[str, Any]) -> dict[str, Any]:
     gold = tuple(map(str, item.get("answer") or ()))
     if gold:
         facts["gold"] = gold
-        decided = set(gold) <= set(_DECISIONS)
-        facts["options"] = len(_DECISIONS) if decided else len(item.get("options") or ()) or None
+        decided = set(gold) <= set(DECISIONS)
+        facts["options"] = len(DECISIONS) if decided else len(item.get("options") or ()) or None
     named = {key: metadata.get(key, item.get(key)) for key in _SUBJECTS} | (item.get("labels") or {})
     facts["subject"] = {key: visible_name(value) for key, value in named.items() if isinstance(value, str) and value}
     return {key: value for key, value in facts.items() if value not in (None, {})}

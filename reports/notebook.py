@@ -29,7 +29,7 @@ def load_rows(logdir: str | Path) -> pd.DataFrame:
     Returns:
         One row per sample, epoch, metric and view: ``candidate, weights, series, task, version, sample_id, epoch,
         metric, view, value, reason, trace_status, decoding, seed, control, log``; `value` is NaN where a sample lacks
-        the metric, `control` is empty for items as they are (`medbench.controls`). Left-out logs are told in
+        the metric, `control` is empty for items as they are (`medbench.benchmark.controls`). Left-out logs are told in
         ``.attrs["notices"]``.
 
     Raises:

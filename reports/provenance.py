@@ -6,7 +6,7 @@ import shlex
 from collections import defaultdict
 from typing import Any
 
-from medbench.manifest import sha256_file, versions
+from medbench.files.manifest import sha256_file, versions
 from medbench.reports.estimates import Options
 from medbench.reports.logs import Run, local_path
 from medbench.reports.page import Cell, Column, Section, Table, names

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medbench.errors import MedbenchError
-from medbench.manifest import versions
+from medbench.files.manifest import versions
 from medbench.reports import leaderboard, provenance
 from medbench.reports.browser import Browser, browse
 from medbench.reports.estimates import Analysis, Options

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from medbench.errors import MedbenchError
-from medbench.extractors import EXTRACTORS
 from medbench.reports.controlled import ControlTable, beside, split
 from medbench.reports.header import key_of
 from medbench.reports.logs import Notice, Run, find_logs, read_run
 from medbench.reports.selection import latest, listed, one_version, say_apart, say_limits, say_prompts, say_unscored
+from medbench.scoring.extractors import EXTRACTORS
 
 # The scores that tables are made of: metric -> the key whose values stand for it.
 _HEADLINES = {

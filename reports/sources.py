@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from medbench.errors import BadRow, MedbenchError
-from medbench.manifest import NAME, sha256_file
+from medbench.files.manifest import NAME, sha256_file
 from medbench.meta.card import load_cards
-from medbench.records import read_records
 from medbench.reports.logs import Notice
+from medbench.sources.records import read_records
 
 
 @dataclass

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from medbench.directories import replace_directory, workplace
 from medbench.errors import MedbenchError
-from medbench.manifest import NAME, write_atomic, write_manifest
+from medbench.files.directories import replace_directory, workplace
+from medbench.files.manifest import NAME, write_atomic, write_manifest
 from medbench.reports import html, markdown
 from medbench.reports.estimates import Options
 from medbench.reports.parquet import write_parquet

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Settings, load
-from medbench.families import choice_task
-from medbench.items import LETTERS, Item, require_options
-from medbench.page import CHOICE, page
-from medbench.records import Record
+from medbench.benchmark.families import choice_task
+from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.task import HubSource, Settings, load
+from medbench.sources.items import LETTERS, Item, require_options
+from medbench.sources.records import Record
 
 # No commit has been verified; the log records which one was read.
 HUB = HubSource(

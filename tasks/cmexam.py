@@ -17,12 +17,12 @@ from typing import Any
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Settings, load
+from medbench.benchmark.families import choice_task
+from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.task import HubSource, Settings, load
 from medbench.errors import LeftOut
-from medbench.families import choice_task
-from medbench.items import LETTERS, Item, key_letters, require_options
-from medbench.page import CHOICE, page
-from medbench.records import Record
+from medbench.sources.items import LETTERS, Item, key_letters, require_options
+from medbench.sources.records import Record
 
 # No commit has been verified; the log records which one was read.
 HUB = HubSource(

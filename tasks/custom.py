@@ -17,14 +17,14 @@ from typing import Any, Literal
 
 from inspect_ai import Task, task, task_with
 
-from medbench.benchmark import Settings, load, user_file
+from medbench.benchmark.families import choice_task, decision_task, free_text_task
+from medbench.benchmark.page import page
+from medbench.benchmark.task import Settings, load, user_file
 from medbench.errors import MedbenchError, unknown
-from medbench.families import choice_task, decision_task, free_text_task
-from medbench.items import Item, require_options
-from medbench.layout import Columns, item_of
-from medbench.page import page
-from medbench.records import Record
-from medbench.yaml_files import read_yaml
+from medbench.files.yaml_files import read_yaml
+from medbench.sources.items import Item, require_options
+from medbench.sources.layout import Columns, item_of
+from medbench.sources.records import Record
 
 Kind = Literal["auto", "choice", "decision", "free_text"]
 KINDS = ("choice", "decision", "free_text")

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Settings, load
-from medbench.families import free_text_task
-from medbench.items import instruction_item
-from medbench.page import page
+from medbench.benchmark.families import free_text_task
+from medbench.benchmark.page import page
+from medbench.benchmark.task import HubSource, Settings, load
+from medbench.sources.items import instruction_item
 
 # No commit has been verified; the log records which one was read. Read as plain files: the data set's own loading
 # script does not run under current `datasets`.

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Settings, load
+from medbench.benchmark.page import page
+from medbench.benchmark.task import HubSource, Settings, load
 from medbench.claims.items import ClaimItem, record_to_claims
 from medbench.claims.task import claims_task, read_claim_rows
-from medbench.page import page
-from medbench.records import Record
+from medbench.sources.records import Record
 
 # No commit has been verified; the log records which one was read. Read as a plain file: the other file of the
 # repository, in the same configuration, has questions without answers.

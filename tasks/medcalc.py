@@ -8,21 +8,21 @@ https://arxiv.org/abs/2406.12036
 
 An answer counts as in the publisher's `evaluation/evaluate.py`: decimals within the row's own limits (5% around the
 key), whole numbers when they equal the key after rounding, dates and gestational ages to the day
-(`medbench.quantities.agrees`). What cannot be read is counted apart from what is wrong. Rows of one note share it as
-their context.
+(`medbench.sources.quantities.agrees`). What cannot be read is counted apart from what is wrong. Rows of one note share
+it as their context.
 """
 
 from __future__ import annotations
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Settings, load
+from medbench.benchmark.families import quantity_task
+from medbench.benchmark.page import page
+from medbench.benchmark.task import HubSource, Settings, load
 from medbench.errors import LeftOut
-from medbench.families import quantity_task
-from medbench.items import Item
-from medbench.page import page
-from medbench.quantities import Quantity, parse_key
-from medbench.records import Record
+from medbench.sources.items import Item
+from medbench.sources.quantities import Quantity, parse_key
+from medbench.sources.records import Record
 
 # Version 1.2 corrects keys of 1.0. No commit has been verified; the log records which one was read.
 HUB = HubSource(

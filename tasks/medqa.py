@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Settings, load
-from medbench.families import choice_task
-from medbench.items import Item, index_letter, key_letters, require_options
-from medbench.page import CHOICE, page
-from medbench.records import Record
+from medbench.benchmark.families import choice_task
+from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.task import HubSource, Settings, load
+from medbench.sources.items import Item, index_letter, key_letters, require_options
+from medbench.sources.records import Record
 
 HUB = HubSource(
     repository="GBaker/MedQA-USMLE-4-options",

@@ -16,11 +16,11 @@ import re
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Settings, load
-from medbench.families import choice_task
-from medbench.items import LETTERS, Item, key_letters, require_options
-from medbench.page import CHOICE, page
-from medbench.records import Record
+from medbench.benchmark.families import choice_task
+from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.task import HubSource, Settings, load
+from medbench.sources.items import LETTERS, Item, key_letters, require_options
+from medbench.sources.records import Record
 
 # The commit that public harnesses pin (karma, among others); columns and counts as they describe it.
 HUB = HubSource(

@@ -15,12 +15,12 @@ from typing import Any
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Settings, load
+from medbench.benchmark.families import choice_task
+from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.task import HubSource, Settings, load
 from medbench.errors import LeftOut, unknown
-from medbench.families import choice_task
-from medbench.items import LETTERS, Item, index_letter, require_options
-from medbench.page import CHOICE, page
-from medbench.records import Record, read_records
+from medbench.sources.items import LETTERS, Item, index_letter, require_options
+from medbench.sources.records import Record, read_records
 
 SUBJECTS = (
     "anatomy",

@@ -13,12 +13,12 @@ import dataclasses
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import HubSource, Loaded, Settings, load, user_file
+from medbench.benchmark.families import decision_task
+from medbench.benchmark.page import page
+from medbench.benchmark.task import HubSource, Loaded, Settings, load, user_file
 from medbench.errors import MedbenchError
-from medbench.families import decision_task
-from medbench.items import Item
-from medbench.page import page
-from medbench.records import Record, read_records
+from medbench.sources.items import Item
+from medbench.sources.records import Record, read_records
 
 HUB = HubSource(
     repository="qiaojin/PubMedQA",

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import Settings, load
-from medbench.families import explain_task
-from medbench.page import page
+from medbench.benchmark.families import explain_task
+from medbench.benchmark.page import page
+from medbench.benchmark.task import Settings, load
 from medbench.tasks.pubmedqa import HUB, only, record_to_item
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medbench.manifest import write_atomic
+from medbench.files.manifest import write_atomic
 from medbench.trainers.recipe import Stage
 
 CURVE = "loss_curve"

@@ -2,7 +2,7 @@
 
 Conversations: alpaca (`instruction, input, output`, optional `system`, `history`), ShareGPT (`conversations` of
 `from, value`) and messages (`messages` of `role, content`). Plain text: text files, one document a line, or rows with
-`text` (or `content`). Files in every format of `medbench.records`, or hub ids. Records are counted from 0 as a
+`text` (or `content`). Files in every format of `medbench.sources.records`, or hub ids. Records are counted from 0 as a
 leakage audit counts them.
 """
 
@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from medbench import hub
 from medbench.errors import MedbenchError
-from medbench.manifest import sha256_file
-from medbench.records import BadRows, Record, hub_records, read_records
+from medbench.files.manifest import sha256_file
+from medbench.sources import hub
+from medbench.sources.records import BadRows, Record, hub_records, read_records
 from medbench.trainers.recipe import Template
 
 IGNORED = -100  # the label that the loss leaves out
@@ -75,7 +75,7 @@ def open_source(name: str, *, max_samples: int | None = None, bad_rows: BadRows 
 
 def _documents(name: str) -> Iterator[Record]:
     """The non-blank lines of a text file, as the audit reads them."""
-    from medbench.compressed import open_binary
+    from medbench.files.compressed import open_binary
 
     with io.TextIOWrapper(open_binary(name), encoding="utf-8-sig", newline="\n") as lines:
         try:

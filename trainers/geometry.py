@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from medbench.errors import MedbenchError
-from medbench.manifest import sha256_file, write_manifest
+from medbench.files.manifest import sha256_file, write_manifest
 
 # Figure -> heading of the table, and what 0 and 1 mean in the drawing.
 COLUMNS = {

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from medbench.errors import MedbenchError, unknown
-from medbench.manifest import sha256_file, write_manifest
+from medbench.files.manifest import sha256_file, write_manifest
 from medbench.merging.weights import parse_weights
 
 # What a checkpoint's weights are stored in: the base's dtype, or float32, in which nothing of an update is lost.

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medbench.errors import MedbenchError, unknown
-from medbench.records import OnBadRow
-from medbench.yaml_files import parse_yaml, read_yaml
+from medbench.files.yaml_files import parse_yaml, read_yaml
+from medbench.sources.records import OnBadRow
 
 Stage = Literal["pt", "sft"]
 Template = Literal["chat", "qwen3", "qwen3_nothink"]

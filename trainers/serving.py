@@ -243,7 +243,7 @@ def combined(candidate: Candidate, base: str, out: Path, hashes: Mapping[str, st
 
     `hashes`: those of its adapters' weights.
     """
-    from medbench.manifest import NAME
+    from medbench.files.manifest import NAME
     from medbench.merging.adapters import parse_adapter
     from medbench.trainers.merge import merge
 

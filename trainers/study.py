@@ -34,10 +34,11 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+from medbench.benchmark.prompt_set import split_reference
 from medbench.errors import MedbenchError, unknown
-from medbench.prompt_set import split_reference
+from medbench.files.yaml_files import read_yaml
+from medbench.provider.known import provider_of
 from medbench.trainers.serving import SERVICE, Serve, model_name, read_serve
-from medbench.yaml_files import read_yaml
 
 THINKING = ("default", "on", "off")
 _KEYS = (
@@ -205,7 +206,7 @@ def _near_files(folder: Path, args: dict[str, Any]) -> dict[str, Any]:
 
 def _cue_control(task: str, control: Any, args: Mapping[str, Any]) -> dict[str, Any]:
     """The task's arguments that ask for a cue control: its name alone, or with its settings."""
-    from medbench.benchmark import CONTROLS
+    from medbench.benchmark.task import CONTROLS
 
     given = {"control": control} if isinstance(control, str) else control
     if not isinstance(given, dict) or "control" not in given:
@@ -316,7 +317,7 @@ def _plain(folder: Path, entry: dict[str, Any]) -> Candidate:
     provider, slash, rest = str(entry["model"]).partition("/")
     if not slash:
         raise MedbenchError(f"candidates: model {entry['model']!r}; expected PROVIDER/NAME, e.g. openai/gpt-5-mini.")
-    model = f"{provider}/{_near(folder, rest)}" if provider in ("medbench", "hf", "vllm") else entry["model"]
+    model = f"{provider}/{_near(folder, rest)}" if provider_of(provider).files else entry["model"]
     weights = _stated_weights(entry)
     series = _series(weights) if weights else "model"
     return Candidate(entry.get("name") or entry["model"], series, model, entry.get("args") or {}, weights)

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import click
 from inspect_ai.hooks import Hooks, TaskEnd, hooks
 
-from medbench import catalog
+from medbench.benchmark import catalog
 from medbench.errors import MedbenchError
-from medbench.manifest import NAME as MANIFEST
-from medbench.manifest import read_manifest, sha256_file, write_manifest
-from medbench.redact import shown_arguments
+from medbench.files.manifest import NAME as MANIFEST
+from medbench.files.manifest import read_manifest, sha256_file, write_manifest
+from medbench.files.redact import shown_arguments
+from medbench.provider.known import provider_of
 from medbench.trainers import serving
 from medbench.trainers.study import Candidate, Run, Study, read_study
 
@@ -154,11 +155,10 @@ def groups(runs: Sequence[Run], slots: int = 0) -> Iterator[list[Run]]:
 
     `slots`: how many candidates with adapters a server holds at a time; 0 for any number.
     """
-    local = ("medbench", "hf", "vllm", "sglang")
 
     def memory(run: Run) -> str:
         model = run.candidate.model
-        return model if model.split("/")[0] in local else ""
+        return model if provider_of(model).local else ""
 
     if slots:
         names = list(dict.fromkeys(run.candidate.name for run in runs if run.candidate.adapters))
@@ -223,7 +223,7 @@ class TaskSource:
         from inspect_ai import task_with
         from inspect_ai.model import GenerateConfig
 
-        from medbench.solvers import thinking_arguments
+        from medbench.benchmark.solvers import thinking_arguments
 
         task, takes = self.task(run)
         settings = {key: value for key, value in run.decoding.items() if key != "name"}

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 import numpy as np
 
-from medbench import hub
 from medbench.errors import DISK_FULL, MedbenchError
-from medbench.manifest import NAME as MANIFEST
-from medbench.manifest import hash_files, read_manifest, sha256_file, write_atomic, write_manifest
-from medbench.records import BadRows, Record, convert
+from medbench.files.manifest import NAME as MANIFEST
+from medbench.files.manifest import hash_files, read_manifest, sha256_file, write_atomic, write_manifest
+from medbench.sources import hub
+from medbench.sources.records import BadRows, Record, convert
 from medbench.trainers.curve import CURVE, final_losses, save_curve
 from medbench.trainers.data import (
     IGNORED,

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medbench import catalog
+from medbench.benchmark import catalog
+from medbench.benchmark.prompt_set import SHIPPED, PromptSet, Template, read_prompt_set, to_entry, write_set
 from medbench.errors import MedbenchError
-from medbench.manifest import sha256_file, write_atomic, write_manifest
-from medbench.prompt_set import SHIPPED, PromptSet, Template, read_prompt_set, to_entry, write_set
+from medbench.files.manifest import sha256_file, write_atomic, write_manifest
 from medbench.trainers.study import Study, read_study
 from medbench.trainers.sweep import plan, sweep
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from medbench import __version__, stats
-from medbench.cards import read_card
 from medbench.claims import checks
 from medbench.claims.files import Labelled
 from medbench.claims.verdicts import CONTRADICTED, ENTAILED, LABELS, MUST_HAVE, Verdict
 from medbench.errors import MedbenchError
+from medbench.files.cards import read_card
 from medbench.stats import Interval
 
 KIND = "claim-judge-card"

@@ -22,7 +22,7 @@ from medbench.claims.lexical import Lexical
 from medbench.claims.rounds import ask, kept
 from medbench.claims.verdicts import ENTAILED, LABELS, TIES, Verdict, majority
 from medbench.errors import MedbenchError
-from medbench.manifest import sha256_file, write_atomic
+from medbench.files.manifest import sha256_file, write_atomic
 
 _FILE = click.Path(path_type=Path)
 

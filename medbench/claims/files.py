@@ -37,7 +37,7 @@ from medbench.claims.verdicts import (
     spelled,
 )
 from medbench.errors import MedbenchError, unknown
-from medbench.records import Record, read_records
+from medbench.sources.records import Record, read_records
 
 _COLUMNS = {
     "question": ("question", "Question"),

@@ -9,8 +9,8 @@ from typing import Any
 
 from medbench.claims.verdicts import MUST_HAVE, NICE_TO_HAVE, Case
 from medbench.errors import LeftOut
-from medbench.items import Item
-from medbench.records import Record
+from medbench.sources.items import Item
+from medbench.sources.records import Record
 
 _HAN = re.compile("[\u3400-\u9fff]")
 

@@ -11,13 +11,13 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, mean, 
 from inspect_ai.solver import TaskState
 from inspect_ai.util import collect
 
-from medbench.benchmark import user_file
+from medbench.benchmark.task import user_file
 from medbench.claims import scores as claim_scores
 from medbench.claims.items import cases
 from medbench.claims.judges import Jury, jury_of, names_in
 from medbench.claims.verdicts import ENTAILED, MUST_HAVE, Case, Verdict, counted
 from medbench.errors import unknown
-from medbench.scorers import interval, judged_views, other_views
+from medbench.scoring.scorers import interval, judged_views, other_views
 
 # Every other view costs another round of calls where a model judges; the trace alone is no answer.
 VIEWS = ("answer", "raw", "untagged", "lenient")

@@ -11,18 +11,18 @@ from typing import Any
 from inspect_ai import Task
 from inspect_ai.dataset import Sample
 
-from medbench import prompts
-from medbench.benchmark import Loaded, Settings, benchmark_task, floor_references, to_sample, user_file
+from medbench.benchmark import prompts
+from medbench.benchmark.task import Loaded, Settings, benchmark_task, floor_references, to_sample, user_file
 from medbench.claims import card
 from medbench.claims.files import listed, listed_words, read_verdicts, unmatched
 from medbench.claims.items import ClaimItem, other_items
 from medbench.claims.judges import jury_of
 from medbench.claims.lexical import NAME as LEXICAL
 from medbench.claims.scorer import claim_entailment
-from medbench.manifest import sha256_file
-from medbench.records import BadRows, Record, read_records
+from medbench.files.manifest import sha256_file
 from medbench.refusal.scorer import declined
-from medbench.scorers import surface_overlap, trace_statistics
+from medbench.scoring.scorers import surface_overlap, trace_statistics
+from medbench.sources.records import BadRows, Record, read_records
 
 logger = logging.getLogger(__name__)
 # Columns of a file with one claim a row, such as K-QA's physicians' labels.

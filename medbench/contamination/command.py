@@ -90,7 +90,7 @@ def command(
 
 def _arguments(given: tuple[str, ...]) -> dict[str, Any]:
     from medbench.errors import MedbenchError
-    from medbench.yaml_files import parse_yaml
+    from medbench.files.yaml_files import parse_yaml
 
     parsed = {}
     for text in given:

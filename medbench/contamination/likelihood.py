@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from medbench.errors import MedbenchError
+from medbench.provider.known import provider_of, with_text_logprobs
 
 if TYPE_CHECKING:
     from inspect_ai.model import Model, ModelOutput
 
-# Inspect providers that take a text as it stands and return the log-probabilities of its tokens (0.3.285).
-PROVIDERS = ("medbench", "vllm-completions", "openai-api-completions")
 CHUNK = 512  # requests under way at a time
 
 Progress = Callable[[int, int], None]
@@ -101,11 +100,11 @@ class InspectLikelihoods:
     """
 
     def __init__(self, model: Model) -> None:
-        provider = str(model).split("/")[0]
-        if provider not in PROVIDERS:
+        provider = provider_of(model)
+        if not provider.text_logprobs:
             raise MedbenchError(
-                f"{model}: the {provider} provider returns no log-probabilities of a plain text's tokens, which these "
-                f"tests need. Providers that do: {', '.join(PROVIDERS)}. A model that a vLLM server serves: "
+                f"{model}: the {provider.name} provider returns no log-probabilities of a plain text's tokens, "
+                f"which these tests need. Providers that do: {with_text_logprobs()}. A model on a vLLM server: "
                 "vllm-completions/NAME with --model-base-url; weights at hand: medbench/DIR_OR_HUB_ID."
             )
         self.name, self._model = str(model), model
@@ -113,7 +112,7 @@ class InspectLikelihoods:
         self._runner = asyncio.Runner()
         self._start: list[int] | None = None
         self.context: int | None = None
-        if provider == "medbench":
+        if provider.name == "medbench":
             api: Any = model.api
             self._start, self.context = api.prompt_start(), api.engine.context
 

@@ -14,12 +14,12 @@ from typing import Any
 from medbench.contamination.likelihood import InspectLikelihoods, Likelihoods
 from medbench.contamination.scoring import TESTS, Plan, score
 from medbench.contamination.tests import FEWEST, Judged, Result, judge
-from medbench.directories import replace_directory, workplace
 from medbench.errors import MedbenchError, unknown
-from medbench.items import Item, describe
+from medbench.files.directories import replace_directory, workplace
+from medbench.files.manifest import NAME, read_manifest, write_atomic, write_manifest
 from medbench.leakage.against import load
-from medbench.manifest import NAME, read_manifest, write_atomic, write_manifest
-from medbench.records import BadRows, OnBadRow
+from medbench.sources.items import Item, describe
+from medbench.sources.records import BadRows, OnBadRow
 
 KIND = "contamination"
 Say = Callable[[str, int, int], None]  # step, done, total

@@ -11,7 +11,7 @@ import numpy as np
 from medbench.contamination import measures
 from medbench.contamination.likelihood import Likelihoods, Progress, Tokens, joined
 from medbench.contamination.texts import Text, published, variants
-from medbench.items import Item
+from medbench.sources.items import Item
 
 BETWEEN = "\n\n"  # items of one text
 TESTS = ("exchangeability", "order", "options", "min_k", "codec", "completion")

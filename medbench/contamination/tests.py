@@ -13,7 +13,7 @@ from medbench.contamination import measures, nulls
 from medbench.contamination.likelihood import Tokens, joined
 from medbench.contamination.scoring import Scores, in_random_order, units
 from medbench.contamination.texts import is_sorted
-from medbench.items import Item
+from medbench.sources.items import Item
 from medbench.stats import clopper_pearson, holm
 
 # A test with fewer rows (items, shards) gives no p-value: it could hardly be small, and rests on single items.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from medbench.items import Item
+from medbench.sources.items import Item
 
 _NUMBER = re.compile(r"\d+")
 # These stand for more than an amount and are left as they are.

@@ -11,7 +11,7 @@ import click
 
 from medbench.errors import MedbenchError, unknown
 from medbench.fetching import gguf, smollm2
-from medbench.manifest import sha256_file, write_manifest
+from medbench.files.manifest import sha256_file, write_manifest
 
 MODELS = ("smollm2",)
 _DEQUANTISED = (

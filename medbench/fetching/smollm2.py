@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 from medbench.errors import MedbenchError
-from medbench.manifest import sha256_file
+from medbench.files.manifest import sha256_file
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 COMMIT = "12fd25f77366fa6b3b4b768ec3050bf629380bac"

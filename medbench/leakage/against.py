@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medbench import catalog
+from medbench.benchmark import catalog
 from medbench.errors import BadRow, MedbenchError
-from medbench.items import Item
-from medbench.layout import item_of
-from medbench.records import BadRows, Record, convert, read_records
+from medbench.sources.items import Item
+from medbench.sources.layout import item_of
+from medbench.sources.records import BadRows, Record, convert, read_records
 
 
 def load(

@@ -14,11 +14,10 @@ from typing import Any
 
 import orjson
 
-from medbench import hub
-from medbench.compressed import open_binary
-from medbench.directories import replace_directory, workplace
 from medbench.errors import BadRow, MedbenchError
-from medbench.items import Item
+from medbench.files.compressed import open_binary
+from medbench.files.directories import replace_directory, workplace
+from medbench.files.manifest import NAME, open_atomic, sha256_file, write_atomic, write_manifest
 from medbench.leakage import clean
 from medbench.leakage import corpus as corpora
 from medbench.leakage import engine as engines
@@ -38,8 +37,9 @@ from medbench.leakage.findings import (
 from medbench.leakage.formats import lines
 from medbench.leakage.index import Index, Thresholds
 from medbench.leakage.kernel.text import SHINGLE
-from medbench.manifest import NAME, open_atomic, sha256_file, write_atomic, write_manifest
-from medbench.records import BadRows, OnBadRow
+from medbench.sources import hub
+from medbench.sources.items import Item
+from medbench.sources.records import BadRows, OnBadRow
 
 _STATE = ".shards"
 _LISTED = 100  # unreadable records named in the summary; all of them are in unchecked.jsonl

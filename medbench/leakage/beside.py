@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medbench.items import LETTERS, Item
 from medbench.leakage.corpus import Batch
 from medbench.leakage.kernel import compare
 from medbench.leakage.places import SHOWN, Place, corpus_evidence, place_of, region_around
 from medbench.leakage.tokens import Tokens
+from medbench.sources.items import LETTERS, Item
 
 # Fields of which options and answer are looked for where they are found, the most telling first.
 _ANCHORS = ("question+options", "question", "options", "explanation")

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medbench.items import Item
 from medbench.leakage.kernel.text import PAIR, all_shingles, shingle_hashes
 from medbench.leakage.short import Looked, look_for, weights_of
 from medbench.leakage.targets import Target
 from medbench.leakage.tokens import Tokeniser
+from medbench.sources.items import Item
 
 SHORTEST, LONGEST = 10, 24  # units of such a question; longer ones are found by short shingles
 HITS = 2  # pairs from the table that a record must hold before its texts are compared

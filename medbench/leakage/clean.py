@@ -13,11 +13,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
-from medbench.compressed import DAMAGED, open_binary
 from medbench.errors import MedbenchError
+from medbench.files.compressed import DAMAGED, open_binary
+from medbench.files.manifest import NAME, sha256_file, write_manifest
 from medbench.leakage.corpus import form_of
 from medbench.leakage.formats import BLOCK, MAX_RECORD, BoundedLines, Unreadable, json_elements
-from medbench.manifest import NAME, sha256_file, write_manifest
 
 
 def write_clean(

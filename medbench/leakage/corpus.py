@@ -17,11 +17,11 @@ from typing import Any
 
 import orjson
 
-from medbench import hub
-from medbench.compressed import DAMAGED, open_binary
 from medbench.errors import MedbenchError
+from medbench.files.compressed import DAMAGED, open_binary
 from medbench.leakage import formats
 from medbench.leakage.formats import Unreadable, json_elements
+from medbench.sources import hub
 
 SHARD = 32 << 20  # most bytes of an uncompressed line file that one worker takes at a time, and a killed run repeats
 SHARDS = 64  # a corpus is cut into about as many or more, so that workers end together

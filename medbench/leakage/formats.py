@@ -12,9 +12,9 @@ from typing import IO, Any
 
 import orjson
 
-from medbench import hub
-from medbench.compressed import DAMAGED
 from medbench.errors import MedbenchError
+from medbench.files.compressed import DAMAGED
+from medbench.sources import hub
 
 BLOCK = 1 << 20  # bytes read, and about the size of a batch: its arrays stay in the processor's cache
 MAX_RECORD = 64 << 20  # bytes; a longer record is refused by name, so that memory stays bounded

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench.errors import MedbenchError
-from medbench.items import Item
 from medbench.leakage.brief import Brief, build_brief
 from medbench.leakage.kernel.compare import choose, shingle_sets
 from medbench.leakage.kernel.text import SHINGLE, all_shingles, sequence_hash
@@ -18,6 +17,7 @@ from medbench.leakage.severity import loose_options
 from medbench.leakage.short import Short, build_short
 from medbench.leakage.targets import Target, frequency_of, table_of, targets_of
 from medbench.leakage.tokens import Tokeniser
+from medbench.sources.items import Item
 
 # So many of a target's shingles must come up before a record is compared with it (all that count, where there are
 # fewer): with fewer, too many unrelated records are; with more, too many shingles must be looked for. Chosen by the

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medbench.items import Item
 from medbench.leakage.brief import LONGEST as BRIEF
 from medbench.leakage.short import WHOLE
 from medbench.leakage.units import fold
+from medbench.sources.items import Item
 
 SIGNALS = ("exact", "jaccard", "containment", "span", "edited")  # each of which may tell of a copy
 CERTAIN, LIKELY, LOOK = "certain", "likely", "look at it"

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from medbench.items import Item
 from medbench.leakage.kernel.compare import choose, shingle_sets
 from medbench.leakage.kernel.edits import Laid
 from medbench.leakage.kernel.text import SHORT, all_shingles, shingle_hashes
 from medbench.leakage.targets import Target, table_of
 from medbench.leakage.tokens import Tokeniser, Tokens
+from medbench.sources.items import Item
 
 WHOLE = 15  # units: a shorter question is common words, and counts with its options beside it only
 LEAST = 10  # units of a short question with its options, below which nothing is looked for

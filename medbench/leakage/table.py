@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from medbench.errors import BadRow, MedbenchError
-from medbench.manifest import read_manifest
+from medbench.files.manifest import read_manifest
 
 _FIELDS = ("name", "size", "type", "split", "cleaning")
 

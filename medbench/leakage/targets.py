@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench.errors import MedbenchError
-from medbench.items import Item
 from medbench.leakage.kernel.table import POSTING_BITS, fill_table
+from medbench.sources.items import Item
 
 
 @dataclass(frozen=True)

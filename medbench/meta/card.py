@@ -12,8 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from medbench.cards import read_card
 from medbench.errors import MedbenchError
+from medbench.files.cards import read_card
 
 CARD_KIND = "metric-card"
 _PARTS = ("name", "human", "groups", "texts", "settings", "profiles", "other")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from medbench.errors import MedbenchError, unknown
-from medbench.records import BadRows, Record, read_records
+from medbench.sources.records import BadRows, Record, read_records
 
 # How tables write that there is nothing; "none" may be a label ("harm: none"), and is no blank.
 _BLANK = frozenset({"", "nan", "na", "n/a"})
@@ -93,7 +93,7 @@ class Judged:
 
 
 def read_rows(file: str | Path, encoding: str = "utf-8") -> tuple[list[Record], LeftOut]:
-    """All rows of a file in any format of `medbench.records`; malformed ones are left out and listed.
+    """All rows of a file in any format of `medbench.sources.records`; malformed ones are left out and listed.
 
     Raises:
         MedbenchError: no row can be read.

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medbench.errors import MedbenchError
-from medbench.manifest import write_atomic
+from medbench.files.manifest import write_atomic
 from medbench.meta.card import load_cards
 from medbench.meta.columns import Columns
 from medbench.meta.evaluate import FIGURES, Settings

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medbench.manifest import sha256_file, versions
+from medbench.files.manifest import sha256_file, versions
 from medbench.meta.asked import parse_facets, parse_labels
 from medbench.meta.card import CARD_KIND
 from medbench.meta.columns import Columns, Judged, empty_texts, names_of, read_rows, score_column, select

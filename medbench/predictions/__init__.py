@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from medbench.predictions.prediction import LIKELIHOODS, Prediction, user_turn
+from medbench.predictions.prediction import Prediction, user_turn
 
-__all__ = ["LIKELIHOODS", "Prediction", "user_turn"]
+__all__ = ["Prediction", "user_turn"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from medbench.predictions.prediction import Prediction, message_text, text_row, user_turn
-from medbench.records import Record
+from medbench.sources.records import Record
 
 
 def read(record: Record) -> Prediction:

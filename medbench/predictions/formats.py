@@ -11,7 +11,7 @@ from pathlib import Path
 from medbench.errors import MedbenchError, unknown
 from medbench.predictions import evalscope, helm, inspect_log, lm_eval, opencompass, tables
 from medbench.predictions.prediction import Prediction
-from medbench.records import BadRows, Record, convert, read_records
+from medbench.sources.records import BadRows, Record, convert, read_records
 
 
 def _rows(file: str, bad_rows: BadRows, encoding: str) -> Iterator[Record]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from medbench.errors import BadRow, MedbenchError
-from medbench.items import LETTERS
 from medbench.predictions.prediction import Prediction, choice_row, in_tags, text_row
-from medbench.records import BadRows, Record, read_records
+from medbench.sources.items import LETTERS
+from medbench.sources.records import BadRows, Record, read_records
 
 
 def records(file: str, bad_rows: BadRows, encoding: str) -> Iterator[Record]:

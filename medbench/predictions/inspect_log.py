@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from medbench.errors import BadRow, MedbenchError
 from medbench.predictions.prediction import Prediction, choice_row, text_row
-from medbench.records import BadRows, Record
-from medbench.transcript import raw_text
+from medbench.scoring.transcript import raw_text
+from medbench.sources.records import BadRows, Record
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample

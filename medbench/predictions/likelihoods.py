@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from medbench.errors import MedbenchError
-from medbench.items import Item
-from medbench.predictions.prediction import LIKELIHOODS, Prediction
-from medbench.records import BadRows
+from medbench.predictions.prediction import Prediction
+from medbench.scoring.transcript import LIKELIHOODS
+from medbench.sources.items import DECISIONS, Item
+from medbench.sources.records import BadRows
 
 if TYPE_CHECKING:
     from inspect_ai.dataset import Sample
@@ -32,8 +33,6 @@ def by_likelihood(
 
 def asked_alike(pairs: Sequence[tuple[Prediction, Sample]], bad_rows: BadRows) -> list[tuple[Prediction, Sample]]:
     """The pairs whose continuations are the item's options: its letters, their texts, or the words of a decision."""
-    from medbench.families import DECISIONS
-
     kept = []
     for prediction, sample in pairs:
         item = Item.from_metadata((sample.metadata or {})["item"])

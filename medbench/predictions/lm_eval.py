@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from medbench.items import LETTERS
 from medbench.predictions.prediction import Prediction
-from medbench.records import Record
+from medbench.sources.items import LETTERS
+from medbench.sources.records import Record
 
 
 def read(record: Record) -> Prediction:

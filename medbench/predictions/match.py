@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from medbench.answers import extract_choice
 from medbench.errors import BadRow, MedbenchError
-from medbench.items import LETTERS, Item
 from medbench.predictions.prediction import Prediction
-from medbench.records import BadRows
+from medbench.sources.items import LETTERS, Item
+from medbench.sources.records import BadRows
 
 if TYPE_CHECKING:
     from inspect_ai.dataset import Sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medbench.predictions.prediction import Prediction
-from medbench.records import Record
+from medbench.sources.records import Record
 
 
 def read(record: Record) -> Prediction:

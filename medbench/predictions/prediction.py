@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medbench.items import LETTERS
-from medbench.records import Record
-
-# Where an imported output's metadata keeps option -> (its text, the log-likelihood of that text).
-LIKELIHOODS = "option_loglikelihoods"
+from medbench.sources.items import LETTERS
+from medbench.sources.records import Record
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def text_row(question: str, reference: str | None) -> dict[str, Any] | None:
 def message_text(record: Record, field: str, content: Any) -> str:
     """The text of a chat message's content as Inspect and evalscope store it: text, or a list of parts.
 
-    A reasoning part is put back in tags at its place, as `medbench.transcript.raw_text` does.
+    A reasoning part is put back in tags at its place, as `medbench.scoring.transcript.raw_text` does.
 
     Raises:
         BadRow: it is neither.

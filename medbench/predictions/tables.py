@@ -7,7 +7,7 @@ from typing import Any
 
 from medbench.errors import unknown
 from medbench.predictions.prediction import Prediction, raw_text, text_row, user_turn
-from medbench.records import Record
+from medbench.sources.records import Record
 
 # What a column of a table may hold, and what it is called where the user does not say.
 COLUMNS = ("prediction", "id", "prompt", "question", "reference", "model")

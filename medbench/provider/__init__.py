@@ -2,6 +2,7 @@
 
 `inspect eval tasks/medqa.py --model medbench/PATH_OR_HUB_ID`. See docs/provider.md for its arguments.
 
+    known     what each of Inspect's providers can do (this is a table, and needs neither)
     errors    what can go wrong, as a user reads it
     chat      messages -> prompt text
     loading   a path or hub id -> model and tokenizer

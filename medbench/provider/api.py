@@ -25,12 +25,12 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from medbench import hub
 from medbench.errors import unknown
 from medbench.private.inspect import open_connections, registered_model_info, skip_model_database
 from medbench.provider import chat, logprobs
 from medbench.provider.errors import ProviderError, need
 from medbench.provider.loading import Source, collector_paused, settled
+from medbench.sources import hub
 
 if TYPE_CHECKING:
     from medbench.provider.engine import Engine, Request

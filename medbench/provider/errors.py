@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medbench.inspect_error import InspectError
+from medbench.private.inspect_error import InspectError
 
 
 class ProviderError(InspectError):

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from medbench.manifest import sha256_file, write_manifest
+from medbench.files.manifest import sha256_file, write_manifest
 
 END, START, PAD = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
 # The shape of Qwen3's template: thinking off writes an empty trace, on opens one, the default leaves it to the model.

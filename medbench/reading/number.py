@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from medbench.errors import unknown
-from medbench.quantities import KINDS, Kind, Quantity, find_date, find_weeks_days
 from medbench.reading.clean import clean_text
 from medbench.reading.extraction import Extraction
+from medbench.sources.quantities import KINDS, Kind, Quantity, find_date, find_weeks_days
 
 # Where an output's form says that its answer stands, strongest first; quotes and Markdown are blanks by now.
 _SLOTS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medbench import __version__
-from medbench.cards import read_card
 from medbench.errors import MedbenchError, unknown
-from medbench.records import Record, read_records
+from medbench.files.cards import read_card
 from medbench.refusal.detector import CLASSES, classify, fitted_to
+from medbench.sources.records import Record, read_records
 from medbench.stats import Interval, clopper_pearson, cohen_kappa, wilson
 from medbench.stats.proportions import normal_quantile
 
@@ -69,7 +69,7 @@ class Labelled:
 
 
 def read_labelled(source: str | Path, *, model: str | None = None) -> list[Labelled]:
-    """Labelled outputs from a file in any format of `medbench.records`.
+    """Labelled outputs from a file in any format of `medbench.sources.records`.
 
     Columns: `completion` (or text, response, output); `final_label` (or label) with XSTest's labels or the plain class
     names; optionally `prompt` (or instruction, question), `type` (or category, group) and `model`, else `model` or the

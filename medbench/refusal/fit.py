@@ -26,7 +26,7 @@ import click
 import numpy as np
 from scipy.optimize import minimize
 
-from medbench.manifest import sha256_file, write_atomic
+from medbench.files.manifest import sha256_file, write_atomic
 from medbench.refusal import request
 from medbench.refusal.calibration import Labelled, agreement, read_labelled
 from medbench.refusal.detector import REST, signs, with_request

@@ -276,7 +276,7 @@ def command(
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    from medbench.yaml_files import parse_yaml
+    from medbench.files.yaml_files import parse_yaml
 
     name, equals, value = text.partition("=")
     if not equals:

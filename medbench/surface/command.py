@@ -19,7 +19,7 @@ from medbench import thinking
 from medbench.errors import MedbenchError
 from medbench.meta.card import load_cards
 from medbench.meta.line import lines
-from medbench.records import BadRows, OnBadRow, Record, read_records
+from medbench.sources.records import BadRows, OnBadRow, Record, read_records
 from medbench.surface.corpus import SurfaceScores, score, score_profiles
 from medbench.surface.items import METRICS, PROFILES, tokenize
 from medbench.surface.tokens import LANGUAGES

@@ -7,12 +7,12 @@ from collections import defaultdict
 import numpy as np
 
 from medbench import stats
-from medbench.items import asked_id
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap.labels import metric_name
 from medbench.reports.page import Cell, Column, Section, Table, p_text, show, span
 from medbench.reports.rows import TaskTable
 from medbench.reports.sources import Sources
+from medbench.sources.items import asked_id
 
 KEYS = ("accuracy/answer", "bleu4/answer", "rougeL/answer")
 # A copied context alone (PubMedQA's abstracts are everywhere) gives no answer away.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench import stats
-from medbench.controls.control import KINDS
+from medbench.benchmark.controls.control import KINDS
 from medbench.reports.controlled import ControlTable
 from medbench.reports.estimates import Options
 from medbench.reports.page import Cell

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medbench import stats
-from medbench.controls.reliability import answered_the_same, right_under_all
+from medbench.benchmark.controls.reliability import answered_the_same, right_under_all
 from medbench.reports.estimates import Options
 from medbench.reports.gap.control_pairs import KEY, Paired, interval_in, keeps_answer, number_in
 from medbench.reports.page import Cell, Column, Table, show, span

@@ -14,7 +14,7 @@ from medbench.reports.gap.labels import metric_name
 from medbench.reports.page import Cell, Column, Section, Table, names, show
 from medbench.reports.rows import TaskTable
 from medbench.reports.sources import Sources
-from medbench.score_units import is_rate, mean_interval
+from medbench.scoring.units import is_rate, mean_interval
 
 KEYS = ("bleu4/raw", "rouge1/raw", "rouge2/raw", "rougeL/raw", "bleu4_llamafactory/raw", "accuracy/answer", "trace/raw")
 

@@ -9,7 +9,7 @@ from medbench.reports.estimates import Analysis
 from medbench.reports.page import Cell, Chart, Column, Section, Series, Table, show, span
 from medbench.reports.rows import TaskTable
 from medbench.reports.sources import Sources
-from medbench.score_units import mean_interval
+from medbench.scoring.units import mean_interval
 
 _COVERAGES = (1.0, 0.5, 0.2)
 _POINTS = 40

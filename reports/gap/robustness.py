@@ -9,11 +9,11 @@ from itertools import product
 import numpy as np
 
 from medbench import stats
-from medbench.extractors import EXTRACTORS
 from medbench.reports.estimates import Analysis, Estimate
 from medbench.reports.gap.labels import METRICS, SURFACE, SURFACE_VIEWS, VIEWS, common_candidates
 from medbench.reports.page import Cell, Column, Section, Table, names, show
 from medbench.reports.sources import Sources
+from medbench.scoring.extractors import EXTRACTORS
 
 PROFILES = {"": "standard", "_llamafactory": "paper's"}
 ANSWERS = {

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from medbench import stats
-from medbench.items import asked_id
 from medbench.reports.estimates import Analysis
 from medbench.reports.page import Cell, Column, Section, Table, names, p_text, show, span
 from medbench.reports.sources import Sources
+from medbench.sources.items import asked_id
 
 # Per-item scores, higher for what looks more like seen text; the name is what the table says.
 SCORES = {

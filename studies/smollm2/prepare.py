@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medbench.errors import MedbenchError
-from medbench.manifest import sha256_file, write_atomic, write_manifest
+from medbench.files.manifest import sha256_file, write_atomic, write_manifest
 
 # What of DATA is read (../shared/data/README.md says where it was published).
 MEDQA = "medqa/us_4_options_test.jsonl"

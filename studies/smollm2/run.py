@@ -24,7 +24,7 @@ import click
 import yaml
 
 from medbench.errors import MedbenchError
-from medbench.manifest import NAME, sha256_file, write_atomic
+from medbench.files.manifest import NAME, sha256_file, write_atomic
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))

@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from medbench import stats
-from medbench.manifest import write_atomic
+from medbench.files.manifest import write_atomic
 from medbench.reports import svg
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.gap import curve

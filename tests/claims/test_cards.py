@@ -245,7 +245,7 @@ def test_replayed_physicians_give_kqas_published_scores(shared_data: Path, tmp_p
     """As evaluation/metrics.py of Itaymanes/K-QA computes them: mean recall, and contradictions over answers."""
     import pandas
 
-    from medbench.importing import import_predictions
+    from medbench.predictions.importing import import_predictions
 
     labels = str(shared_data / "human" / "kqa_entailment.csv")
     rows = pandas.read_csv(labels)

@@ -15,7 +15,7 @@ from inspect_ai.model import GenerateConfig, ModelOutput, ModelUsage, get_model
 
 from medbench.claims.verdicts import CONTRADICTED, ENTAILED, NEUTRAL
 from medbench.errors import MedbenchError
-from medbench.importing import import_predictions
+from medbench.predictions.importing import import_predictions
 from medbench.tasks.kqa import kqa
 
 

@@ -22,7 +22,7 @@ from medbench.contamination.run import contamination
 from medbench.contamination.scoring import BETWEEN, Plan, balanced_contexts, cut, in_random_order, score, units
 from medbench.contamination.tests import judge
 from medbench.errors import MedbenchError
-from medbench.items import Item
+from medbench.sources.items import Item
 
 PLAN = Plan(variants=4, contexts=3, context_variants=1, shards=5, permutations=8)
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]

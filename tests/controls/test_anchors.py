@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from medbench.controls.anchors import Rule, anchor, anchors, renamed, rules
-from medbench.controls.order import another_order, arranged, movable, shuffled
-from medbench.items import Item
+from medbench.benchmark.controls.anchors import Rule, anchor, anchors, renamed, rules
+from medbench.benchmark.controls.order import another_order, arranged, movable, shuffled
+from medbench.sources.items import Item
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)

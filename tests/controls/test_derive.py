@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from medbench.controls.derive import NoControl, no_labels, no_options, none_of_these, options_only, reordered, rephrased
-from medbench.items import LETTERS, Item
-from medbench.records import BadRow, Record
+from medbench.benchmark.controls.derive import (
+    NoControl,
+    no_labels,
+    no_options,
+    none_of_these,
+    options_only,
+    reordered,
+    rephrased,
+)
+from medbench.sources.items import LETTERS, Item
+from medbench.sources.records import BadRow, Record
 from medbench.tasks.cmexam import record_to_item as cmexam_item
 from medbench.tasks.medqa import record_to_item as medqa_item
 
@@ -104,7 +112,7 @@ def test_none_of_these_is_med_notas_construction_on_every_medqa_item() -> None:
 
 
 def test_remedqas_fixed_position_is_one_of_our_orders() -> None:
-    from medbench.controls.order import arranged
+    from medbench.benchmark.controls.order import arranged
 
     for row, item in _medqa()[:300]:
         right = "ABCD".index(row["answer_idx"])

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from medbench.controls.reliability import answered_the_same, right_under_all
+from medbench.benchmark.controls.reliability import answered_the_same, right_under_all
 
 
 def published_reacc(accuracy: dict[str, list[tuple[str, bool]]]) -> float:

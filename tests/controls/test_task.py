@@ -11,8 +11,8 @@ from inspect_ai import Task, eval
 from inspect_ai.log import EvalLog
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
-from medbench.benchmark import CONTROLS
-from medbench.controls.control import KINDS
+from medbench.benchmark.controls.control import KINDS
+from medbench.benchmark.task import CONTROLS
 from medbench.errors import MedbenchError
 from medbench.tasks.custom import custom
 from medbench.tasks.medqa import medqa

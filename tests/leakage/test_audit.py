@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from medbench.errors import BadRow, MedbenchError
-from medbench.items import Item
+from medbench.files.manifest import read_manifest
 from medbench.leakage import Findings, audit, corpus, engine, flagged_records, joined, read_findings
 from medbench.leakage.against import load
 from medbench.leakage.command import audit as command
 from medbench.leakage.table import data_table, to_markdown
-from medbench.manifest import read_manifest
+from medbench.sources.items import Item
 
 QUESTION = "患者男性四十五岁，突发胸痛两小时，下一步最合适的处理是什么？"
 ITEMS = [
@@ -208,7 +208,7 @@ def test_a_full_disk_leaves_the_earlier_output(
         synced.append(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr("medbench.manifest.os.fsync", fsync)
+        patch.setattr("medbench.files.manifest.os.fsync", fsync)
         with pytest.raises(OSError, match="No space left"):
             audit(training, items, span=40, out=tmp_path / "out")
     assert {n: (tmp_path / "out" / n).read_bytes() for n in before} == before

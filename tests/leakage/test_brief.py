@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from medbench.items import Item
 from medbench.leakage.corpus import Batch
 from medbench.leakage.index import Thresholds, build
 from medbench.leakage.scan import Scanner
+from medbench.sources.items import Item
 
 
 def scan(items: list[Item], *texts: str) -> list[dict]:

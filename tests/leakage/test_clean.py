@@ -12,9 +12,9 @@ import pytest
 import zstandard
 
 from medbench.errors import MedbenchError
+from medbench.files.manifest import read_manifest
 from medbench.leakage import formats
 from medbench.leakage.clean import write_clean
-from medbench.manifest import read_manifest
 
 LINES = b'\xef\xbb\xbf{"t": "a"}\r\n\n{ "t":"b" }\n{broken\n{"t": "\xe5\xad\x97"}'
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medbench.items import Item
 from medbench.leakage.corpus import Batch
 from medbench.leakage.index import Thresholds, build
 from medbench.leakage.kernel import edits
 from medbench.leakage.scan import Scanner
+from medbench.sources.items import Item
 
 STEM = (
     "A 45-year-old man has crushing chest pain radiating to the left arm for two hours. "

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from medbench.items import Item
 from medbench.leakage import beside
 from medbench.leakage.audit import audit
+from medbench.sources.items import Item
 
 QUESTION = (
     "A 54-year-old farmer comes to the clinic because of three weeks of burning pain behind the breastbone after large "

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from medbench import directories, records
-from medbench.directories import replace_directory, workplace
 from medbench.errors import BadRow, MedbenchError
+from medbench.files import directories
+from medbench.files.directories import replace_directory, workplace
+from medbench.files.manifest import read_manifest
 from medbench.leakage import audit, formats
-from medbench.manifest import read_manifest
+from medbench.sources import records
 
 QUESTION = "Which vitamin deficiency causes scurvy in sailors on long voyages at sea?"
 
@@ -87,7 +88,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(
 
 
 def test_a_directory_is_replaced_where_names_cannot_be_exchanged(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("medbench.directories._exchange", lambda a, b: False)
+    monkeypatch.setattr("medbench.files.directories._exchange", lambda a, b: False)
     for name, content in (("out", "old"), ("new", "new")):
         (tmp_path / name).mkdir()
         for file in ("manifest.json", "summary.json"):
@@ -117,8 +118,8 @@ def huge(path: Path, megabytes: int) -> None:
 
 PEAK = """
 import resource, sys
-from medbench import records
-from medbench.compressed import open_binary
+from medbench.sources import records
+from medbench.files.compressed import open_binary
 from medbench.leakage import formats
 
 formats.MAX_RECORD = records.MAX_LINE = 4 << 20

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medbench.items import Item
 from medbench.leakage import formats
 from medbench.leakage.corpus import Batch
 from medbench.leakage.formats import Unreadable, json_line
@@ -19,6 +18,7 @@ from medbench.leakage.index import Thresholds, build
 from medbench.leakage.scan import Scanner
 from medbench.leakage.short import WHOLE
 from medbench.leakage.written import units
+from medbench.sources.items import Item
 
 SHINGLE = 5
 

@@ -15,7 +15,7 @@ transformers = pytest.importorskip("transformers")
 from click.testing import CliRunner  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-from medbench.manifest import read_manifest  # noqa: E402
+from medbench.files.manifest import read_manifest  # noqa: E402
 from medbench.merging.checkpoints import open_checkpoint  # noqa: E402
 from medbench.trainers import merge as room  # noqa: E402
 from medbench.trainers import verify_merge as verifying  # noqa: E402

@@ -23,7 +23,7 @@ from click.testing import CliRunner  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
-from medbench.manifest import read_manifest  # noqa: E402
+from medbench.files.manifest import read_manifest  # noqa: E402
 from medbench.merging.adapters import parse_adapter  # noqa: E402
 from medbench.merging.checkpoints import open_checkpoint  # noqa: E402
 from medbench.trainers import merge as room  # noqa: E402

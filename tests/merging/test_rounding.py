@@ -18,7 +18,7 @@ from click.testing import CliRunner  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
-from medbench.manifest import read_manifest  # noqa: E402
+from medbench.files.manifest import read_manifest  # noqa: E402
 from medbench.merging.exact import ExactSum  # noqa: E402
 from medbench.merging.proof import NotFinite, Term, round_to_grid  # noqa: E402
 from medbench.merging.rounding import Rounding, stochastic  # noqa: E402

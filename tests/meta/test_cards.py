@@ -14,7 +14,7 @@ from meta import independent
 from sklearn.metrics import cohen_kappa_score
 
 from medbench.cli import cli
-from medbench.manifest import sha256_file
+from medbench.files.manifest import sha256_file
 from medbench.meta.card import shipped
 
 CARDS = {card["data"]["file"]: card for card in shipped()}

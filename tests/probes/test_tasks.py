@@ -24,7 +24,6 @@ from inspect_ai.model import (
 )
 from inspect_ai.scorer import Score
 
-from medbench.leak import option_signals
 from medbench.probes.prompts import load_prompts
 from medbench.probes.refusal import refusal
 from medbench.probes.trace import SYSTEM, trace, trace_signals
@@ -33,6 +32,7 @@ from medbench.refusal import judge as judging
 from medbench.refusal.calibration import default_card
 from medbench.refusal.rates import Judged, by_group, over_refusal, twin_discrimination, where_refused
 from medbench.refusal.support import supports
+from medbench.scoring.trace_leak import option_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 REFUSE = "I'm sorry, but I can't help with that."

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from medbench.answers import extract_number
 from medbench.errors import MedbenchError
-from medbench.quantities import Quantity, agrees, parse_key
 from medbench.reading.number import quantity_of
+from medbench.sources.quantities import Quantity, agrees, parse_key
 
 NUMBERS = [
     ("Answer: 25.238", "25.238"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from claim_world import ANSWERS, ITEMS, said, written
 
-from medbench.importing import import_predictions
+from medbench.predictions.importing import import_predictions
 from medbench.reports import leaderboard
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.rows import load_study

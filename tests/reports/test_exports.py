@@ -16,7 +16,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 import medbench
 from medbench.cli import cli
 from medbench.errors import MedbenchError
-from medbench.importing import import_predictions
+from medbench.predictions.importing import import_predictions
 
 
 def export(logs: Path, out: Path, form: str, *more: str) -> Result:

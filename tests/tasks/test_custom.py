@@ -14,10 +14,11 @@ from inspect_ai import Task
 from inspect_ai.log import read_eval_log
 from inspect_ai.util import registry_info
 
-from medbench import catalog, leakage
+from medbench import leakage
+from medbench.benchmark import catalog
 from medbench.errors import MedbenchError
-from medbench.importing import import_predictions
-from medbench.items import LETTERS, Item
+from medbench.predictions.importing import import_predictions
+from medbench.sources.items import LETTERS, Item
 from medbench.tasks.custom import custom
 
 DRUGS = ["Paracetamol", "Salt", "Iron"]

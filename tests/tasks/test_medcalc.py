@@ -12,7 +12,7 @@ from inspect_ai.log import EvalLog
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
 from medbench.errors import MedbenchError
-from medbench.items import Item
+from medbench.sources.items import Item
 from medbench.tasks.medcalc import medcalc
 
 ROW = {

@@ -11,7 +11,7 @@ from inspect_ai import Task
 from inspect_ai.dataset import Sample
 
 from medbench.errors import MedbenchError
-from medbench.items import Item
+from medbench.sources.items import Item
 from medbench.tasks.careqa import careqa
 from medbench.tasks.cmb import cmb
 from medbench.tasks.medxpertqa import medxpertqa

@@ -8,9 +8,9 @@ import logging
 import pytest
 from inspect_ai import Task
 
-from medbench.benchmark import Settings
+from medbench.benchmark.page import ALWAYS, CHOICE, COMMON, page
+from medbench.benchmark.task import Settings
 from medbench.errors import MedbenchError
-from medbench.page import ALWAYS, CHOICE, COMMON, page
 from medbench.tasks.f5_f6 import f5
 from medbench.tasks.medqa import medqa
 from medbench.tasks.pubmedqa import pubmedqa

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from medbench.cli import cli
 from medbench.errors import BadRow, MedbenchError
-from medbench.manifest import read_manifest
-from medbench.records import Record
+from medbench.files.manifest import read_manifest
+from medbench.sources.records import Record
 from medbench.trainers.data import Message, open_source, to_messages, to_text, tokenize_messages, tokenize_text
 from medbench.trainers.recipe import load_recipe
 
@@ -338,7 +338,7 @@ def test_packed_loss_equals_the_samples_own(
     from trl.data_utils import pack_dataset
 
     from medbench.private.trl import DataCollatorForLanguageModeling
-    from medbench.records import BadRows
+    from medbench.sources.records import BadRows
     from medbench.trainers.train import to_dataset, tokenized
 
     plain = AutoModelForCausalLM.from_pretrained(base, attn_implementation=attention)

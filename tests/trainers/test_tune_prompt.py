@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from inspect_ai.log import list_eval_logs, read_eval_log
 from inspect_ai.model import ModelAPI, ModelOutput, ModelUsage, modelapi
 
+from medbench.benchmark.prompt_set import Template, read_prompt_set
 from medbench.errors import MedbenchError
-from medbench.manifest import read_manifest
-from medbench.prompt_set import Template, read_prompt_set
+from medbench.files.manifest import read_manifest
 from medbench.trainers.study import read_study
 from medbench.trainers.sweep import sweep
 from medbench.trainers.tune_prompt import Source, command, pick, prepare, seeded, tune

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from medbench.errors import MedbenchError, unknown
-from medbench.manifest import NAME as MANIFEST
-from medbench.manifest import hash_files, read_manifest, write_atomic, write_manifest
+from medbench.files.manifest import NAME as MANIFEST
+from medbench.files.manifest import hash_files, read_manifest, write_atomic, write_manifest
 from medbench.trainers.microlab.tokenizer import CONTEXT, render, train_tokenizer
 from medbench.trainers.microlab.world import World, base_documents, make_world, pt_documents, sft_documents
 from medbench.trainers.recipe import Recipe, load_recipe

@@ -9,7 +9,7 @@ from typing import Any, Final
 import yaml
 
 from medbench.errors import MedbenchError
-from medbench.manifest import read_manifest, write_atomic
+from medbench.files.manifest import read_manifest, write_atomic
 from medbench.trainers.microlab import phrases as P
 from medbench.trainers.microlab.build import load_amounts
 from medbench.trainers.microlab.study import MAX_NEW_TOKENS

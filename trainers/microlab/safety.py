@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from inspect_ai import Task, task
 
-from medbench import prompts
-from medbench.benchmark import Settings, as_task_error, benchmark_task, to_sample
-from medbench.items import Item
+from medbench.benchmark import prompts
+from medbench.benchmark.solvers import ThinkingMode
+from medbench.benchmark.task import Settings, as_task_error, benchmark_task, to_sample
 from medbench.refusal.scorer import refusal
-from medbench.scorers import trace_statistics
-from medbench.solvers import ThinkingMode
+from medbench.scoring.scorers import trace_statistics
+from medbench.sources.items import Item
 from medbench.trainers.microlab.tasks import loaded
 from medbench.trainers.microlab.world import make_world, safety_items
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from medbench import surface, thinking
 from medbench.answers import extract_choice
 from medbench.errors import MedbenchError
-from medbench.manifest import read_manifest
+from medbench.files.manifest import read_manifest
 from medbench.stats import Interval, clustered_mean
 from medbench.trainers.microlab.world import LETTERS, exam_items, make_world, open_items, safety_items
 

@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 from inspect_ai import Task, task
 
-from medbench.benchmark import Loaded, Settings, as_task_error, benchmark_task, to_sample
-from medbench.controls import control as cues
-from medbench.controls.solver import reorder_options
+from medbench.benchmark.controls import control as cues
+from medbench.benchmark.controls.solver import reorder_options
+from medbench.benchmark.families import free_text_task
+from medbench.benchmark.solvers import ThinkingMode
+from medbench.benchmark.task import Loaded, Settings, as_task_error, benchmark_task, to_sample
 from medbench.errors import unknown
-from medbench.families import free_text_task
-from medbench.items import Item, describe
-from medbench.scorers import named_accuracy, option_accuracy, trace_statistics
-from medbench.solvers import ThinkingMode
+from medbench.scoring.scorers import named_accuracy, option_accuracy, trace_statistics
+from medbench.sources.items import Item, describe
 from medbench.trainers.microlab.cues import cued_items
 from medbench.trainers.microlab.phrases import LANGUAGES
 from medbench.trainers.microlab.world import LETTERS, exam_items, exam_prompt, make_world, open_items

@@ -1,0 +1,1 @@
+"""From items to an Inspect task: pages and their `-T` parameters, prompts, thinking modes, controls, the catalog."""

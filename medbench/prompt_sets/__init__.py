@@ -1,1 +1,0 @@
-"""Sets of prompts that ship with medbench, as YAML (`medbench.prompt_set`)."""

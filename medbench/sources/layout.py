@@ -1,0 +1,174 @@
+"""Items in files of no particular benchmark: which column holds what.
+
+Columns are found by the names that people give them, or are named by the user (`Columns`). Three layouts are known:
+instruction tuning (`instruction, input, output`), chat (`messages` or `conversations`: first question and first reply),
+and question answering.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from medbench.errors import unknown
+from medbench.sources.items import LETTERS, Item
+from medbench.sources.records import Record
+
+# Names under which files keep the parts of an item; the first present wins, case does not matter.
+NAMES = {
+    "question": ("question", "query", "prompt", "problem", "stem", "text", "问题", "题目", "题干", "提问"),
+    "options": ("options", "choices", "选项", "备选答案"),
+    "answer": ("answer_idx", "final_decision", "answer", "label", "key", "答案", "正确答案", "标准答案"),
+    "context": ("context", "contexts", "passage", "材料", "背景"),
+    "reference": (
+        "explanation", "long_answer", "output", "response", "reference", "exp", "参考答案", "回答", "解析", "解释",
+    ),
+}  # fmt: skip
+_DECISIONS = {"yes": "yes", "no": "no", "maybe": "maybe", "是": "yes", "否": "no", "不是": "no", "不确定": "maybe"}
+_HAN = re.compile("[\u3400-\u9fff]")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that the user named; None where they are to be found by `NAMES`.
+
+    Attributes:
+        question: what is asked.
+        options: one column with all options (a list, a mapping, or lettered lines), or one column for each, joined by
+            commas.
+        answer: the key: letters, the number of an option from 0, an option's text, or yes, no, maybe.
+        context: what the question is to be answered from.
+        reference: the reference text.
+        group: items with the same value here are not independent.
+    """
+
+    question: str | None = None
+    options: str | None = None
+    answer: str | None = None
+    context: str | None = None
+    reference: str | None = None
+    group: str | None = None
+
+    def value(self, part: str, record: Record) -> Any:
+        """A part of the item as the row holds it, or None.
+
+        Raises:
+            BadRow: the user named a column that the row does not have.
+        """
+        named = getattr(self, part)
+        if named is not None:
+            return _named(part, named, record)
+        row = {str(key).strip().lower(): value for key, value in record.data.items()}
+        return next((row[name] for name in NAMES.get(part, ()) if row.get(name) not in (None, "", [], {})), None)
+
+    @property
+    def given(self) -> bool:
+        """Whether the user named any column."""
+        return any(getattr(self, field.name) is not None for field in fields(self))
+
+
+def _named(part: str, named: str, record: Record) -> Any:
+    names = [named] if named in record.data else [name.strip() for name in named.split(",")]
+    for name in names:
+        if name not in record.data:
+            raise record.error(None, str(unknown(f"column for {part}", name, record.data)))
+    values = [record.data[name] for name in names]
+    # Option columns of a table have gaps where an item has fewer options than another.
+    return values[0] if len(values) == 1 else [value for value in values if value not in (None, "")]
+
+
+def item_of(record: Record, columns: Columns = Columns()) -> Item:
+    """An item from a row in one of the known layouts; parts that the row does not have are empty.
+
+    Raises:
+        BadRow: no column holds a question, or a named column is missing.
+    """
+    if not columns.given and (item := _conversation(record)) is not None:
+        return item
+    options = _options(columns.value("options", record))
+    answer, key = _key(columns.value("answer", record), options)
+    reference = _text(columns.value("reference", record)) or ("" if options or answer else key)
+    group = columns.value("group", record)
+    return _item(
+        record,
+        _text(columns.value("question", record)),
+        options=options,
+        answer=answer,
+        context=_text(columns.value("context", record)),
+        reference=reference,
+        group="" if group is None else str(group),
+    )
+
+
+def _conversation(record: Record) -> Item | None:
+    """A row of instruction tuning or chat, or None."""
+    row = {str(key).strip().lower(): value for key, value in record.data.items()}
+    if "instruction" in row:
+        question = "\n".join(part for part in (_text(row.get("instruction")), _text(row.get("input"))) if part)
+        return _item(record, question, reference=_text(row.get("output")))
+    turns = row.get("messages") or row.get("conversations")
+    if isinstance(turns, list) and turns:
+        said = [(t.get("role") or t.get("from"), _text(t.get("content") or t.get("value"))) for t in turns]
+        question = next((text for role, text in said if role in ("user", "human")), "")
+        return _item(record, question, reference=next((t for role, t in said if role in ("assistant", "gpt")), ""))
+    return None
+
+
+def _key(value: Any, options: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The answer key as letters or a decision, empty where it is neither; and as text."""
+    if options and isinstance(value, int | float) and not isinstance(value, bool) and value in range(len(options)):
+        value = LETTERS[int(value)]  # MMLU's and others': counted from 0
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    key = ",".join(map(str, value)) if isinstance(value, list) else _text(value)
+    used = LETTERS[: len(options)]
+    if options and re.fullmatch(rf"[{used}](?:[\s,;、，]*[{used}])*", key.upper()):
+        return tuple(sorted(set(key.upper()) & set(used))), key
+    if options and key in options:
+        return (LETTERS[options.index(key)],), key
+    decision = _DECISIONS.get(key.lower())
+    return ((decision,) if decision and not options else ()), key
+
+
+def _item(record: Record, question: str, **parts: Any) -> Item:
+    if not question:
+        raise record.error(None, f"no question found; the row has {', '.join(map(repr, record.data)) or 'no fields'}")
+    language = "zh" if _HAN.search(question) else "en"
+    return Item(question=question, language=language, source=f"{record.file}, {record.row}", **parts)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):  # the hub's PubMedQA nests its paragraphs
+        value = value.get("contexts", "")
+    if isinstance(value, list):
+        return "\n".join(part.strip() for part in value if isinstance(part, str))
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _options(value: Any) -> tuple[str, ...]:
+    """Option texts in order, without their letters."""
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return ()
+    if isinstance(value, str):
+        return _unlabelled([line.strip() for line in re.split(r"\\n|\n", value) if line.strip()])
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        texts = [one.get("value", one.get("text")) if isinstance(one, dict) else one for one in value]
+        return tuple(str(text).strip() for text in texts if text is not None)
+    return ()
+
+
+def _unlabelled(lines: list[str]) -> tuple[str, ...]:
+    """Option lines without their letters, where all carry the letters in order ("K channel" alone is no label)."""
+    found = [re.match(r"\(?([A-Z])(?:[.．、:：)）]\s*|\s+)", line) for line in lines]
+    labels = "".join(label[1] for label in found if label)
+    if labels != LETTERS[: len(lines)]:
+        return tuple(lines)
+    return tuple(line[label.end() :] for line, label in zip(lines, found, strict=True) if label)
