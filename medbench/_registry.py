@@ -20,15 +20,11 @@ from medbench.probes.trace import trace, trace_signals
 from medbench.probes.xstest import xstest
 from medbench.refusal.scorer import declined, refusal_judge
 from medbench.refusal.scorer import refusal as refusal_class
+from medbench.scoring.accuracy import decision_accuracy, named_accuracy, option_accuracy
+from medbench.scoring.overlap import surface_overlap
+from medbench.scoring.probability import option_probability
 from medbench.scoring.quantity import quantity_accuracy
-from medbench.scoring.scorers import (
-    decision_accuracy,
-    named_accuracy,
-    option_accuracy,
-    option_probability,
-    surface_overlap,
-    trace_statistics,
-)
+from medbench.scoring.trace import trace_statistics
 from medbench.scoring.trace_leak import option_format, trace_leak
 from medbench.trainers.microlab.safety import microlab_safety
 from medbench.trainers.microlab.tasks import microlab_exam, microlab_open

@@ -24,7 +24,7 @@ from medbench.refusal import classify
 from medbench.refusal.calibration import load_card
 from medbench.refusal.scorer import card_facts, refusal_judge
 from medbench.refusal.scorer import refusal as refusal_class
-from medbench.scoring.scorers import trace_statistics
+from medbench.scoring.trace import trace_statistics
 
 __all__ = ["classify", "refusal"]
 

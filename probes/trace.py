@@ -23,7 +23,7 @@ from medbench.benchmark.solvers import ThinkingMode, answer, option_logprobs
 from medbench.benchmark.task import GREEDY, as_task_error
 from medbench.errors import unknown
 from medbench.probes.prompts import load_prompts
-from medbench.scoring.scorers import option_probability
+from medbench.scoring.probability import option_probability
 from medbench.scoring.trace_leak import option_format, trace_leak
 from medbench.sources.items import Item
 from medbench.sources.records import read_records

@@ -16,7 +16,7 @@ from medbench.benchmark.page import page
 from medbench.benchmark.solvers import answer
 from medbench.benchmark.task import GREEDY, HubSource, Settings, load
 from medbench.refusal.scorer import refusal as refusal_class
-from medbench.scoring.scorers import trace_statistics
+from medbench.scoring.trace import trace_statistics
 from medbench.sources.items import Item
 from medbench.sources.records import Record
 

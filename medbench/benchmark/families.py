@@ -22,14 +22,11 @@ from medbench.benchmark.task import Loaded, Prompter, Settings, benchmark_task, 
 from medbench.errors import MedbenchError
 from medbench.reading.choice import Form
 from medbench.refusal.scorer import declined
+from medbench.scoring.accuracy import decision_accuracy, option_accuracy
+from medbench.scoring.overlap import surface_overlap
+from medbench.scoring.probability import option_probability
 from medbench.scoring.quantity import quantity_accuracy
-from medbench.scoring.scorers import (
-    decision_accuracy,
-    option_accuracy,
-    option_probability,
-    surface_overlap,
-    trace_statistics,
-)
+from medbench.scoring.trace import trace_statistics
 from medbench.sources.items import DECISIONS, LETTERS, Item
 
 # As a reply begins with them; a model's probability is spread over both.

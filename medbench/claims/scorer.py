@@ -17,7 +17,8 @@ from medbench.claims.items import cases
 from medbench.claims.judges import Jury, jury_of, names_in
 from medbench.claims.verdicts import ENTAILED, MUST_HAVE, Case, Verdict, counted
 from medbench.errors import unknown
-from medbench.scoring.scorers import interval, judged_views, other_views
+from medbench.scoring.judged import judged_views
+from medbench.scoring.metrics import interval, other_views
 
 # Every other view costs another round of calls where a model judges; the trace alone is no answer.
 VIEWS = ("answer", "raw", "untagged", "lenient")

@@ -21,7 +21,8 @@ from medbench.claims.lexical import NAME as LEXICAL
 from medbench.claims.scorer import claim_entailment
 from medbench.files.manifest import sha256_file
 from medbench.refusal.scorer import declined
-from medbench.scoring.scorers import surface_overlap, trace_statistics
+from medbench.scoring.overlap import surface_overlap
+from medbench.scoring.trace import trace_statistics
 from medbench.sources.records import BadRows, Record, read_records
 
 logger = logging.getLogger(__name__)

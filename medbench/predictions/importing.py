@@ -73,7 +73,7 @@ def import_predictions(
     from inspect_ai.dataset import MemoryDataset
     from inspect_ai.log import read_eval_log, write_eval_log
 
-    from medbench.scoring.scorers import trace_statistics
+    from medbench.scoring.trace import trace_statistics
 
     bad_rows = BadRows(on_bad_row)
     if task is not None:

@@ -16,7 +16,8 @@ from medbench.refusal.calibration import default_card
 from medbench.refusal.detector import CLASSES, read
 from medbench.refusal.rates import Judged, Rates, by_group, over_refusal, rates, twin_discrimination, where_refused
 from medbench.refusal.support import supports
-from medbench.scoring.scorers import interval, judged_views, other_views
+from medbench.scoring.judged import judged_views
+from medbench.scoring.metrics import interval, other_views
 from medbench.stats import Interval
 
 _NAN = float("nan")

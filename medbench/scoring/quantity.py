@@ -7,15 +7,9 @@ from inspect_ai.solver import TaskState
 
 from medbench.errors import MedbenchError
 from medbench.reading.number import extract_number, quantity_of
-from medbench.scoring.scorers import (
-    ACCURACY,
-    abstention_bounds,
-    extraction_score,
-    judged_item,
-    once_per_text,
-    ordered_views,
-)
-from medbench.scoring.scorers import other_views as views_that_differ
+from medbench.scoring.judged import extraction_score, judged_item, once_per_text, ordered_views
+from medbench.scoring.metrics import ACCURACY, abstention_bounds
+from medbench.scoring.metrics import other_views as views_that_differ
 from medbench.sources.quantities import agrees, parse_key
 
 

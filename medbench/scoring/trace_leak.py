@@ -14,7 +14,8 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, mean, 
 from inspect_ai.solver import TaskState
 
 from medbench import thinking
-from medbench.scoring.scorers import judged_item, judged_text, letter_masses
+from medbench.scoring.judged import judged_item, judged_text
+from medbench.scoring.probability import letter_masses
 from medbench.stats import clopper_pearson
 
 

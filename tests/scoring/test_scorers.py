@@ -37,7 +37,10 @@ from medbench.benchmark.solvers import require_logprobs
 from medbench.benchmark.task import Loaded, Settings
 from medbench.errors import MedbenchError
 from medbench.private.inspect import registry_find, registry_lookup
-from medbench.scoring.scorers import SURFACE_METRICS, explanation_part, interval, letter_masses, named_accuracy
+from medbench.scoring.accuracy import named_accuracy
+from medbench.scoring.metrics import interval
+from medbench.scoring.overlap import SURFACE_METRICS, explanation_part
+from medbench.scoring.probability import letter_masses
 from medbench.sources.items import Item
 from medbench.tasks.cmexam import cmexam
 from medbench.tasks.cmexam_explain import cmexam_explain
@@ -176,7 +179,7 @@ def test_a_prefilled_trace_is_known_from_the_task_or_the_output(tmp_path: Path) 
 
 def test_a_log_can_be_scored_again_without_a_model(tmp_path: Path) -> None:
     log = run(medqa(source=medqa_file(tmp_path, 2)), ["Answer: B", "Answer: A"], tmp_path)
-    from medbench.scoring.scorers import option_accuracy
+    from medbench.scoring.accuracy import option_accuracy
 
     again = score(log, option_accuracy(), action="overwrite", display="none")
     assert again.samples

@@ -361,7 +361,7 @@ def test_the_demo_asks_its_exam_without_the_question_for_candidates_of_its_study
 
 
 def test_each_open_question_has_one_right_drug_and_its_reference_is_judged_right():
-    from medbench.scoring.scorers import named
+    from medbench.scoring.accuracy import named
 
     world = W.make_world(5)
     drug_of = {disease.name["en"]: disease.drug for disease in world.diseases}

@@ -11,7 +11,7 @@ from medbench.benchmark import prompts
 from medbench.benchmark.solvers import ThinkingMode
 from medbench.benchmark.task import Settings, as_task_error, benchmark_task, to_sample
 from medbench.refusal.scorer import refusal
-from medbench.scoring.scorers import trace_statistics
+from medbench.scoring.trace import trace_statistics
 from medbench.sources.items import Item
 from medbench.trainers.microlab.tasks import loaded
 from medbench.trainers.microlab.world import make_world, safety_items

@@ -20,7 +20,8 @@ from medbench.benchmark.families import free_text_task
 from medbench.benchmark.solvers import ThinkingMode
 from medbench.benchmark.task import Loaded, Settings, as_task_error, benchmark_task, to_sample
 from medbench.errors import unknown
-from medbench.scoring.scorers import named_accuracy, option_accuracy, trace_statistics
+from medbench.scoring.accuracy import named_accuracy, option_accuracy
+from medbench.scoring.trace import trace_statistics
 from medbench.sources.items import Item, describe
 from medbench.trainers.microlab.cues import cued_items
 from medbench.trainers.microlab.phrases import LANGUAGES
