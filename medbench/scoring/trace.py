@@ -19,15 +19,20 @@ def trace_statistics() -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         text, prefilled = judged_text(state)
-        trace = thinking.statistics(text, prefilled=prefilled)
-        return Score(
-            value={
-                "trace/raw": float(trace.has_trace),
-                "trace_unterminated/raw": float(trace.unterminated),
-                "trace_share/raw": trace.share,
-            },
-            answer=trace.status,
-            metadata={"status": trace.status, "prefilled": prefilled},
-        )
+        return trace_score(text, prefilled)
 
     return score
+
+
+def trace_score(text: str, prefilled: bool) -> Score:
+    """The score of an output's trace, with the keys of `trace_statistics`."""
+    trace = thinking.statistics(text, prefilled=prefilled)
+    return Score(
+        value={
+            "trace/raw": float(trace.has_trace),
+            "trace_unterminated/raw": float(trace.unterminated),
+            "trace_share/raw": trace.share,
+        },
+        answer=trace.status,
+        metadata={"status": trace.status, "prefilled": prefilled},
+    )

@@ -16,6 +16,7 @@ from inspect_ai.solver import TaskState
 from medbench import thinking
 from medbench.scoring.judged import judged_item, judged_text
 from medbench.scoring.probability import letter_masses
+from medbench.scoring.trace import trace_score
 from medbench.stats import clopper_pearson
 
 
@@ -53,17 +54,13 @@ def trace_leak() -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         text, prefilled = judged_text(state)
-        trace = thinking.statistics(text, prefilled=prefilled)
-        return Score(
-            value={
-                "trace/raw": float(trace.has_trace),
-                "trace_unterminated/raw": float(trace.unterminated),
-                "trace_share/raw": trace.share,
-                "mention/raw": float(thinking.mentions(text, prefilled=prefilled)),
-            },
-            answer=trace.status,
-            reason=None if text.strip() else "no_response",
-            metadata={"status": trace.status, "prefilled": prefilled},
+        found = trace_score(text, prefilled)
+        mention = float(thinking.mentions(text, prefilled=prefilled))
+        return found.model_copy(
+            update={
+                "value": {**found.as_dict(), "mention/raw": mention},
+                "reason": None if text.strip() else "no_response",
+            }
         )
 
     return score
