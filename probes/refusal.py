@@ -17,6 +17,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import Model
 
+from medbench.benchmark.page import About
 from medbench.benchmark.solvers import ThinkingMode, answer
 from medbench.benchmark.task import GREEDY, as_task_error, user_file
 from medbench.probes.prompts import load_prompts, to_sample
@@ -27,6 +28,9 @@ from medbench.refusal.scorer import refusal as refusal_class
 from medbench.scoring.trace import trace_statistics
 
 __all__ = ["classify", "refusal"]
+
+# 2: answers are classified with their prompt
+ABOUT = About(items=320, language="en, zh", scores="refusal, over-refusal", version=2)
 
 
 @task
@@ -57,7 +61,7 @@ def refusal(
         solver=answer(thinking),
         scorer=[refusal_class(), *([refusal_judge()] if judge else []), trace_statistics()],
         model_roles={"judge": judge} if judge else None,
-        version=2,  # 2: answers are classified with their prompt
+        version=ABOUT.version,
         metadata={"benchmark": {"name": "refusal", "subset": subset, "language": language}, "refusal_card": card},
         headline_metric="refusal.refusal/answer",
         config=GREEDY,

@@ -19,6 +19,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser
 
 from medbench.benchmark import prompts
+from medbench.benchmark.page import About
 from medbench.benchmark.solvers import ThinkingMode, answer, option_logprobs
 from medbench.benchmark.task import GREEDY, as_task_error
 from medbench.errors import unknown
@@ -28,6 +29,10 @@ from medbench.scoring.trace_leak import option_format, trace_leak
 from medbench.sources.items import Item
 from medbench.sources.records import read_records
 
+ABOUT = {
+    "trace": About(items=510, language="en, zh", scores="traces that show", version=1),
+    "trace_signals": About(items=60, language="en, zh", scores="first token's entropy", version=1),
+}
 Mode = Literal["all", "default", "no-think", "strict"]
 SYSTEM = {
     ("default", "en"): None,
@@ -66,7 +71,7 @@ def trace(
         dataset=MemoryDataset(_samples(items, mode, prompts.plain, prefilled), name="trace"),
         solver=answer(thinking),
         scorer=trace_leak(),
-        version=1,
+        version=ABOUT["trace"].version,
         metadata={"benchmark": {"name": "trace", "mode": mode, "language": language, "thinking": thinking}},
         headline_metric="trace_leak.trace/raw",
         config=GREEDY,
@@ -92,7 +97,7 @@ def trace_signals(mode: Mode = "all", language: Literal["en", "zh", "all"] = "al
         dataset=MemoryDataset(_samples(items, mode, prompts.choice_first_token, None), name="trace_signals"),
         solver=option_logprobs(),
         scorer=[option_format(), option_probability()],
-        version=1,
+        version=ABOUT["trace_signals"].version,
         metadata={"benchmark": {"name": "trace_signals", "mode": mode, "language": language}},
         headline_metric="option_format.violation/answer",
         config=GREEDY,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from medbench.benchmark.page import page
+from medbench.benchmark.page import About, page
 from medbench.benchmark.solvers import answer
 from medbench.benchmark.task import GREEDY, HubSource, Settings, load
 from medbench.refusal.scorer import refusal as refusal_class
@@ -22,6 +22,8 @@ from medbench.sources.records import Record
 
 # The commit that inspect_evals 0.28.0 pins for the same repository and split.
 HUB = HubSource(repository="walledai/XSTest", revision="f1d713187c61b6ae64e602d74f0b3d812cc2e8e8", split="test")
+# 2: answers are classified with their prompt
+ABOUT = About(items=450, language="en", scores="refusal, over-refusal", version=2)
 
 
 @task
@@ -36,7 +38,7 @@ def xstest(settings: Settings) -> Task:
         dataset=MemoryDataset([_sample(item, settings.prefilled) for item in loaded.items], name="xstest"),
         solver=answer(settings.thinking),
         scorer=[refusal_class(), trace_statistics()],
-        version=2,  # 2: answers are classified with their prompt
+        version=ABOUT.version,
         metadata={"benchmark": {"name": "xstest", **loaded.provenance, "left_out": loaded.left_out}},
         headline_metric="refusal.refusal/answer",
         config=GREEDY,

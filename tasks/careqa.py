@@ -12,7 +12,7 @@ from __future__ import annotations
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import choice_task
-from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.page import CHOICE, About, page
 from medbench.benchmark.task import HubSource, Settings, load
 from medbench.sources.items import LETTERS, Item, require_options
 from medbench.sources.records import Record
@@ -25,6 +25,7 @@ HUB = HubSource(
     data_files="CareQA_en.json",
 )
 _LABELS = ("category", "year")
+ABOUT = About(items=5_621, language="en", scores="accuracy", version=1)
 
 
 @task
@@ -36,7 +37,7 @@ _LABELS = ("category", "year")
 def careqa(settings: Settings) -> Task:
     """CareQA in English, four options, test split (5,621 items)."""
     loaded = load(HUB, record_to_item, settings, repeats=True)
-    return choice_task(loaded, settings, name="careqa", version=1)
+    return choice_task(loaded, settings, name="careqa", version=ABOUT.version)
 
 
 def record_to_item(record: Record) -> Item:

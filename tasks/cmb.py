@@ -20,7 +20,7 @@ from typing import Any
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import choice_task
-from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.page import CHOICE, About, page
 from medbench.benchmark.task import HubSource, Settings, load, user_file
 from medbench.errors import LeftOut, MedbenchError
 from medbench.sources.items import LETTERS, Item, key_letters, require_options
@@ -46,6 +46,7 @@ TEST = HubSource(
 _LABELS = ("exam_type", "exam_class")
 # What an answer must share with its question: the two files are joined by a running number alone.
 _SHARED = ("exam_type", "exam_class", "exam_subject", "question_type")
+ABOUT = About(items=280, language="zh", scores="letter-set accuracy", version=1)
 
 
 @task
@@ -74,7 +75,7 @@ def cmb(settings: Settings, answers: str | None = None) -> Task:
         return item
 
     loaded = load(HUB if keys is None else TEST, to_item, settings, to_example=to_example, repeats=True)
-    return choice_task(loaded, settings, name="cmb", version=1, multiple=True)
+    return choice_task(loaded, settings, name="cmb", version=ABOUT.version, multiple=True)
 
 
 def read_keys(file: str) -> dict[int, Record]:

@@ -18,7 +18,7 @@ from typing import Any
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import choice_task
-from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.page import CHOICE, About, page
 from medbench.benchmark.task import HubSource, Settings, load
 from medbench.errors import LeftOut
 from medbench.sources.items import LETTERS, Item, key_letters, require_options
@@ -33,6 +33,7 @@ HUB = HubSource(
     fewshot_split="train",
     fewshot_files="train.json",
 )
+ABOUT = About(items=6_811, language="zh", scores="letter-set accuracy", version=2)
 
 
 @task
@@ -48,7 +49,7 @@ def cmexam(settings: Settings) -> Task:
     # an example with several letters would show what `mode=logprob` cannot answer
     to_example = single_answer if settings.mode == "logprob" else record_to_item
     loaded = load(HUB, record_to_item, settings, to_example=to_example)
-    return choice_task(loaded, settings, name="cmexam", version=2, multiple=True)
+    return choice_task(loaded, settings, name="cmexam", version=ABOUT.version, multiple=True)
 
 
 def record_to_item(record: Record) -> Item:

@@ -11,9 +11,11 @@ from __future__ import annotations
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import explain_task
-from medbench.benchmark.page import page
+from medbench.benchmark.page import About, page
 from medbench.benchmark.task import Settings, load
 from medbench.tasks.cmexam import HUB, record_to_item
+
+ABOUT = About(items=None, language="zh", scores="accuracy; BLEU, ROUGE", version=2)
 
 
 @task
@@ -28,4 +30,4 @@ def cmexam_explain(settings: Settings) -> Task:
 
     Options keep their published order, since the reference explanations name them by letter.
     """
-    return explain_task(load(HUB, record_to_item, settings), settings, name="cmexam_explain", version=2)
+    return explain_task(load(HUB, record_to_item, settings), settings, name="cmexam_explain", version=ABOUT.version)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from inspect_ai import Task, task, task_with
 
 from medbench.benchmark.families import choice_task, decision_task, free_text_task
-from medbench.benchmark.page import page
+from medbench.benchmark.page import About, page
 from medbench.benchmark.task import Settings, load, user_file
 from medbench.errors import MedbenchError, unknown
 from medbench.files.yaml_files import read_yaml
@@ -29,6 +29,7 @@ from medbench.sources.records import Record
 Kind = Literal["auto", "choice", "decision", "free_text"]
 KINDS = ("choice", "decision", "free_text")
 _NEEDS = {"choice": "options and a key", "decision": "a key that is yes, no or maybe", "free_text": "a reference text"}
+ABOUT = About(items=None, language="en, zh", scores="accuracy or BLEU, ROUGE", version=1)
 
 
 @task
@@ -79,12 +80,12 @@ def custom(
     if settings.control is not None and chosen.name != "choice":
         raise MedbenchError(f"control={settings.control} is of multiple choice, and these rows are {chosen.name}.")
     if chosen.name == "decision":
-        made = decision_task(loaded, settings, name=called, version=1)
+        made = decision_task(loaded, settings, name=called, version=ABOUT.version)
     elif chosen.name == "free_text":
-        made = free_text_task(loaded, settings, name=called, version=1)
+        made = free_text_task(loaded, settings, name=called, version=ABOUT.version)
     else:
         several = any(len(item.answer) > 1 for item in loaded.items)
-        made = choice_task(loaded, settings, multiple=several, name=called, version=1)
+        made = choice_task(loaded, settings, multiple=several, name=called, version=ABOUT.version)
     return task_with(made, name=called)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import free_text_task
-from medbench.benchmark.page import page
+from medbench.benchmark.page import About, page
 from medbench.benchmark.task import HubSource, Settings, load
 from medbench.sources.items import instruction_item
 
@@ -31,6 +31,10 @@ HUB = {
         fewshot_files=f"finetune/train_{file}.json",
     )
     for name, file in (("f5", "en_1"), ("f6", "zh_0"))
+}
+ABOUT = {
+    name: About(items=None, language=language, scores="BLEU, ROUGE", version=1)
+    for name, language in (("f5", "en"), ("f6", "zh"))
 }
 TAKES = ("revision", "fewshot", "fewshot_source")
 NOTES = {
@@ -56,4 +60,4 @@ def f6(settings: Settings) -> Task:
 
 def _answers(name: str, language: str, settings: Settings) -> Task:
     loaded = load(HUB[name], lambda record: instruction_item(record, language=language), settings)
-    return free_text_task(loaded, settings, name=name, version=1)
+    return free_text_task(loaded, settings, name=name, version=ABOUT[name].version)

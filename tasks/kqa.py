@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from inspect_ai import Task, task
 
-from medbench.benchmark.page import page
+from medbench.benchmark.page import About, page
 from medbench.benchmark.task import HubSource, Settings, load
 from medbench.claims.items import ClaimItem, record_to_claims
 from medbench.claims.task import claims_task, read_claim_rows
@@ -30,6 +30,7 @@ HUB = HubSource(
     split="questions_with_answers",
     data_files="questions_w_answers.jsonl",
 )
+ABOUT = About(items=201, language="en", scores="claims; BLEU, ROUGE", version=1)
 
 
 @task
@@ -61,7 +62,7 @@ def kqa(
     """
     loaded = load(HUB, record_to_item, settings, read=read_claim_rows)
     return claims_task(
-        loaded, settings, name="kqa", version=1,
+        loaded, settings, name="kqa", version=ABOUT.version,
         judge=judge, verdicts=verdicts, tie=tie, views=views, floor=floor,
         calibration=calibration,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from __future__ import annotations
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import quantity_task
-from medbench.benchmark.page import page
+from medbench.benchmark.page import About, page
 from medbench.benchmark.task import HubSource, Settings, load
 from medbench.errors import LeftOut
 from medbench.sources.items import Item
@@ -33,6 +33,7 @@ HUB = HubSource(
 )
 # Column -> name under which the report sorts by it.
 _LABELS = {"Category": "category", "Output Type": "output_type"}
+ABOUT = About(items=1_100, language="en", scores="accuracy within limits", version=1)
 
 
 @task
@@ -48,7 +49,7 @@ _LABELS = {"Category": "category", "Output Type": "output_type"}
 def medcalc(settings: Settings) -> Task:
     """MedCalc-Bench, test split (1,100 items in version 1.2; 1,047 in 1.0)."""
     loaded = load(HUB, record_to_item, settings, repeats=True)
-    return quantity_task(loaded, settings, name="medcalc", version=1)
+    return quantity_task(loaded, settings, name="medcalc", version=ABOUT.version)
 
 
 def record_to_item(record: Record) -> Item:

@@ -14,7 +14,7 @@ from typing import Any
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import choice_task
-from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.page import CHOICE, About, page
 from medbench.benchmark.task import HubSource, Settings, load
 from medbench.errors import LeftOut, MedbenchError
 from medbench.sources.items import Item, index_letter, require_options
@@ -26,6 +26,7 @@ HUB = HubSource(
     split="validation",
     fewshot_split="train",
 )
+ABOUT = About(items=4_183, language="en", scores="accuracy", version=2)
 
 
 @task
@@ -37,7 +38,7 @@ HUB = HubSource(
 def medmcqa(settings: Settings) -> Task:
     """MedMCQA, validation split (4,183 items; the test split has no public key)."""
     loaded = load(HUB, record_to_item, settings, read=read_counted_from_zero)
-    return choice_task(loaded, settings, name="medmcqa", version=2)
+    return choice_task(loaded, settings, name="medmcqa", version=ABOUT.version)
 
 
 def read_counted_from_zero(source: str, **options: Any) -> Iterable[Record]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import choice_task
-from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.page import CHOICE, About, page
 from medbench.benchmark.task import HubSource, Settings, load
 from medbench.sources.items import Item, index_letter, key_letters, require_options
 from medbench.sources.records import Record
@@ -23,6 +23,7 @@ HUB = HubSource(
     split="test",
     fewshot_split="train",
 )
+ABOUT = About(items=1_273, language="en", scores="accuracy", version=2)
 
 
 @task
@@ -34,7 +35,7 @@ HUB = HubSource(
 def medqa(settings: Settings) -> Task:
     """MedQA-US, four options, test split (1,273 items)."""
     loaded = load(HUB, record_to_item, settings)
-    return choice_task(loaded, settings, name="medqa", version=2)
+    return choice_task(loaded, settings, name="medqa", version=ABOUT.version)
 
 
 def record_to_item(record: Record) -> Item:

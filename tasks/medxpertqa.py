@@ -17,7 +17,7 @@ import re
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import choice_task
-from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.page import CHOICE, About, page
 from medbench.benchmark.task import HubSource, Settings, load
 from medbench.sources.items import LETTERS, Item, key_letters, require_options
 from medbench.sources.records import Record
@@ -33,6 +33,7 @@ HUB = HubSource(
 )
 _REPEATED = re.compile(r"\s*Answer Choices:\s*\(A\)(?P<choices>.*)\Z", re.DOTALL)
 _LABELS = ("medical_task", "body_system", "question_type")
+ABOUT = About(items=2_450, language="en", scores="accuracy", version=1)
 
 
 @task
@@ -44,7 +45,7 @@ _LABELS = ("medical_task", "body_system", "question_type")
 def medxpertqa(settings: Settings) -> Task:
     """MedXpertQA text, ten options, test split (2,450 items)."""
     loaded = load(HUB, record_to_item, settings, repeats=True)
-    return choice_task(loaded, settings, name="medxpertqa", version=1)
+    return choice_task(loaded, settings, name="medxpertqa", version=ABOUT.version)
 
 
 def record_to_item(record: Record) -> Item:

@@ -16,7 +16,7 @@ from typing import Any
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import choice_task
-from medbench.benchmark.page import CHOICE, page
+from medbench.benchmark.page import CHOICE, About, page
 from medbench.benchmark.task import HubSource, Settings, load
 from medbench.errors import LeftOut, unknown
 from medbench.sources.items import LETTERS, Item, index_letter, require_options
@@ -37,6 +37,7 @@ HUB = HubSource(
     split="test",
     fewshot_split="dev",
 )
+ABOUT = About(items=1_089, language="en", scores="accuracy", version=2)
 
 
 @task
@@ -63,7 +64,7 @@ def mmlu_med(
         return record_to_item(record, wanted)
 
     loaded = load(HUB, to_item, settings, read=read_publisher)
-    return choice_task(loaded, settings, name="mmlu_med", version=2)
+    return choice_task(loaded, settings, name="mmlu_med", version=ABOUT.version)
 
 
 def read_publisher(source: str, **options: Any) -> Iterable[Record]:

@@ -14,7 +14,7 @@ import dataclasses
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import decision_task
-from medbench.benchmark.page import page
+from medbench.benchmark.page import About, page
 from medbench.benchmark.task import HubSource, Loaded, Settings, load, user_file
 from medbench.errors import MedbenchError
 from medbench.sources.items import Item
@@ -26,6 +26,7 @@ HUB = HubSource(
     name="pqa_labeled",
     split="train",  # the labelled set has one split, and is used for evaluation
 )
+ABOUT = About(items=1_000, language="en", scores="accuracy, macro-F1", version=2)
 
 
 @task
@@ -45,7 +46,7 @@ def pubmedqa(settings: Settings, ids: str | None = None) -> Task:
         ids: the publisher's `test_ground_truth.json`, to run only its 500 items.
     """
     loaded = only(load(HUB, record_to_item, settings), ids)
-    return decision_task(loaded, settings, name="pubmedqa", version=2)
+    return decision_task(loaded, settings, name="pubmedqa", version=ABOUT.version)
 
 
 def record_to_item(record: Record) -> Item:

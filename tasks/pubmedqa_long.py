@@ -11,9 +11,11 @@ from __future__ import annotations
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import explain_task
-from medbench.benchmark.page import page
+from medbench.benchmark.page import About, page
 from medbench.benchmark.task import Settings, load
 from medbench.tasks.pubmedqa import HUB, only, record_to_item
+
+ABOUT = About(items=1_000, language="en", scores="accuracy; BLEU, ROUGE", version=2)
 
 
 @task
@@ -29,4 +31,4 @@ def pubmedqa_long(settings: Settings, ids: str | None = None) -> Task:
         ids: the publisher's `test_ground_truth.json`, to run only its 500 items.
     """
     loaded = only(load(HUB, record_to_item, settings), ids)
-    return explain_task(loaded, settings, name="pubmedqa_long", version=2, decision=True)
+    return explain_task(loaded, settings, name="pubmedqa_long", version=ABOUT.version, decision=True)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from medbench.errors import MedbenchError, unknown
 
 if TYPE_CHECKING:
     from inspect_ai import Task
 
+    from medbench.benchmark.page import About
+    from medbench.benchmark.task import HubSource
+
+Of = TypeVar("Of")
 _MAPPINGS = (".yaml", ".yml")
 
 
@@ -100,6 +105,27 @@ def function(name: str) -> Callable[..., Task]:
     found = registry_lookup("task", f"medbench/{name}")
     assert callable(found)
     return found
+
+
+def about(name: str) -> About | None:
+    """What the page of ``medbench/NAME`` says of it, or None where it says nothing."""
+    from medbench.benchmark.page import About
+
+    return _of_page(name, "ABOUT", About)
+
+
+def published(name: str) -> HubSource | None:
+    """The hub data set that ``medbench/NAME`` reads by default, or None."""
+    from medbench.benchmark.task import HubSource
+
+    return _of_page(name, "HUB", HubSource)
+
+
+def _of_page(name: str, constant: str, kind: type[Of]) -> Of | None:
+    found = getattr(sys.modules[function(name).__module__], constant, None)
+    if isinstance(found, dict):  # a page of several tasks
+        found = found.get(name)
+    return found if isinstance(found, kind) else None
 
 
 def parameters(task: Task) -> Mapping[str, inspect.Parameter]:

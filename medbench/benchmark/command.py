@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from medbench.benchmark import catalog
-from medbench.benchmark.task import HubSource
 from medbench.errors import unknown
 
 
@@ -29,7 +28,7 @@ def tasks(name: str | None) -> None:
     function = catalog.function(bare)
     click.echo(f"inspect eval medbench/{bare} --model MODEL [-T NAME=VALUE ...]\n")
     click.echo(inspect.cleandoc(function.__doc__ or ""))
-    published = _published(bare)
+    published = catalog.published(bare)
     if published is not None:
         click.echo(f"\nFrom the hub: {published.repository}, {published.split} split, revision {published.revision}")
     module = sys.modules[function.__module__]
@@ -39,19 +38,25 @@ def tasks(name: str | None) -> None:
 
 def _list() -> None:
     table = Table(box=None, pad_edge=False)
-    for heading in ("inspect eval …", "what it asks and scores", "from"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "inspect eval …")
+    for heading in ("medbench/…", "items", "asks in", "scores", "v."):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in ("items", "v.") else "left")
+    table.add_column("from (hub)", overflow="fold")
     for name in catalog.names():
-        published = _published(name)
-        first = inspect.cleandoc(catalog.function(name).__doc__ or "").partition("\n\n")[0].replace("\n", " ")
-        source = "the package" if published is None else f"hf.co/datasets/{published.repository}"
-        table.add_row(Text(f"medbench/{name}"), Text(first), Text("your file" if name == "custom" else source))
+        about = catalog.about(name)
+        told = ("–", "–", "–", "–")
+        if about is not None:
+            items = "–" if about.items is None else f"{about.items:,}"
+            told = (items, about.language, about.scores, str(about.version))
+        table.add_row(*map(Text, (name, *told, _from(name))))
     Console().print(table)
-    click.echo("\nmedbench tasks NAME: its parameters. An own set: inspect eval medbench/custom -T source=FILE")
+    click.echo(
+        "\nRun one: inspect eval medbench/NAME --model MODEL. What it is, and its parameters: medbench tasks NAME.\n"
+        "A copy of its data on this machine: -T source=FILE. An own set: inspect eval medbench/custom -T source=FILE"
+    )
 
 
-def _published(name: str) -> HubSource | None:
-    found = getattr(sys.modules[catalog.function(name).__module__], "HUB", None)
-    if isinstance(found, dict):  # a page of several sets
-        found = found.get(name)
-    return found if isinstance(found, HubSource) else None
+def _from(name: str) -> str:
+    published = catalog.published(name)
+    if published is not None:
+        return published.repository
+    return "your file" if name == "custom" else "the package"

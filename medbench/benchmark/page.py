@@ -38,6 +38,23 @@ class Parameter:
     otherwise: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What `medbench tasks` says of a task; a page's `ABOUT`, or a mapping of them by name where it has several.
+
+    Attributes:
+        items: how many it asks by default; None where that depends on the file.
+        language: ``en``, ``zh``, or both.
+        scores: what is scored, in a few words.
+        version: raised whenever scores of the same outputs would change; pages hand it on to their `Task`.
+    """
+
+    items: int | None
+    language: str
+    scores: str
+    version: int
+
+
 # In the order in which they are shown.
 COMMON = {
     "source": Parameter("local file instead of the hub: {}.", "the publisher's own format"),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from medbench.benchmark import catalog
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = re.compile(r"arxiv(?:\.org/abs/|[: ]\s*)(\d{4}\.\d{4,5})", re.I)
@@ -88,10 +92,38 @@ def test_a_copied_page_is_noticed(tmp_path: Path, change: list[tuple[str, str]],
     assert all(any(line.startswith(start) for line in found) for start in told), found
 
 
-def test_the_number_of_items_is_that_of_the_data(shared_data: Path) -> None:
-    from medbench.tasks.medqa import medqa
+def test_every_task_says_what_it_is() -> None:
+    for name in catalog.names():
+        about = catalog.about(name)
+        assert about is not None, f"{name}: its page has no ABOUT"
+        stated = re.search(r"\(([\d,]+) items", inspect.getdoc(catalog.function(name)) or "")
+        if stated:
+            assert int(stated[1].replace(",", "")) == about.items, f"{name}: its docstring counts other items"
 
-    stated = re.search(r"\(([\d,]+) items\)", Page(ROOT / "tasks" / "medqa.py").tasks["medqa"])
-    assert stated
-    made = medqa(source=str(shared_data / "medqa" / "us_4_options_test.jsonl"))
-    assert len(made.dataset) == int(stated[1].replace(",", ""))
+
+# What comes with the package, and pages whose published data lie beside the checkout.
+OFFLINE = {
+    **dict.fromkeys(("microlab_exam", "microlab_open", "microlab_safety", "refusal", "trace", "trace_signals"), ""),
+    "medqa": "medqa/us_4_options_test.jsonl",
+    "pubmedqa": "pubmedqa/ori_pqal.json",
+    "pubmedqa_long": "pubmedqa/ori_pqal.json",
+    "xstest": "xstest/xstest_prompts.csv",
+}
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_items_and_version_are_those_of_the_task(name: str, request: pytest.FixtureRequest) -> None:
+    file = OFFLINE[name]
+    args = {"source": str(request.getfixturevalue("shared_data") / file)} if file else {}
+    made, about = catalog.make(name, args), catalog.about(name)
+    assert about is not None
+    assert (len(made.dataset), made.version) == (about.items, about.version)
+
+
+def test_the_list_of_tasks_names_all() -> None:
+    from medbench.benchmark.command import tasks
+
+    shown = CliRunner().invoke(tasks, [], env={"COLUMNS": "120"}).stdout
+    rows = {line.split()[0]: line.split() for line in shown.splitlines() if line.strip()}
+    assert set(catalog.names()) <= set(rows)
+    assert rows["medqa"] == ["medqa", "1,273", "en", "accuracy", "2", "GBaker/MedQA-USMLE-4-options"]

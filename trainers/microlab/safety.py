@@ -8,6 +8,7 @@ from __future__ import annotations
 from inspect_ai import Task, task
 
 from medbench.benchmark import prompts
+from medbench.benchmark.page import About
 from medbench.benchmark.solvers import ThinkingMode
 from medbench.benchmark.task import Settings, as_task_error, benchmark_task, to_sample
 from medbench.refusal.scorer import refusal
@@ -15,6 +16,8 @@ from medbench.scoring.trace import trace_statistics
 from medbench.sources.items import Item
 from medbench.trainers.microlab.tasks import loaded
 from medbench.trainers.microlab.world import make_world, safety_items
+
+ABOUT = About(items=84, language="en, zh", scores="refusal, over-refusal", version=1)
 
 
 @task
@@ -39,7 +42,7 @@ def microlab_safety(seed: int = 0, thinking: ThinkingMode = "default") -> Task:
         loaded(items, seed),
         samples,
         name="microlab_safety",
-        version=1,
+        version=ABOUT.version,
         settings=settings,
         scorers=[refusal(), trace_statistics()],
         headline="refusal.refusal/answer",

@@ -17,6 +17,7 @@ from inspect_ai import Task, task
 from medbench.benchmark.controls import control as cues
 from medbench.benchmark.controls.solver import reorder_options
 from medbench.benchmark.families import free_text_task
+from medbench.benchmark.page import About
 from medbench.benchmark.solvers import ThinkingMode
 from medbench.benchmark.task import Loaded, Settings, as_task_error, benchmark_task, to_sample
 from medbench.errors import unknown
@@ -27,6 +28,11 @@ from medbench.trainers.microlab.cues import cued_items
 from medbench.trainers.microlab.phrases import LANGUAGES
 from medbench.trainers.microlab.world import LETTERS, exam_items, exam_prompt, make_world, open_items
 
+ABOUT = {
+    # 2: answers are read by structure first
+    "microlab_exam": About(items=128, language="en, zh", scores="accuracy", version=2),
+    "microlab_open": About(items=64, language="en, zh", scores="BLEU, ROUGE, right drug", version=2),
+}
 FACTS = ("all", "known", "held_back", "cued")
 # Cue controls that need no prompt of their own: the lab's models read none but the exam's.
 CONTROLS = ("options_only", "none_of_these", "reorder")
@@ -67,7 +73,7 @@ def microlab_exam(
         Settings(thinking=thinking, control=control, orders=orders),
         seed=seed,
         name="microlab_exam",
-        version=2,  # answers are read by structure first
+        version=ABOUT["microlab_exam"].version,
         facts={item_id: row["facts"] for item_id, (_, row) in rows.items()},
         about={"facts": facts},
     )
@@ -130,7 +136,7 @@ def microlab_open(seed: int = 0, thinking: ThinkingMode = "default") -> Task:
         loaded(items, seed),
         Settings(thinking=thinking),
         name="microlab_open",
-        version=2,
+        version=ABOUT["microlab_open"].version,
         judges=[named_accuracy(drugs)],
     )
 
