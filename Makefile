@@ -2,11 +2,12 @@
 # make study  the paper's study on a real language model, SmolLM2-135M: hours on two cores; run again, it goes on
 # make test   the tests, without network
 # make check  lint, format, types, and the rules of reading
+# make stress  kill -9 and full disks against the commands: hours; STRESS="kill --only merge" for a part
 # make site   the documentation as a site, in build/site; a broken link fails
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: env demo study test check check-rules types format site lock clean
+.PHONY: env demo study test check check-rules types format site lock stress clean
 env: .venv/.installed
 
 # The lock holds exact versions; the project itself is installed editable and without resolving again.
@@ -62,6 +63,11 @@ lock:
 	build/lock/bin/python -m pip install --quiet torch==2.13.0 setuptools wheel
 	build/lock/bin/python -m pip install --quiet '.[local,gguf,train,cluster,dev]'
 	build/lock/bin/python -m pip freeze --all --exclude medbench --exclude pip | sed 's/^torch==.*/torch==2.13.0/' > requirements.lock
+
+# Not in CI: about two hours on two cores. A small disk needs the right to mount one.
+STRESS ?= kill disk
+stress: env
+	PYTHONPATH=benchmarks $(BIN)/python -m stress $(STRESS)
 
 clean:
 	rm -rf .venv build *.egg-info

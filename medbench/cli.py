@@ -105,17 +105,24 @@ def demo(out: Path) -> None:
 
     Every step is an ordinary command, shown as it is run.
     """
-    from medbench.files.manifest import read_manifest, write_manifest
+    from medbench.files.directories import held
+    from medbench.files.manifest import read_manifest
     from medbench.provider.loading import MICROLAB
+
+    if out.exists() and any(out.iterdir()) and read_manifest(out)["kind"] != "demo":
+        raise MedbenchError(f"{out} is not empty and holds no demo; name another directory with --out.")
+    with held(out):
+        _demo(out, MICROLAB)
+
+
+def _demo(out: Path, lab: Path) -> None:
+    from medbench.files.manifest import write_manifest
     from medbench.trainers.microlab.demo import demo_plan
 
-    if out.exists() and any(out.iterdir()):
-        if read_manifest(out)["kind"] != "demo":
-            raise MedbenchError(f"{out} is not empty and holds no demo; name another directory with --out.")
-        shutil.rmtree(out)
+    shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    write_manifest(out, "demo", settings={}, inputs={"microlab": str(MICROLAB)})
-    plan = demo_plan(out / "inputs", lab=MICROLAB)
+    write_manifest(out, "demo", settings={}, inputs={"microlab": str(lab)})
+    plan = demo_plan(out / "inputs", lab=lab)
     _step("sweep", plan["study"], "--out", out / "study")
     # Below the study, so that one log directory covers all.
     _step("sweep", plan["sampling"], "--out", out / "study" / "sampling")
@@ -123,7 +130,7 @@ def demo(out: Path) -> None:
     _step("audit", plan["corpus"], "--against", "microlab_exam", "--out", out / "audit")
     _tell_planted(plan["planted"], out / "audit" / "findings.jsonl")
     _step("leaderboard", out / "study")
-    report = ["--audit", out / "audit", "--manifests", MICROLAB, "--out", out / "report"]
+    report = ["--audit", out / "audit", "--manifests", lab, "--out", out / "report"]
     _step("report", out / "study", *report, "--title", "medbench demo: the micro-lab")
     _tell_controls(out / "report" / "report.json")
     click.echo(f"\nlogs     {out / 'study'}   (inspect view --log-dir {out / 'study'})")

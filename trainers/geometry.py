@@ -148,7 +148,7 @@ def _colour(value: float | None) -> str:
 
 def write(found: Any, inputs: dict[str, Any], out: Path, *, any_base: bool) -> None:
     """OUT/geometry.json (all figures; the report reads it), geometry.md (by weight), geometry.svg, manifest.json."""
-    from medbench.merging.checkpoints import new_directory
+    from medbench.files.directories import new_directory
     from medbench.merging.geometry import rows_of
 
     document = {

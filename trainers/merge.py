@@ -5,6 +5,7 @@ medbench merge --base B --adapter pt=DIR:0.3 --adapter sft=DIR:0.7 --out DIR
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import click
 
 from medbench.errors import MedbenchError, unknown
-from medbench.files.manifest import sha256_file, write_manifest
+from medbench.files.manifest import NAME as MANIFEST
+from medbench.files.manifest import read_manifest, sha256_file, write_manifest
 from medbench.merging.weights import parse_weights
 
 # What a checkpoint's weights are stored in: the base's dtype, or float32, in which nothing of an update is lost.
@@ -41,7 +43,7 @@ def merge(
     Args:
         base: a model directory, or a hub id.
         adapters: ``NAME=DIR:WEIGHT`` each; soup takes 1 where the weight is left out.
-        out: directory that does not exist yet or is empty.
+        out: directory that does not exist yet or is empty; one that holds this very merge is left as it is.
         method: a name from `medbench.merging.methods`.
         settings: the method's inputs.
         overrides: (pattern, weights) pairs, see `medbench.merging.weights.Weights`.
@@ -58,8 +60,9 @@ def merge(
     Raises:
         MedbenchError: bad input, found before any large work; or a disk that fills. Nothing is left at `out`.
     """
+    from medbench.files.directories import new_directory
     from medbench.merging.adapters import WEIGHTS, parse_adapter, read_adapter
-    from medbench.merging.checkpoints import new_directory, open_checkpoint
+    from medbench.merging.checkpoints import open_checkpoint
     from medbench.merging.fitting import fit_adapters
     from medbench.merging.recipe import make_recipe
     from medbench.merging.registry import method as registered
@@ -90,27 +93,48 @@ def merge(
     size = checkpoint.bytes * (2 if dtype == "float32" else 1)
     if format == "adapter":
         size = sum((a.path / WEIGHTS).stat().st_size * 2 for a in loaded)
+    told = {
+        "method": method,
+        **recipe.settings,
+        "weights": recipe.weights.default,
+        "overrides": [list(item) for item in recipe.weights.overrides],
+        **({"rounding": chosen.mode, "rounding_seed": seed, "dtype": dtype} if format == "checkpoint" else {}),
+    }
+    inputs = {"base": str(checkpoint.path.resolve()), **{a.name: str(a.path.resolve()) for a in loaded}}
+    made = _made_before(Path(out), format, told, inputs, checkpoint.files, loaded)
+    if made is not None:
+        return made
     with new_directory(out, size + (1 << 20)) as staging, ThreadPoolExecutor(1) as beside:
         hashes = [beside.submit(_hashes, adapter) for adapter in loaded]
         facts = _write(format, checkpoint, recipe, staging, dtype)
         given = zip(loaded, hashes, strict=True)
-        write_manifest(
-            staging,
-            format,
-            settings={
-                "method": method,
-                **recipe.settings,
-                "weights": recipe.weights.default,
-                "overrides": [list(item) for item in recipe.weights.overrides],
-                **({"rounding": chosen.mode, "rounding_seed": seed, "dtype": dtype} if format == "checkpoint" else {}),
-            },
-            inputs={
-                "base": str(checkpoint.path.resolve()),
-                **{a.name: {"path": str(a.path.resolve()), "sha256": found.result()} for a, found in given},
-            },
-            **facts,
-        )
+        hashed = {a.name: {"path": inputs[a.name], "sha256": found.result()} for a, found in given}
+        write_manifest(staging, format, settings=told, inputs={"base": inputs["base"], **hashed}, **facts)
     return facts
+
+
+def _made_before(
+    out: Path,
+    format: str,
+    told: dict[str, Any],
+    inputs: dict[str, str],
+    base_files: Sequence[Path],
+    adapters: Sequence[Any],
+) -> dict[str, Any] | None:
+    """The facts of a finished merge at `out` if it is this very one, so that a command may be called again."""
+    if not (out / MANIFEST).is_file():
+        return None
+    made = read_manifest(out)
+    made_of = {name: one["path"] if isinstance(one, dict) else one for name, one in made["inputs"].items()}
+    if (made["kind"], made["settings"], made_of) != (format, json.loads(json.dumps(told)), inputs):
+        return None
+    when = (out / MANIFEST).stat().st_mtime_ns
+    if any(file.stat().st_mtime_ns > when for file in base_files):
+        return None
+    if any(made["inputs"][adapter.name]["sha256"] != _hashes(adapter) for adapter in adapters):
+        return None
+    shown = ("kind", "created", "command", "settings", "inputs", "versions")
+    return {key: value for key, value in made.items() if key not in shown}
 
 
 def _write(format: str, checkpoint: Any, recipe: Any, staging: Path, dtype: str) -> dict[str, Any]:

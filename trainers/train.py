@@ -6,15 +6,13 @@ SFTTrainer, loss curves, manifest. Several GPUs and nodes: `accelerate launch -m
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
-import re
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,9 +20,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 import numpy as np
 
-from medbench.errors import DISK_FULL, MedbenchError
-from medbench.files.manifest import NAME as MANIFEST
-from medbench.files.manifest import hash_files, read_manifest, sha256_file, write_atomic, write_manifest
+from medbench.errors import MedbenchError
+from medbench.files.directories import full_disk_named, held
+from medbench.files.manifest import RUN, hash_files, read_manifest, sha256_file, write_atomic, write_manifest
 from medbench.sources import hub
 from medbench.sources.records import BadRows, Record, convert
 from medbench.trainers.curve import CURVE, final_losses, save_curve
@@ -38,13 +36,12 @@ from medbench.trainers.data import (
     tokenize_text,
 )
 from medbench.trainers.model import load_model, load_tokenizer, lora_config, training_arguments
+from medbench.trainers.place import Start, clear, start_of
 from medbench.trainers.recipe import Recipe, Stage, load_recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from numpy.typing import NDArray
-
-RUN = "run.json"  # what the run is, so that resuming can tell
 
 
 def train(
@@ -56,11 +53,13 @@ def train(
 ) -> dict[str, float]:
     """Train one adapter, or with ``finetuning_type: full`` one model, into `recipe.output_dir`.
 
+    A run that was interrupted goes on where it stopped; one that is finished there is left as it is.
+
     Args:
         stage: ``pt`` (next token on plain text) or ``sft`` (answers of conversations).
         recipe: resolved settings.
         origin: setting -> where its value came from, for the manifest.
-        say: called with a line about the data once it is tokenized.
+        say: called with a line about the data once it is tokenized, and where the run begins.
 
     Returns:
         losses in nats per token: `train_loss`, the mean over all steps, and with evaluation data `eval_loss` and
@@ -70,33 +69,75 @@ def train(
         MedbenchError: bad settings, bad data, flagged data, or a device that cannot do what is asked; before training.
     """
     try:
-        import torch
-        from transformers import set_seed
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
 
-        from medbench.private.transformers import attention_of
-        from medbench.trainers.loop import StageTrainer, diverged
+        import medbench.trainers.loop  # noqa: F401
     except ImportError as error:
         raise MedbenchError(f"training needs the package {error.name!r}: pip install 'medbench[train]'") from error
 
     out = Path(recipe.output_dir)
+    with contextlib.ExitStack() as guards:
+        if _main_process():
+            guards.enter_context(held(out))
+            guards.enter_context(full_disk_named(out, "Its complete checkpoints are kept."))
+        data = _read(stage, recipe)
+        run = {"stage": stage, **dataclasses.asdict(recipe), "inputs": data.inputs}
+        start = start_of(recipe, run)
+        if start.finished:
+            say(f"{out} holds this very run, finished: nothing to do")
+            found: dict[str, float] = read_manifest(out)["losses"]
+            return found
+        return _fit(stage, recipe, data, run, start, origin or {}, say)
+
+
+@dataclass
+class _Data:
+    """What a run reads: its sources by version, what an audit says of them, and the rows that could not be used."""
+
+    sources: list[Source]
+    eval_sources: list[Source]
+    unreadable: BadRows
+    audited: dict[str, Any] | None = None
+    systems: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        return {source.name: source.version for source in self.sources + self.eval_sources}
+
+
+def _read(stage: Stage, recipe: Recipe) -> _Data:
     unreadable = BadRows(recipe.on_bad_row)
     sources, eval_sources = (
         [open_source(name, max_samples=recipe.max_samples, bad_rows=unreadable) for name in recipe.listed(setting)]
         for setting in ("dataset", "eval_dataset")
     )
-    inputs = {source.name: source.version for source in sources + eval_sources}
-    checkpoint = _checkpoint(recipe)
-    run = {"stage": stage, **dataclasses.asdict(recipe), "inputs": inputs}
-    if _main_process():
-        _check_output(out, run, checkpoint)
-    audited = check_findings(recipe.findings, sources) if recipe.findings else None
+    return _Data(
+        sources, eval_sources, unreadable, check_findings(recipe.findings, sources) if recipe.findings else None
+    )
 
+
+def _fit(
+    stage: Stage,
+    recipe: Recipe,
+    data: _Data,
+    run: Mapping[str, Any],
+    start: Start,
+    origin: Mapping[str, str],
+    say: Callable[[str], None],
+) -> dict[str, float]:
+    """The training itself, from where it begins to its manifest; returns the losses."""
+    import torch
+    from transformers import set_seed
+
+    from medbench.trainers.loop import StageTrainer, diverged
+
+    out, checkpoint = Path(recipe.output_dir), start.checkpoint
     set_seed(recipe.seed)
     tokenizer = load_tokenizer(stage, recipe)
-    systems: Counter[str] = Counter()
-    train_rows = tokenized(stage, recipe, sources, tokenizer, unreadable, systems)
-    if eval_sources:
-        eval_rows = tokenized(stage, recipe, eval_sources, tokenizer, unreadable)
+    train_rows = tokenized(stage, recipe, data.sources, tokenizer, data.unreadable, data.systems)
+    if data.eval_sources:
+        eval_rows = tokenized(stage, recipe, data.eval_sources, tokenizer, data.unreadable)
     else:
         train_rows, eval_rows = _split(train_rows, recipe)
     model = load_model(recipe, torch)
@@ -108,125 +149,73 @@ def train(
         processing_class=tokenizer,
         peft_config=lora_config(recipe, model) if recipe.finetuning_type == "lora" else None,
     )
-    rows = len(cast(Sized, trainer.train_dataset))
+    examples = {"train": len(train_rows), "eval": len(eval_rows), "rows": len(cast(Sized, trainer.train_dataset))}
     say(
-        f"{len(train_rows)} examples in {rows} rows of at most {recipe.cutoff_len} tokens; "
-        f"{len(eval_rows)} for evaluation; {len(unreadable.rows)} rows left out"
+        f"{examples['train']} examples in {examples['rows']} rows of at most {recipe.cutoff_len} tokens; "
+        f"{examples['eval']} for evaluation; {len(data.unreadable.rows)} rows left out"
     )
     if _main_process():
+        clear(out, start)
         out.mkdir(parents=True, exist_ok=True)
-        (out / MANIFEST).unlink(missing_ok=True)
         write_atomic(out / RUN, json.dumps(run, ensure_ascii=False, indent=2) + "\n")
-    with full_disk_named(out):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        broken = [name for name, p in model.named_parameters() if p.requires_grad and not p.isfinite().all()]
-        if broken:  # after the last point of the loss curve
-            raise diverged(f"{broken[0]} holds NaN or Inf")
-        if eval_rows and not any("eval_loss" in e and e["step"] == trainer.state.global_step for e in trainer.history):
-            trainer.evaluate()
-        trainer.save_model()
-    losses = final_losses(trainer.history)
+    if checkpoint:
+        say(f"going on from {checkpoint}")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    broken = [name for name, p in model.named_parameters() if p.requires_grad and not p.isfinite().all()]
+    if broken:  # after the last point of the loss curve
+        raise diverged(f"{broken[0]} holds NaN or Inf")
+    if eval_rows and not any("eval_loss" in e and e["step"] == trainer.state.global_step for e in trainer.history):
+        trainer.evaluate()
+    trainer.save_model()
     if _main_process():
-        # A pickle, and TRL's model card with its example of a time machine: the manifest holds the settings
-        for name in ("training_args.bin", "README.md"):
-            (out / name).unlink(missing_ok=True)
-        save_curve(out, trainer.history, stage)
-        write_manifest(
-            out,
-            "adapter" if recipe.finetuning_type == "lora" else "checkpoint",
-            settings=dataclasses.asdict(recipe),
-            inputs=inputs,
-            stage=stage,
-            origin=dict(origin or {}),
-            base={
-                "name": recipe.model_name_or_path,
-                # the commit that a hub name resolved to, or what a local folder holds
-                "revision": hub.model_commit(recipe.model_name_or_path, recipe.model_revision),
-                "config": model.config.to_diff_dict(),
-                "weights": hash_files(recipe.model_name_or_path, "*.safetensors"),
-            },
-            seed=recipe.seed,
-            device=f"{trainer.accelerator.num_processes} x {trainer.args.device}",
-            dtype=str(model.dtype).removeprefix("torch."),
-            attention=attention_of(model.config),
-            examples={"train": len(train_rows), "eval": len(eval_rows), "rows": rows},
-            left_out=unreadable.listed(),
-            # the data's own system prompt, where all conversations have the same one: evaluation must give it too
-            system_prompt=next(iter(systems)) or None if len(systems) == 1 else None,
-            system_prompts=len([prompt for prompt in systems if prompt]),
-            leakage_audit=audited,
-            resumed_from=checkpoint and checkpoint.name,
-            losses=losses,
-            log_history=trainer.history,
-        )
-    return losses
+        _finish(stage, recipe, data, trainer, {"examples": examples, "origin": dict(origin), "checkpoint": checkpoint})
+    return final_losses(trainer.history)
 
 
-@contextmanager
-def full_disk_named(out: Path) -> Iterator[None]:
-    """Say that the disk is full where it is, which torch and safetensors report as errors of their own formats.
+def _finish(stage: Stage, recipe: Recipe, data: _Data, trainer: Any, made: Mapping[str, Any]) -> None:
+    """The loss curve and the manifest, which is the sign that the run is complete."""
+    from medbench.private.transformers import attention_of
 
-    Raises:
-        MedbenchError: something could not be written for want of space, or while the disk of `out` has less than 1 MB.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        # safetensors tells the system's error number in its text alone
-        number = re.search(r"os error (\d+)", str(error))
-        refused = {int(number[1]) if number else 0, error.errno if isinstance(error, OSError) else 0} & DISK_FULL
-        if not refused and shutil.disk_usage(out).free >= 1 << 20:
-            raise
-        raise MedbenchError(
-            f"the disk of {out} is full ({error.__class__.__name__} while saving). Free some space, then go on from "
-            "the last complete checkpoint with resume_from_checkpoint=true, or empty the directory and start anew."
-        ) from error
+    out, model, checkpoint = Path(recipe.output_dir), trainer.model, made["checkpoint"]
+    config = trainer.accelerator.unwrap_model(model).config
+    # A pickle, and TRL's model card with its example of a time machine: the manifest holds the settings
+    for name in ("training_args.bin", "README.md"):
+        (out / name).unlink(missing_ok=True)
+    save_curve(out, trainer.history, stage)
+    systems = data.systems
+    write_manifest(
+        out,
+        "adapter" if recipe.finetuning_type == "lora" else "checkpoint",
+        settings=dataclasses.asdict(recipe),
+        inputs=data.inputs,
+        stage=stage,
+        origin=made["origin"],
+        base={
+            "name": recipe.model_name_or_path,
+            # the commit that a hub name resolved to, or what a local folder holds
+            "revision": hub.model_commit(recipe.model_name_or_path, recipe.model_revision),
+            "config": config.to_diff_dict(),
+            "weights": hash_files(recipe.model_name_or_path, "*.safetensors"),
+        },
+        seed=recipe.seed,
+        device=f"{trainer.accelerator.num_processes} x {trainer.args.device}",
+        dtype=str(model.dtype).removeprefix("torch."),
+        attention=attention_of(config),
+        examples=made["examples"],
+        left_out=data.unreadable.listed(),
+        # the data's own system prompt, where all conversations have the same one: evaluation must give it too
+        system_prompt=next(iter(systems)) or None if len(systems) == 1 else None,
+        system_prompts=len([prompt for prompt in systems if prompt]),
+        leakage_audit=data.audited,
+        resumed_from=checkpoint and checkpoint.name,
+        losses=final_losses(trainer.history),
+        log_history=trainer.history,
+    )
 
 
 def _main_process() -> bool:
     """Whether this process writes; `accelerate launch` and torchrun number the processes in RANK."""
     return int(os.environ.get("RANK", "0")) == 0
-
-
-def _checkpoint(recipe: Recipe) -> Path | None:
-    """The checkpoint to resume from: the one named, or the last complete one of `output_dir`."""
-    if not recipe.resume_from_checkpoint:
-        return None
-    if recipe.resume_from_checkpoint is True:
-        # The Trainer writes its state last: a checkpoint without it was cut short by a kill
-        states = Path(recipe.output_dir).glob("checkpoint-*/trainer_state.json")
-        found = max((path.parent for path in states), key=lambda path: int(path.name.split("-")[1]), default=None)
-    else:
-        found = Path(recipe.resume_from_checkpoint)
-        found = found if (found / "trainer_state.json").is_file() else None
-    if found is None:
-        raise MedbenchError(
-            f"resume_from_checkpoint={recipe.resume_from_checkpoint}: no complete checkpoint there "
-            f"(output_dir is {recipe.output_dir}); leave it out to start anew."
-        )
-    return found
-
-
-# What a resumed run may change without changing its loss curve.
-_FREE = {"output_dir", "resume_from_checkpoint", "findings", "save_steps", "save_total_limit", "eval_steps"}
-
-
-def _check_output(out: Path, run: Mapping[str, Any], checkpoint: Path | None) -> None:
-    """A new run needs a new or empty directory; a resumed one must be the run that it resumes."""
-    if checkpoint is None:
-        if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {RUN}):
-            raise MedbenchError(f"output_dir {out} is not empty; name a new one, or set resume_from_checkpoint=true.")
-        return
-    try:
-        before = json.loads((checkpoint.parent / RUN).read_text("utf-8"))
-    except (OSError, ValueError):
-        raise MedbenchError(f"{checkpoint.parent / RUN} is missing or unreadable; start anew.") from None
-    fixed = [key for key in run if key not in _FREE]
-    changed = [f"{key} was {before.get(key)!r}, is {run[key]!r}" for key in fixed if before.get(key) != run[key]]
-    if changed:
-        raise MedbenchError(f"{checkpoint} is of another run ({'; '.join(changed)}); start anew for these settings.")
 
 
 def check_findings(findings: str, sources: Sequence[Source]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import click
 from medbench.benchmark import catalog
 from medbench.benchmark.prompt_set import SHIPPED, PromptSet, Template, read_prompt_set, to_entry, write_set
 from medbench.errors import MedbenchError
+from medbench.files.directories import full_disk_named, held
 from medbench.files.manifest import sha256_file, write_atomic, write_manifest
 from medbench.trainers.study import Study, read_study
 from medbench.trainers.sweep import plan, sweep
@@ -336,6 +337,8 @@ def command(
         with tempfile.TemporaryDirectory() as folder:
             click.echo("\n".join(plan(tuning_study(checked, tunings, source, Path(folder)), out, None)))
         return
-    for path in tune(checked, prompts, fewshot, source, out):
+    with held(out), full_disk_named(out):
+        tuned = tune(checked, prompts, fewshot, source, out)
+    for path in tuned:
         click.echo("\n".join(lines_of(path)))
         click.echo(f"  * asked with; in a study: args: {{prompt: {path}}}")

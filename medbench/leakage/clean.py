@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from medbench.errors import MedbenchError
+from medbench.files import parquet
 from medbench.files.compressed import DAMAGED, open_binary
+from medbench.files.directories import replace_directory, workplace
 from medbench.files.manifest import NAME, sha256_file, write_manifest
 from medbench.leakage.corpus import form_of
 from medbench.leakage.formats import BLOCK, MAX_RECORD, BoundedLines, Unreadable, json_elements
@@ -44,19 +46,18 @@ def write_clean(
     for file, record in flagged:
         records.get(file, set()).add(record)
     counts = {}
-    new = Path(out) / ".new"  # complete before the first earlier copy is replaced
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    try:
-        for number, file in enumerate(targets):
-            total = _copy(file, records[file], new / str(number))
-            counts[file] = {"kept": total - len(records[file]), "removed": len(records[file])}
-        for number, target in enumerate(targets.values()):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(new / str(number), target)
-    finally:
+    with workplace(out) as work:
+        new = work / "new"  # complete before the first earlier copy is replaced
         shutil.rmtree(new, ignore_errors=True)
-    write_manifest(out, "clean corpus", settings={"counts": counts}, inputs={file: sha256_file(file) for file in files})
+        new.mkdir()
+        for file, target in destinations(files, new).items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            total = _copy(file, records[file], target)
+            counts[file] = {"kept": total - len(records[file]), "removed": len(records[file])}
+        inputs = {file: sha256_file(file) for file in files}
+        write_manifest(new, "clean corpus", settings={"counts": counts}, inputs=inputs)
+        replace_directory(new, Path(out), [str(target.relative_to(out)) for target in targets.values()])
+        shutil.rmtree(work)
     return counts
 
 
@@ -190,20 +191,14 @@ def _copy_parquet(file: str, flagged: set[int], sink: IO[bytes]) -> int:
     import pyarrow.parquet
 
     try:
-        return _copy_groups(pyarrow.parquet.ParquetFile(file), flagged, sink)
-    except pyarrow.ArrowException as error:
+        source = pyarrow.parquet.ParquetFile(file)
+    except (pyarrow.ArrowException, OSError) as error:
         raise EOFError(str(error).rstrip(".")) from error
-
-
-def _copy_groups(source: Any, flagged: set[int], sink: IO[bytes]) -> int:
-    import pyarrow
-    import pyarrow.parquet
-
     groups = source.metadata.num_row_groups
     compression = source.metadata.row_group(0).column(0).compression if groups else "snappy"
     first = 0
     with pyarrow.parquet.ParquetWriter(sink, source.schema_arrow, compression=compression) as writer:
-        for batch in itertools.chain.from_iterable(source.iter_batches(row_groups=[g]) for g in range(groups)):
+        for batch in itertools.chain.from_iterable(parquet.batches(file, 1 << 16, [g]) for g in range(groups)):
             keep = [first + k not in flagged for k in range(batch.num_rows)]
             writer.write_batch(batch.filter(pyarrow.array(keep)))
             first += batch.num_rows

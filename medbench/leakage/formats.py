@@ -13,6 +13,7 @@ from typing import IO, Any
 import orjson
 
 from medbench.errors import MedbenchError
+from medbench.files import parquet
 from medbench.files.compressed import DAMAGED
 from medbench.sources import hub
 
@@ -266,15 +267,11 @@ class BoundedLines:
 
 
 def parquet_rows(file: str) -> Iterator[Any]:
-    """Rows as mappings; `Unreadable` where the file ends before its time."""
-    import pyarrow
-    import pyarrow.parquet
-
+    """Rows as mappings; `Unreadable` where the file is damaged or ends before its time."""
     try:
-        for part in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):
-            yield from part.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        yield Unreadable(f"not readable as Parquet from here on ({str(error).rstrip('.')})")
+        yield from parquet.rows(file)
+    except EOFError as error:
+        yield Unreadable(f"not readable as Parquet from here on ({error})")
 
 
 def hub_rows(source: str) -> Iterator[Any]:

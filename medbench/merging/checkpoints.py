@@ -10,15 +10,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from medbench.errors import DISK_FULL, MedbenchError
+from medbench.files.manifest import require_finished
 from medbench.merging.stored import Stored, read_header
 
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx"}
@@ -68,6 +67,7 @@ def open_checkpoint(name: str | Path, revision: str | None = None) -> Checkpoint
             parse, an index that names tensors that its shards lack.
     """
     path = find_model(name, revision)
+    require_finished(path)
     index_file = path / INDEX
     config = read_json(path / "config.json")
     weight_map = _weight_map(index_file) if index_file.exists() else {}
@@ -136,59 +136,6 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise MedbenchError(f"{file} holds {type(document).__name__}, not a JSON object.")
     return document
-
-
-@contextmanager
-def new_directory(out: str | Path, size: int) -> Iterator[Path]:
-    """A hidden directory that becomes `out` when the block ends, and vanishes when it fails.
-
-    Args:
-        out: a path that does not exist yet, or an empty directory.
-        size: bytes that will be written, checked against the free space first.
-
-    Raises:
-        MedbenchError: `out` is not empty, the disk has too little space or fills up meanwhile.
-    """
-    out = Path(out).absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MedbenchError(f"{out} exists and is not empty: choose another --out, or remove it.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _remove_dead(out)
-    free = shutil.disk_usage(out.parent).free
-    if free < size:
-        raise MedbenchError(
-            f"{out.parent} has {free / 1e6:,.1f} MB free, and the result needs {size / 1e6:,.1f} MB: "
-            "free some space or choose another --out."
-        )
-    staging = out.parent / f".{out.name}.{os.getpid()}.unfinished"
-    staging.mkdir()
-    try:
-        yield staging
-        _fsync(staging)
-        # Onto an empty directory this is atomic too.
-        staging.rename(out)
-        _fsync(out.parent)
-    except BaseException as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            raise MedbenchError(f"the disk of {out.parent} is full: nothing was left at {out}.") from None
-        raise
-
-
-def _remove_dead(out: Path) -> None:
-    """Clear away what a killed run to the same place left behind."""
-    for leftover in out.parent.glob(f".{out.name}.*.unfinished"):
-        owner = leftover.name.split(".")[-2]
-        if owner.isdigit() and not Path("/proc", owner).exists() and Path("/proc").exists():
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Syncer:

@@ -22,6 +22,7 @@ from medbench.predictions import Prediction, user_turn
 from medbench.predictions.formats import detect_format, read_predictions
 from medbench.predictions.likelihoods import asked_alike, by_likelihood, likelihoods
 from medbench.predictions.match import agreeing, as_shown, match
+from medbench.predictions.place import identity, put, staging
 from medbench.sources.items import Item, repeat_id
 from medbench.sources.records import BadRows, OnBadRow
 
@@ -57,7 +58,7 @@ def import_predictions(
         form: one of `FORMATS`; None tells by the fields.
         task: name of a task, e.g. ``f5``, or what else `catalog.make` takes; None for trace statistics alone.
         model: the name that the log gives to the model; None takes the rows' `model` field.
-        log_dir: where the log is written.
+        log_dir: where the log is written, as a whole; the same import again replaces its log there.
         source: the benchmark's items in the publisher's format; None takes the items that the file itself holds.
         prefilled: the prompts ended in an opening think tag; None looks at each prompt.
         on_bad_row: ``skip`` leaves unusable rows out and lists them in the log's metadata.
@@ -71,7 +72,6 @@ def import_predictions(
     """
     from inspect_ai import Task, eval, task_with
     from inspect_ai.dataset import MemoryDataset
-    from inspect_ai.log import read_eval_log, write_eval_log
 
     from medbench.scoring.trace import trace_statistics
 
@@ -122,16 +122,31 @@ def import_predictions(
         epochs=epochs,
         metadata=metadata,
     )
-    # Inspect prints a model's name as markup, and "my[/model]" is none: the log gets the name afterwards.
-    (log,) = eval(made, model="none/imported", log_dir=log_dir, display="none", log_realtime=False)
-    if log.status != "success":
-        raise MedbenchError(f"{file}: scoring failed: {log.error.message if log.error else log.status}")
-    log = read_eval_log(log.location)
-    log.eval.model = f"none/{name}"
+    given = {"task": task, "model": name, "source": source, "prefilled": prefilled, "task_args": task_args}
+    called = identity({**given, "sha256": imported["sha256"], "format": form, "columns": dict(columns or {})})
+    with staging(log_dir, called) as folder:
+        # Inspect prints a model's name as markup, and "my[/model]" is none: the log gets the name afterwards.
+        (log,) = eval(made, model="none/imported", log_dir=str(folder), display="none", log_realtime=False)
+        if log.status != "success":
+            raise MedbenchError(f"{file}: scoring failed: {log.error.message if log.error else log.status}")
+        return _named(log, name, called, log_dir)
+
+
+def _named(log: EvalLog, model: str, called: str, log_dir: str) -> EvalLog:
+    """A log that Inspect has just written, under the model's name and its own, in its directory."""
+    from inspect_ai.log import read_eval_log, write_eval_log
+
+    written = Path(log.location.removeprefix("file://"))
+    log = read_eval_log(str(written))
+    for_id = log.eval.task_id
+    log.eval.model, log.eval.task_id = f"none/{model}", called
     for scorer in log.eval.scorers or []:
         # Inspect writes the bare name, by which `inspect score` finds scorers in a task file only, not in the registry
         scorer.name = f"medbench/{scorer.name}"
-    write_eval_log(log, log.location)
+    stem = written.stem.removesuffix(f"_{for_id}")
+    complete = written.with_name(f"{stem}_{called}{written.suffix}")
+    write_eval_log(log, str(complete))
+    log.location = put(complete, log_dir, called)
     return log
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
 from medbench.errors import BadRow, LeftOut, MedbenchError
+from medbench.files import parquet
 from medbench.files.compressed import DAMAGED, open_binary
 
 OnBadRow = Literal["error", "skip"]
@@ -365,18 +366,13 @@ def _read_csv(
 
 
 def _read_parquet(path: Path) -> Iterator[Record]:
-    import pyarrow
-    import pyarrow.parquet
-
+    number = 0
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        number = 0
-        for batch in file.iter_batches(batch_size=1024):
-            for data in batch.to_pylist():
-                number += 1
-                yield Record(str(path), f"record {number}", data)
-    except pyarrow.ArrowException as error:
-        raise MedbenchError(f"{path} cannot be read as Parquet: {str(error).rstrip('.')}.") from None
+        for number, data in enumerate(parquet.rows(path, 1024), 1):
+            yield Record(str(path), f"record {number}", data)
+    except EOFError as error:
+        where = f"from record {number + 1} on " if number else ""
+        raise MedbenchError(f"{path} cannot be read as Parquet {where}({error}); get the file again.") from None
     if not number:
         raise MedbenchError(f"{path} holds no rows.")
 
@@ -389,13 +385,10 @@ def _read_xlsx(path: Path, bad_rows: BadRows) -> Iterator[Record]:
         raise MedbenchError(
             f"{path}: reading spreadsheets needs openpyxl (pip install openpyxl), or save it as CSV."
         ) from None
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
-    except Exception as error:  # openpyxl lets errors of zipfile, XML and its own through
-        raise MedbenchError(f"{path} cannot be read as a spreadsheet: {str(error).rstrip('.')}.") from None
+    sheet = _sheet_rows(path, load_workbook)
     header: list[str] | None = None
     found = False
-    for number, cells in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
+    for number, cells in enumerate(sheet, 1):
         row = [_cell(cell) for cell in cells]
         if not any(row):
             continue
@@ -413,6 +406,13 @@ def _read_xlsx(path: Path, bad_rows: BadRows) -> Iterator[Record]:
             yield Record(str(path), f"row {number}", dict(zip(header, row[: len(header)], strict=True)))
     if not found and not bad_rows.rows:
         raise MedbenchError(f"{path} holds no rows.")
+
+
+def _sheet_rows(path: Path, load_workbook: Callable[..., Any]) -> Iterator[tuple[Any, ...]]:
+    try:
+        yield from load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True)
+    except Exception as error:  # openpyxl lets errors of zipfile, XML and its own through
+        raise MedbenchError(f"{path} cannot be read as a spreadsheet: {str(error).rstrip('.')}.") from None
 
 
 def _cell(value: Any) -> str:

@@ -127,8 +127,9 @@ def test_the_corpus_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
-    half = tmp_path / "out" / ".new" / "0"
+    half = tmp_path / ".out.unfinished" / "new" / "a.jsonl"
     half.parent.mkdir(parents=True)
+    (tmp_path / "out").mkdir()
     half.write_bytes(b"half")
     (tmp_path / "out" / "notes").write_bytes(b"mine")
     assert cleaned(tmp_path, "a.jsonl", LINES) == LINES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from click.testing import CliRunner
 
 from medbench.cli import cli
 from medbench.errors import BadRow, MedbenchError
+from medbench.files.directories import held
 from medbench.files.manifest import read_manifest
+from medbench.merging.adapters import read_adapter
 from medbench.sources.records import Record
 from medbench.trainers.data import Message, open_source, to_messages, to_text, tokenize_messages, tokenize_text
 from medbench.trainers.recipe import load_recipe
@@ -398,15 +401,54 @@ def test_resuming_after_a_crash_draws_the_same_curve(
     monkeypatch.setattr(StageTrainer, "training_step", whole)
     with pytest.raises(MedbenchError, match="did not finish"):
         read_manifest(out)
-    with pytest.raises(MedbenchError, match="not empty"):
-        train("sft", base, source, out, evaluated)
     with pytest.raises(MedbenchError, match="seed was 42, is 7"):
-        train("sft", base, source, out, evaluated, "resume_from_checkpoint=true", "seed=7")
+        train("sft", base, source, out, evaluated, "seed=7")
     (out / "checkpoint-4").mkdir()  # as a kill leaves it: begun, but without the state, which is written last
-    train("sft", base, source, out, evaluated, "resume_from_checkpoint=true")
+    (out / "checkpoint-4" / "trainer_state.json").write_text('{"global_')
+    with pytest.raises(MedbenchError, match="did not finish"):
+        read_adapter("sft", out)
+    train("sft", base, source, out, evaluated)
     assert read_manifest(out)["resumed_from"] == "checkpoint-3"
+    assert sorted(path.name for path in out.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
     assert losses(out) == losses(runs["sft"])
     assert read_manifest(out)["losses"] == read_manifest(runs["sft"])["losses"]
+    made = (out / "manifest.json").read_bytes()
+    train("sft", base, source, out, evaluated)  # finished: left as it is
+    assert (out / "manifest.json").read_bytes() == made
+    with pytest.raises(MedbenchError, match="seed was 42, is 7"):
+        train("sft", base, source, out, evaluated, "seed=7")
+
+
+@pytest.mark.parametrize("given", ["resume_from_checkpoint=false", "resume_from_checkpoint=true"])
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(
+    runs: dict[str, Path], base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    from medbench.trainers.loop import StageTrainer
+
+    source, out = data / "sft.jsonl", tmp_path / "out"
+    whole = StageTrainer._save_checkpoint
+
+    def crash(self: Any, *arguments: Any, **named: Any) -> Any:
+        (out / "checkpoint-3").mkdir()
+        (out / "checkpoint-3" / "adapter_model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StageTrainer, "_save_checkpoint", crash)
+    with pytest.raises(KeyboardInterrupt):
+        train("sft", base, source, out, f"eval_dataset={source}", given if "false" in given else "seed=42")
+    monkeypatch.setattr(StageTrainer, "_save_checkpoint", whole)
+    train("sft", base, source, out, f"eval_dataset={source}", given)
+    assert read_manifest(out)["resumed_from"] is None
+    assert losses(out) == losses(runs["sft"])
+
+
+def test_two_trainings_into_one_directory_are_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    with held(tmp_path / "out"), pytest.raises(MedbenchError, match=rf"another process .*process {os.getpid()} on "):
+        train("sft", base, data / "sft.jsonl", tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("")
+    with pytest.raises(MedbenchError, match="is not empty"):
+        train("sft", base, data / "sft.jsonl", tmp_path / "mine")
 
 
 def test_flagged_data_are_refused(base: Path, data: Path, tmp_path: Path) -> None:
@@ -556,13 +598,13 @@ def test_a_full_disk_is_named(base: Path, data: Path, tmp_path: Path, monkeypatc
         raise SafetensorError("Error while serializing: I/O error: File too large (os error 27)")
 
     monkeypatch.setattr(StageTrainer, "_save_checkpoint", limited)
-    with pytest.raises(MedbenchError, match=r"is full .*SafetensorError"):
+    with pytest.raises(MedbenchError, match=r"limited is full \(SafetensorError"):
         train("sft", base, data / "sft.jsonl", tmp_path / "limited")
     monkeypatch.setattr(StageTrainer, "_save_checkpoint", full)
     with pytest.raises(RuntimeError, match="unexpected pos"):  # there is room: a defect, not to be hidden
         train("sft", base, data / "sft.jsonl", tmp_path / "a")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "total used free")(9, 9, 0))
-    with pytest.raises(MedbenchError, match=r"is full .*resume_from_checkpoint=true"):
+    with pytest.raises(MedbenchError, match=r"/b is full .*checkpoints are kept. Make room"):
         train("sft", base, data / "sft.jsonl", tmp_path / "b")
     assert not (tmp_path / "b" / "manifest.json").exists()
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 
 from medbench.errors import MedbenchError
+from medbench.files.directories import full_disk_named, held
+from medbench.files.manifest import write_atomic
 
 
 @click.group()
@@ -29,7 +31,8 @@ def build(seed: int, out: Path, overrides: tuple[str, ...]) -> None:
     from medbench.trainers.train import quieten
 
     quieten()
-    build_lab(seed, out, overrides=overrides, say=click.echo)
+    with held(out), full_disk_named(out):
+        build_lab(seed, out, overrides=overrides, say=click.echo)
     click.echo(f"lab written to {out}: evaluate it with --model medbench/{out}")
 
 
@@ -50,9 +53,9 @@ def study(labs: tuple[Path, ...], out: Path, mix: str) -> None:
         wanted = candidates(tuple(float(weight) for weight in mix.split(",")))
     except ValueError:
         raise MedbenchError(f"--mix {mix!r}: expected PT weights with commas between, such as 0,0.5,1.") from None
-    for lab in labs:
-        for row in study_lab(lab, wanted, done=rows_of(out)):
-            with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        click.echo(f"{lab} done")
+    with held(out), full_disk_named(out):
+        for lab in labs:
+            for row in study_lab(lab, wanted, done=rows_of(out)):
+                write_atomic(out, "".join(json.dumps(one) + "\n" for one in [*rows_of(out), row]))
+            click.echo(f"{lab} done")
     click.echo(table(rows_of(out)))

@@ -1,0 +1,1 @@
+"""Stress: commands that are killed, and disks that are full; see `__main__`."""
