@@ -105,6 +105,7 @@ def demo(out: Path) -> None:
 
     Every step is an ordinary command, shown as it is run.
     """
+    _require("demo")
     from medbench.files.directories import held
     from medbench.files.manifest import read_manifest
     from medbench.provider.loading import MICROLAB
@@ -136,6 +137,21 @@ def _demo(out: Path, lab: Path) -> None:
     click.echo(f"\nlogs     {out / 'study'}   (inspect view --log-dir {out / 'study'})")
     click.echo(f"report   {out / 'report' / 'report.html'}")
     click.echo("leaks seen from a model alone: medbench contamination --model medbench/microlab --task microlab_exam")
+
+
+def _require(command: str) -> None:
+    """Say which packages a command lacks before it does anything.
+
+    Raises:
+        MedbenchError: some are missing.
+    """
+    from medbench.advice import install, missing
+
+    if lacking := missing(EXTRAS[command]):
+        raise MedbenchError(
+            f"{command} needs {', '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} not installed: "
+            f"{install(EXTRAS[command])}"
+        )
 
 
 def _step(*words: object) -> None:
@@ -188,9 +204,10 @@ def main() -> None:
         command = next((word for word in sys.argv[1:] if word in COMMANDS), "")
         if command not in EXTRAS:
             raise
+        from medbench.advice import install
+
         click.echo(
-            f"medbench: {command} needs the package {error.name!r}, which is not installed: "
-            f"pip install 'medbench[{EXTRAS[command]}]'",
+            f"medbench: {command} needs the package {error.name!r}, which is not installed: {install(EXTRAS[command])}",
             err=True,
         )
         sys.exit(2)

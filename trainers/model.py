@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from medbench.advice import install
 from medbench.errors import MedbenchError, unknown
 from medbench.provider.loading import resolve
+from medbench.sources.hub import require_model
 from medbench.trainers.data import IGNORED, Message, tokenize_messages
 from medbench.trainers.recipe import Recipe, Stage
 
@@ -18,6 +20,7 @@ def load_tokenizer(stage: Stage, recipe: Recipe) -> Any:
     """
     from transformers import AutoTokenizer
 
+    require_model(resolve(recipe.model_name_or_path), recipe.model_revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             resolve(recipe.model_name_or_path),
@@ -164,7 +167,9 @@ def attention(recipe: Recipe, torch: Any) -> str:
 
     available = torch.cuda.is_available() and is_flash_attn_2_available()
     if recipe.flash_attn == "fa2" and not available:
-        raise MedbenchError("flash_attn: fa2 needs a CUDA device and pip install 'medbench[flash]'; use auto or sdpa.")
+        raise MedbenchError(
+            f"flash_attn: fa2 needs a CUDA device and FlashAttention; use auto or sdpa, or: {install('flash')}"
+        )
     return "flash_attention_2" if available and recipe.flash_attn != "sdpa" else "sdpa"
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 import numpy as np
 
+from medbench.advice import install
 from medbench.errors import MedbenchError
 from medbench.files.directories import full_disk_named, held
 from medbench.files.manifest import RUN, hash_files, read_manifest, sha256_file, write_atomic, write_manifest
@@ -74,7 +75,7 @@ def train(
 
         import medbench.trainers.loop  # noqa: F401
     except ImportError as error:
-        raise MedbenchError(f"training needs the package {error.name!r}: pip install 'medbench[train]'") from error
+        raise MedbenchError(f"training needs the package {error.name!r}: {install('train')}") from error
 
     out = Path(recipe.output_dir)
     with contextlib.ExitStack() as guards:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from medbench.advice import install
 from medbench.errors import MedbenchError, unknown
 from medbench.leakage.corpus import Shard, json_lines, read
 from medbench.leakage.formats import Unreadable
@@ -172,7 +173,7 @@ def _on_ray(
         import ray
         import ray.data
     except ImportError:
-        raise MedbenchError("--engine ray needs Ray: pip install 'medbench[cluster]'.") from None
+        raise MedbenchError(f"--engine ray needs Ray: {install('cluster')}") from None
     started = not ray.is_initialized()
     if started:
         # the store holds the index and the findings of a few shards, never the corpus

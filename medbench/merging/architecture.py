@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from medbench.advice import install
 from medbench.errors import MedbenchError
 from medbench.merging.checkpoints import Checkpoint
 
@@ -30,7 +31,7 @@ class Architecture:
         """
         spec = importlib.util.find_spec("transformers")
         if spec is None or spec.origin is None:
-            raise MedbenchError("transformers is not installed: pip install 'medbench[local]'.")
+            raise MedbenchError(f"transformers is not installed: {install('local')}")
         models = Path(spec.origin).parent / "models"
         for kind in {*_model_types(self._base.config)} or {""}:
             source = models / kind / f"modeling_{kind}.py"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medbench.advice import install
 from medbench.private.inspect_error import InspectError
 
 
@@ -12,6 +13,5 @@ class ProviderError(InspectError):
 def need(extra: str, error: ImportError) -> ProviderError:
     """The error for a package that the optional install `extra` brings."""
     return ProviderError(
-        f"models that run in this process need the package {error.name!r}, which is not installed: "
-        f"pip install 'medbench[{extra}]'"
+        f"models that run in this process need the package {error.name!r}, which is not installed: {install(extra)}"
     )

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import medbench
-from medbench.errors import unknown
+from medbench.errors import MedbenchError, unknown
 from medbench.provider.errors import ProviderError, need
+from medbench.sources.hub import require_model
 
 if TYPE_CHECKING:
     import torch
@@ -114,6 +115,10 @@ def load(source: Source) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         from transformers.utils import logging
     except ImportError as error:
         raise need("local", error) from error
+    try:
+        require_model(location, source.revision)
+    except MedbenchError as error:
+        raise ProviderError(str(error)) from error
     device = _device(source.device)
     dtype = _dtype(source.dtype, device)
     common: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}

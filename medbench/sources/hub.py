@@ -84,6 +84,35 @@ def commit(repository: str, revision: str) -> str:
         ) from error
 
 
+@functools.cache
+def require_model(name: str, revision: str | None = None) -> None:
+    """Refuse a model that is neither a directory here nor on the hub, by one request: loaders retry for minutes.
+
+    Raises:
+        MedbenchError: there is no such directory, and the hub has no such model or cannot be reached.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    if Path(name).expanduser().exists() or try_to_load_from_cache(name, "config.json", revision=revision):
+        return
+    here = f"no model directory {name!r} (seen from {Path.cwd()})"
+    try:
+        HfApi().model_info(name, revision=revision, timeout=30)
+    except RevisionNotFoundError as error:
+        raise MedbenchError(f"{here}; the hub's model of that name has no revision {revision!r}.") from error
+    except RepositoryNotFoundError as error:
+        raise MedbenchError(
+            f"{here}, and the hub holds no model of that name that you may read. Is the name right, and are you "
+            "logged in if it is gated or private?"
+        ) from error
+    except Exception as error:  # as in `commit`
+        raise MedbenchError(
+            f"{here}, and the hub could not be asked for one ({type(error).__name__}: {error}). Connect to the hub, or "
+            "give a directory that exists."
+        ) from error
+
+
 def model_commit(name: str, revision: str | None = None) -> str | None:
     """The commit of a hub model that was loaded in this process, from the cache; None for a directory."""
     from huggingface_hub import try_to_load_from_cache

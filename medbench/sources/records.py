@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
+from medbench.advice import install
 from medbench.errors import BadRow, LeftOut, MedbenchError
 from medbench.files import parquet
 from medbench.files.compressed import DAMAGED, open_binary
@@ -383,7 +384,7 @@ def _read_xlsx(path: Path, bad_rows: BadRows) -> Iterator[Record]:
         from openpyxl import load_workbook
     except ImportError:
         raise MedbenchError(
-            f"{path}: reading spreadsheets needs openpyxl (pip install openpyxl), or save it as CSV."
+            f"{path}: reading spreadsheets needs openpyxl; save it as CSV, or: {install('sheets')}"
         ) from None
     sheet = _sheet_rows(path, load_workbook)
     header: list[str] | None = None
