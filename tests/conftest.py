@@ -41,6 +41,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse to test the code of another checkout, which an editable install of it would import in silence."""
     if hasattr(session.config, "workerinput"):  # of pytest-xdist: the first process has looked
         return
+    if (ROOT / "medbench.egg-info").exists():
+        pytest.exit(
+            f"{ROOT / 'medbench.egg-info'} hides the installation from Inspect, which then knows our tasks by other "
+            "names. Building a wheel here left it: remove it.",
+            returncode=4,
+        )
     if found := strangers(ROOT):
         pytest.exit(
             "these tests would run on code that is not beside them:\n  "

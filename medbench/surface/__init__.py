@@ -20,12 +20,12 @@ from medbench.surface.corpus import (
     ScoreSet,
     SurfaceScores,
     bootstrap_bleu,
-    other_references,
     score,
     score_profiles,
     signature,
 )
 from medbench.surface.items import METRICS, PROFILES, ItemScore, score_item, tokenize
+from medbench.surface.several import other_references, unrelated
 from medbench.surface.tokens import LANGUAGES, TokenizedText, detect_language
 
 __all__ = [
@@ -44,4 +44,5 @@ __all__ = [
     "score_profiles",
     "signature",
     "tokenize",
+    "unrelated",
 ]

@@ -7,15 +7,17 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from medbench.errors import MedbenchError, unknown
 from medbench.stats import Interval, bleu_statistic, bootstrap_interval, bootstrap_sums
 from medbench.surface.items import METRICS, PROFILES, bleu_stats, llamafactory_scores, standard_scores
+from medbench.surface.several import References, as_tuple, unrelated
 from medbench.surface.tokens import LANGUAGES, TokenizedText, detect_language
 
+T = TypeVar("T")
 RESAMPLES = 1000
 SEED = 20240
 
@@ -150,7 +152,7 @@ class SurfaceScores:
 
 def score(
     predictions: Iterable[str],
-    references: Iterable[str],
+    references: Iterable[References],
     *,
     profile: str = "standard",
     language: str | Iterable[str] | None = None,
@@ -159,7 +161,8 @@ def score(
 
     Args:
         predictions: what the model wrote: a list, an array, a column of a table, a generator.
-        references: what it should have written, one a prediction, in the same order.
+        references: what it should have written, in the same order: one text a prediction, or a list of several that
+            count as well. BLEU and ROUGE take several as `score_item` says; the floor takes as many.
         profile: `standard` (sacreBLEU and rouge_score) or `llamafactory`; docs/surface-metrics.md defines both.
         language: `en`, `zh` or `other` (any other language) for all items, one of them an item, or None to detect it
             item by item (an item that does not tell, such as a bare figure, takes the language of most).
@@ -173,7 +176,7 @@ def score(
 
 
 def score_profiles(
-    predictions: Iterable[str], references: Iterable[str], *, language: str | Iterable[str] | None = None
+    predictions: Iterable[str], references: Iterable[References], *, language: str | Iterable[str] | None = None
 ) -> dict[str, SurfaceScores]:
     """`score` in both profiles from one pass over the texts; keys `standard` and `llamafactory`."""
     return _score(predictions, references, PROFILES, language)
@@ -193,60 +196,46 @@ def bootstrap_bleu(stats: np.ndarray, resamples: int, rng: np.random.Generator) 
     return bleu_statistic(bootstrap_sums(stats, resamples, rng))
 
 
-def other_references(references: Sequence[str], languages: Sequence[str]) -> list[int | None]:
-    """For each item the index of the item whose reference stands in for an unrelated answer.
-
-    It is the item before it of the same language whose reference differs (before the first comes the last): references
-    rotated by one, where no two are alike. None where there is no other. A fixed choice, so that a floor can be stored
-    with a data set and computed again.
-    """
-    others: list[int | None] = [None] * len(references)
-    for language in set(languages):
-        members = [i for i, own in enumerate(languages) if own == language]
-        # Twice round: what stands before a neighbour with the same text stands before this item too.
-        for neighbour, i in pairwise(members[-1:] + members * 2):
-            others[i] = neighbour if references[neighbour] != references[i] else others[neighbour]
-    return others
-
-
 def _score(
     predictions: Iterable[str],
-    references: Iterable[str],
+    references: Iterable[References],
     profiles: Sequence[str],
     language: str | Iterable[str] | None,
 ) -> dict[str, SurfaceScores]:
-    predictions, references = _texts("predictions", predictions), _texts("references", references)
-    _check_texts(predictions, references)
-    languages = _languages(predictions, references, language)
-    others = other_references(references, languages)
+    predictions = _texts("predictions", predictions)
+    several = [as_tuple(own) for own in _texts("references", references)]
+    _check_texts(predictions, several)
+    languages = _languages(predictions, several, language)
+    others = unrelated(several, languages)
     # A reference serves its own item and another's floor: tokenized once, kept only in between.
-    uses = Counter([*range(len(references)), *(other for other in others if other is not None)])
-    kept: dict[int, TokenizedText] = {}
+    places = [tuple((i, number) for number in range(len(own))) for i, own in enumerate(several)]
+    uses = Counter(place for used in (*places, *others) for place in used)
+    kept: dict[tuple[int, int], TokenizedText] = {}
 
-    def reference(i: int) -> TokenizedText:
-        text = kept.pop(i, None) or TokenizedText(references[i], languages[i])
-        uses[i] -= 1
-        if uses[i]:
-            kept[i] = text
+    def reference(place: tuple[int, int]) -> TokenizedText:
+        i, number = place
+        text = kept.pop(place, None) or TokenizedText(several[i][number], languages[i])
+        uses[place] -= 1
+        if uses[place]:
+            kept[place] = text
         return text
 
     own, floor = _Rows(profiles), _Rows(profiles)
     for i, prediction in enumerate(predictions):
         hyp = TokenizedText(prediction, languages[i])
-        own.add(hyp, reference(i))
-        other = others[i]
-        if other is not None:
-            floor.add(hyp, reference(other))
+        own.add(hyp, [reference(place) for place in places[i]])
+        if others[i]:
+            floor.add(hyp, [reference(place) for place in others[i]])
     return {
         profile: SurfaceScores(
             profile=profile,
             scores=own.score_set(profile),
             floor_scores=floor.score_set(profile),
-            floor_items=[i for i, other in enumerate(others) if other is not None],
-            signature=signature(profile, languages),
+            floor_items=[i for i, other in enumerate(others) if other],
+            signature=signature(profile, languages, [len(one) for one in several]),
             languages=languages,
             empty_predictions=sum(not text.strip() for text in predictions),
-            empty_references=sum(not text.strip() for text in references),
+            empty_references=sum(not any(text.strip() for text in own) for own in several),
         )
         for profile in profiles
     }
@@ -259,12 +248,12 @@ class _Rows:
         self.rows: dict[str, list[dict[str, float]]] = {profile: [] for profile in profiles}
         self.stats: list[tuple[int, ...]] = []
 
-    def add(self, hyp: TokenizedText, ref: TokenizedText) -> None:
+    def add(self, hyp: TokenizedText, refs: Sequence[TokenizedText]) -> None:
         if "standard" in self.rows:
-            self.stats.append(bleu_stats(hyp, ref))
-            self.rows["standard"].append(standard_scores(hyp, ref, self.stats[-1]))
+            self.stats.append(bleu_stats(hyp, *refs))
+            self.rows["standard"].append(standard_scores(hyp, refs, self.stats[-1]))
         if "llamafactory" in self.rows:
-            self.rows["llamafactory"].append(llamafactory_scores(hyp, ref))
+            self.rows["llamafactory"].append(llamafactory_scores(hyp, refs))
 
     def score_set(self, profile: str) -> ScoreSet:
         rows = self.rows[profile]
@@ -272,13 +261,16 @@ class _Rows:
         return ScoreSet(per_item, np.array(self.stats).reshape(-1, 10) if profile == "standard" else None)
 
 
-def signature(profile: str, languages: Sequence[str]) -> dict[str, str]:
+def signature(profile: str, languages: Sequence[str], counts: Sequence[int] = (1,)) -> dict[str, str]:
     """How a profile computes its figures, to be reported with them.
 
     `bleu4` of the standard profile is sacreBLEU's own signature; with items of several languages its `tok` names all
     their tokenizers, each item having been counted in its own. `uax29` is no tokenizer of sacreBLEU's; its version is
-    that of the `regex` package, which holds the Unicode tables.
+    that of the `regex` package, which holds the Unicode tables. `counts`: how many references the items have; where
+    all have one, the signatures say so as sacreBLEU's does, and those of ROUGE say nothing of it.
     """
+    nrefs = str(counts[0]) if len(set(counts)) == 1 else "var"
+    best = "" if nrefs == "1" else f"|nrefs:{nrefs}|best:f1"
     present = [language for language in LANGUAGES if language in languages]
     items = "+".join(f"{language}:{languages.count(language)}" for language in present)
     if profile == "standard":
@@ -287,49 +279,56 @@ def signature(profile: str, languages: Sequence[str]) -> dict[str, str]:
         jieba = f"jieba-{version('jieba')}-lower-alnum"
         tokenizers = {"en": "default", "zh": jieba, "other": f"{words}-lower-alnum"}
         rouge_tokenizer = "+".join(tokenizers[language] for language in present)
-        bleu = f"nrefs:1|case:mixed|eff:no|tok:{bleu_tokenizer}|smooth:exp|version:{version('sacrebleu')}"
-        rouge_score = f"rouge-score|tok:{rouge_tokenizer}|stem:no|f1|mean:item|version:{version('rouge-score')}"
+        bleu = f"nrefs:{nrefs}|case:mixed|eff:no|tok:{bleu_tokenizer}|smooth:exp|version:{version('sacrebleu')}"
+        rouge_score = f"rouge-score|tok:{rouge_tokenizer}|stem:no|f1{best}|mean:item|version:{version('rouge-score')}"
     else:
-        bleu = "nltk-sentence_bleu|tok:char|smooth:method3|mean:item|round:4"
-        rouge_score = f"rouge_chinese-1.0.3|tok:jieba-{version('jieba')}|ngrams:set|f1|mean:item|round:4"
+        several = "" if nrefs == "1" else f"|nrefs:{nrefs}"
+        bleu = f"nltk-sentence_bleu{several}|tok:char|smooth:method3|mean:item|round:4"
+        rouge_score = f"rouge_chinese-1.0.3|tok:jieba-{version('jieba')}|ngrams:set|f1{best}|mean:item|round:4"
     return {
         "profile": profile,
         "bleu4": bleu,
         "rouge": rouge_score,
         "items": items,
         "interval": f"percentile bootstrap over items|resamples:{RESAMPLES}|seed:{SEED}",
-        "floor": "references rotated by one within a language",
+        "floor": "references rotated by one within a language" + ("" if nrefs == "1" else ", as many as its own"),
     }
 
 
-def _texts(name: str, texts: Iterable[str]) -> list[str]:
+def _texts(name: str, texts: Iterable[T]) -> list[T]:
     if isinstance(texts, str):
         raise MedbenchError(f"{name} is one text; give a list of texts, one an item.")
     return list(texts)
 
 
-def _check_texts(predictions: Sequence[str], references: Sequence[str]) -> None:
+def _check_texts(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if len(predictions) != len(references):
         raise MedbenchError(
             f"{len(predictions)} predictions but {len(references)} references: "
-            "each prediction needs its own reference, in the same order."
+            "each prediction needs its own reference, in the same order; several of one prediction are a list."
         )
     if not len(predictions):
         raise MedbenchError("no predictions to score.")
-    for name, texts in (("prediction", predictions), ("reference", references)):
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise MedbenchError(
-                    f"{name} of item {i} (counted from 0) is {type(text).__name__}, expected text; "
-                    'give "" for an answer that is missing, it scores 0.'
-                )
+    for i, own in enumerate(references):
+        if not own:
+            raise MedbenchError(
+                f'item {i} (counted from 0) has an empty list of references; give "" for none, it scores 0.'
+            )
+    texts = [*(("prediction", i, text) for i, text in enumerate(predictions))]
+    texts += [("reference", i, text) for i, own in enumerate(references) for text in own]
+    for name, i, text in texts:
+        if not isinstance(text, str):
+            raise MedbenchError(
+                f"{name} of item {i} (counted from 0) is {type(text).__name__}, expected text; "
+                'give "" for an answer that is missing, it scores 0.'
+            )
 
 
 def _languages(
-    predictions: Sequence[str], references: Sequence[str], language: str | Iterable[str] | None
+    predictions: Sequence[str], references: Sequence[Sequence[str]], language: str | Iterable[str] | None
 ) -> list[str]:
     if language is None:
-        detected = [detect_language(ref, hyp, default="") for hyp, ref in zip(predictions, references, strict=True)]
+        detected = [detect_language(*refs, hyp, default="") for hyp, refs in zip(predictions, references, strict=True)]
         usual = Counter(filter(None, detected)).most_common(1)
         return [name or (usual[0][0] if usual else "en") for name in detected]
     languages = [language] * len(references) if isinstance(language, str) else list(language)

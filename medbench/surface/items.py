@@ -1,12 +1,16 @@
-"""The scores of one prediction against one reference, in both profiles."""
+"""The scores of one prediction against its reference, or against several, in both profiles."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from medbench.errors import MedbenchError
 from medbench.surface import kernels
+from medbench.surface.several import as_tuple, clipped_matches, closest_length
 from medbench.surface.tokens import TokenizedText, detect_language
 
 PROFILES = ("standard", "llamafactory")
@@ -43,29 +47,38 @@ def tokenize(text: str, language: str | None = None) -> TokenizedText:
 
 
 def score_item(
-    prediction: str | TokenizedText, reference: str | TokenizedText, language: str | None = None
+    prediction: str | TokenizedText,
+    reference: str | TokenizedText | Sequence[str | TokenizedText],
+    language: str | None = None,
 ) -> ItemScore:
-    """Score one prediction against one reference in both profiles.
+    """Score one prediction against one reference, or against several, in both profiles.
+
+    Several references count as each metric's own authors count them: BLEU takes an n-gram as often as the reference
+    that has it most often, and the length nearest to the prediction's; ROUGE takes, metric by metric, the reference
+    with the best F-measure (`rouge_score`'s `score_multi`).
 
     An empty prediction or reference scores 0 in every metric of both profiles, two empty texts too: nothing was
     matched, and the libraries that define the profiles say the same.
 
     Args:
         prediction: what the model wrote; `tokenize`d or as text.
-        reference: what it should have written.
+        reference: what it should have written; a list where several texts count as well.
         language: `en`, `zh` or `other`. None: a tokenized text's own; otherwise detected from the reference, and
             from the prediction where the reference does not tell.
 
     Raises:
-        MedbenchError: unknown language.
+        MedbenchError: unknown language, or no reference.
     """
+    references = as_tuple(reference)
+    if not references:
+        raise MedbenchError("an item has no reference to be scored against.")
     if language is None:
-        tokenized = [text.language for text in (reference, prediction) if isinstance(text, TokenizedText)]
-        language = tokenized[0] if tokenized else detect_language(str(reference), str(prediction))
+        tokenized = [text.language for text in (*references, prediction) if isinstance(text, TokenizedText)]
+        language = tokenized[0] if tokenized else detect_language(*map(str, references), str(prediction))
     hyp = _in_language(prediction, language)
-    ref = _in_language(reference, language)
-    stats = bleu_stats(hyp, ref)
-    return ItemScore(language, standard_scores(hyp, ref, stats), llamafactory_scores(hyp, ref), stats)
+    refs = [_in_language(one, language) for one in references]
+    stats = bleu_stats(hyp, *refs)
+    return ItemScore(language, standard_scores(hyp, refs, stats), llamafactory_scores(hyp, refs), stats)
 
 
 def _in_language(text: str | TokenizedText, language: str) -> TokenizedText:
@@ -74,12 +87,26 @@ def _in_language(text: str | TokenizedText, language: str) -> TokenizedText:
     return TokenizedText(text, language)
 
 
-def bleu_stats(hyp: TokenizedText, ref: TokenizedText) -> tuple[int, ...]:
+def bleu_stats(hyp: TokenizedText, *refs: TokenizedText) -> tuple[int, ...]:
     """sacreBLEU's sufficient statistics: lengths, matching and all n-grams; see `ItemScore.bleu_stats`."""
-    hyp_words, ref_words = kernels.number_words(*hyp.bleu_words, *ref.bleu_words)
-    matches = kernels.ngram_overlap(hyp_words, ref_words, BLEU_ORDER)[:, 0].tolist()
-    size = len(hyp_words)
-    return (size, len(ref_words), *matches, *(max(size - n, 0) for n in range(BLEU_ORDER)))
+    size = len(hyp.bleu_words[1])
+    if len(refs) == 1:
+        hyp_words, ref_words = kernels.number_words(*hyp.bleu_words, *refs[0].bleu_words)
+        matches = kernels.ngram_overlap(hyp_words, ref_words, BLEU_ORDER)[:, 0]
+        length = len(ref_words)
+    else:
+        lengths = [len(ref.bleu_words[1]) for ref in refs]
+        hyp_words, ref_words = kernels.number_words(*hyp.bleu_words, *_joined([ref.bleu_words for ref in refs]))
+        matches = clipped_matches(hyp_words, ref_words, np.cumsum(lengths), BLEU_ORDER)
+        length = closest_length(size, lengths)
+    return (size, length, *matches.tolist(), *(max(size - n, 0) for n in range(BLEU_ORDER)))
+
+
+def _joined(words: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """The words of several texts as those of one: code points, and spans in them."""
+    starts = np.cumsum([0, *(len(codes) for codes, _ in words[:-1])])
+    spans = [np.asarray(own) + start for (_, own), start in zip(words, starts, strict=True)]
+    return np.concatenate([codes for codes, _ in words]), np.concatenate(spans)
 
 
 def rouge_counts(hyp: TokenizedText, ref: TokenizedText, profile: str) -> dict[str, tuple[int, int, int]]:
@@ -102,22 +129,36 @@ def rouge_counts(hyp: TokenizedText, ref: TokenizedText, profile: str) -> dict[s
     return counts
 
 
-def standard_scores(hyp: TokenizedText, ref: TokenizedText, stats: Sequence[int]) -> dict[str, float]:
+def standard_scores(hyp: TokenizedText, refs: Sequence[TokenizedText], stats: Sequence[int]) -> dict[str, float]:
     """The standard profile of one item: sacreBLEU sentence BLEU and rouge_score F-measures, 0-100."""
-    rouge = {metric: 100 * _f_measure(*counts) for metric, counts in rouge_counts(hyp, ref, "standard").items()}
-    return {"bleu4": sentence_bleu(stats), **rouge}
+    rouge = _best_rouge(hyp, refs, "standard", _f_measure)
+    return {"bleu4": sentence_bleu(stats), **{metric: 100 * value for metric, value in rouge.items()}}
 
 
-def llamafactory_scores(hyp: TokenizedText, ref: TokenizedText) -> dict[str, float]:
+def _best_rouge(
+    hyp: TokenizedText, refs: Sequence[TokenizedText], profile: str, f_measure: Callable[[int, int, int], float]
+) -> dict[str, float]:
+    """ROUGE by metric, 0-1, each against the reference that it fits best."""
+    counted = [rouge_counts(hyp, ref, profile) for ref in refs]
+    return {metric: max(f_measure(*counts[metric]) for counts in counted) for metric in METRICS[1:]}
+
+
+def llamafactory_scores(hyp: TokenizedText, refs: Sequence[TokenizedText]) -> dict[str, float]:
     """The llamafactory profile of one item, each score times 100 and rounded to 4 digits.
 
     BLEU is nltk's sentence BLEU over characters with smoothing method 3, ROUGE rouge_chinese's over jieba words,
     where rouge-1 and rouge-2 compare *sets* of n-grams and 1e-8 keeps the F-measure's denominator from 0.
+    LLaMA-Factory itself knows one reference an item; against several, BLEU is nltk's and ROUGE the best of them.
     """
-    matches = kernels.ngram_overlap(hyp.characters, ref.characters, BLEU_ORDER)[:, 0].tolist()
-    scores = {"bleu4": nltk_bleu(matches, len(hyp.characters), len(ref.characters))}
-    for metric, counts in rouge_counts(hyp, ref, "llamafactory").items():
-        scores[metric] = smoothed_f_measure(*counts)
+    lengths = [len(ref.characters) for ref in refs]
+    if len(refs) == 1:
+        matches = kernels.ngram_overlap(hyp.characters, refs[0].characters, BLEU_ORDER)[:, 0]
+    else:
+        characters = np.concatenate([ref.characters for ref in refs])
+        matches = clipped_matches(hyp.characters, characters, np.cumsum(lengths), BLEU_ORDER)
+    size = len(hyp.characters)
+    scores = {"bleu4": nltk_bleu(matches.tolist(), size, closest_length(size, lengths))}
+    scores |= _best_rouge(hyp, refs, "llamafactory", smoothed_f_measure)
     return {metric: round(value * 100, 4) for metric, value in scores.items()}
 
 
