@@ -7,14 +7,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: env demo study test check check-rules types format site lock stress clean
+.PHONY: env demo study test check check-rules types format site lock stress pip-audit wheel clean
 env: .venv/.installed
 
-# The lock holds exact versions; the project itself is installed editable and without resolving again.
-.venv/.installed: requirements.lock pyproject.toml
+# The locks hold exact versions and the hashes of their files: what differs from them is not installed. Two packages have no
+# wheel; they are built by the locked setuptools. The project itself is installed editable and without resolving again.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+.venv/.installed: requirements.lock locks/cuda.lock locks/build.lock .ci/locks.py pyproject.toml
 	@test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes -r locks/build.lock
+	$(PIP) --require-hashes --no-build-isolation $$($(BIN)/python .ci/locks.py)
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: env
@@ -49,20 +52,27 @@ format: env
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# In an environment of its own, which needs nothing but the extra `docs`.
+# In an environment of its own.
 SITE := build/site-env
 site:
 	@test -d $(SITE) || $(PYTHON) -m venv $(SITE)
-	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check $$($(PYTHON) -c \
-	  "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/docs.lock
 	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
 
-# Resolves pyproject.toml anew in a fresh environment and writes what it got.
+# Versions stay where they still fit. UPGRADE=--upgrade moves all, UPGRADE="--upgrade-package NAME" one.
+LOCK := build/lock
 lock:
-	rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet torch==2.13.0 setuptools wheel
-	build/lock/bin/python -m pip install --quiet '.[local,gguf,train,cluster,dev]'
-	build/lock/bin/python -m pip freeze --all --exclude medbench --exclude pip | sed 's/^torch==.*/torch==2.13.0/' > requirements.lock
+	@test -d $(LOCK) || $(PYTHON) -m venv $(LOCK)
+	$(LOCK)/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.9,<1"
+	$(LOCK)/bin/python .ci/lock.py $(UPGRADE)
+
+# Asks the index's advisories of every locked package; one that could not be asked fails, so that silence means safe.
+AUDIT := build/pip-audit
+pip-audit:
+	@test -d $(AUDIT) || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.9,<3"
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+	  -r requirements.lock -r locks/cuda.lock -r locks/docs.lock
 
 # Not in CI: about two hours on two cores. A small disk needs the right to mount one.
 STRESS ?= kill disk

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medbench.surface import score as score_surface
     from medbench.thinking import split, views
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "audit",

@@ -21,7 +21,7 @@ from medbench.files.manifest import sha256_file
 from medbench.predictions import Prediction, user_turn
 from medbench.predictions.formats import detect_format, read_predictions
 from medbench.predictions.likelihoods import asked_alike, by_likelihood, likelihoods
-from medbench.predictions.match import agreeing, as_shown, match
+from medbench.predictions.match import agreeing, as_labelled, as_shown, match
 from medbench.predictions.place import identity, put, staging
 from medbench.sources.items import Item, repeat_id
 from medbench.sources.records import BadRows, OnBadRow
@@ -99,6 +99,7 @@ def import_predictions(
         if source is None and not catalog.is_mapping(task):
             benchmark |= {"source": str(file), "sha256": sha256_file(file)}
         pairs = agreeing(as_shown(pairs, bad_rows), bad_rows)
+        pairs = as_labelled(pairs) if form == "llamafactory" else pairs
     if likely:
         pairs = asked_alike(pairs, bad_rows)
     if not pairs:

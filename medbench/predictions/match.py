@@ -105,6 +105,25 @@ def agreeing(pairs: Sequence[tuple[Prediction, Sample]], bad_rows: BadRows) -> l
     return kept
 
 
+def as_labelled(pairs: Sequence[tuple[Prediction, Sample]]) -> list[tuple[Prediction, Sample]]:
+    """The pairs with each free-text reference as the file has it, where the two differ in outer white space alone.
+
+    LLaMA-Factory's labels end in its chat template's line end, which its BLEU over characters counts.
+    """
+    labels = {label.strip(): label for prediction, _ in pairs if (label := prediction.label)}
+    kept = []
+    for prediction, sample in pairs:
+        metadata = dict(sample.metadata or {})
+        item = Item.from_metadata(metadata["item"])
+        if not item.options and prediction.label and prediction.label.strip() == item.reference:
+            metadata["item"] = dataclasses.replace(item, reference=prediction.label).to_metadata()
+            floor = metadata.get("floor_reference")
+            metadata |= {"floor_reference": labels.get(floor, floor)} if floor is not None else {}
+            sample = sample.model_copy(update={"metadata": metadata})
+        kept.append((prediction, sample))
+    return kept
+
+
 def as_shown(pairs: Sequence[tuple[Prediction, Sample]], bad_rows: BadRows) -> list[tuple[Prediction, Sample]]:
     """The pairs with each item's options in the order in which the model saw them, where the file says so.
 
