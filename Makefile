@@ -79,5 +79,9 @@ STRESS ?= kill disk
 stress: env
 	PYTHONPATH=benchmarks $(BIN)/python -m stress $(STRESS)
 
+# The wheel of what is committed, installed without torch, from own questions to a report. PYTHON= another Python.
+wheel:
+	.ci/wheel $(PYTHON)
+
 clean:
 	rm -rf .venv build *.egg-info

@@ -1,12 +1,12 @@
-"""Resolves pyproject.toml into the lock files, with the hashes of every file that an index may serve for them (make lock).
+"""Resolves pyproject.toml into the lock files, with the hashes of all files that an index may serve (make lock).
 
     requirements.lock   all that tests and checks need, for each supported Python on Linux and macOS
     locks/cuda.lock     what torch of the public index needs besides on Linux; a CPU build of torch needs none of it
     locks/build.lock    what builds the two packages that have no wheel, and medbench itself
     locks/docs.lock     what builds the documentation
 
-Versions stay as they are where they still fit: `make lock UPGRADE=--upgrade`, or `UPGRADE="--upgrade-package NAME"`, moves
-them. Needs uv in the Python that runs it, and writes nothing unless all four resolve.
+Versions stay as they are where they still fit: `make lock UPGRADE=--upgrade`, or `UPGRADE="--upgrade-package NAME"`,
+moves them. Needs uv in the Python that runs it, and writes nothing unless all four resolve.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Prints the lock files that this machine's environment is installed from, as arguments of pip.
 
-torch of the public index needs CUDA's libraries on Linux; where pip finds a CPU build, they are gigabytes of nothing. Which of
-the two pip would take is asked of pip itself.
+torch of the public index needs CUDA's libraries on Linux; where pip finds a CPU build, they are gigabytes of nothing.
+Which of the two pip would take is asked of pip itself.
 """
 
 from __future__ import annotations

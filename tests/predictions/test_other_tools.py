@@ -1,12 +1,16 @@
-"""Files of evalscope, OpenCompass, HELM and inspect_evals: six items of our own, answered by SmolLM2-135M-Instruct.
+"""Files of LLaMA-Factory, evalscope, OpenCompass, HELM and inspect_evals, each written by the tool's own runner.
 
-- `inspect_log/`: logs of inspect_evals 0.26.0 `medqa` (0.28.0 needs a package that no registry offers), its data set
-  replaced by the six items: two epochs, and one that ended in the model's error.
-- `evalscope/`: evalscope 1.14.1, `general_mcq`.
-- `opencompass/`: OpenCompass 0.5.4's own `GenInferencerOutputHandler`, given evalscope's outputs; a whole run needs
-  packages that do not install here.
-- `helm/`: HELM 0.5.16's own multiple-choice adapter and JSON writer, given evalscope's outputs; HELM's runner was not
-  run. `thinking_text` of the first displayed prediction is ours.
+Items and references are our own. The six questions were answered by a loopback server with fixed answers, one with a
+trace apart (`reasoning_content`), one unsure, one wrong:
+
+- `evalscope/`: evalscope 1.14.1, `general_mcq` (once, and with `repeats=2`) and `general_qa`; its report.
+- `opencompass/`: OpenCompass 0.5.4, a `_gen` configuration over `OpenAISDK`; its results.
+- `helm/`: HELM 0.5.16, `helm-run` of `custom_mcqa` over its vLLM client, and `helm-summarize`; of its statistics the
+  exact match.
+- `inspect_log/medqa_run.eval`: inspect_evals 0.26.0 `medqa` (0.28.0 needs a package that no registry offers), its data
+  set replaced by the six items. The other two logs: SmolLM2-135M-Instruct, over two epochs, and ended in an error.
+- `llamafactory/`: LLaMA-Factory 0.9.5, `llamafactory-cli train --do_predict` of SmolLM2-135M-Instruct on four prompts,
+  one three times and one twice; its `predict_results.json`.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from inspect_ai import Task
 from inspect_ai import eval as evaluate
@@ -25,6 +30,7 @@ from inspect_ai.scorer import choice
 from inspect_ai.solver import multiple_choice
 
 from medbench.errors import MedbenchError
+from medbench.predictions.command import score_values, trace_statuses
 from medbench.predictions.formats import detect_format, read_predictions
 from medbench.predictions.importing import import_predictions
 from medbench.sources.records import BadRows
@@ -34,8 +40,14 @@ EVALSCOPE = DATA / "evalscope"
 HELM = DATA / "helm"
 LOGS = DATA / "inspect_log"
 OPENCOMPASS = DATA / "opencompass" / "ward.json"
-# What evalscope's own scorer said, by the item's place in the file: one of six is right.
-RIGHT = {"Which drug reverses an overdose of opioids?"}
+LLAMAFACTORY = DATA / "llamafactory"
+# "C", "Answer: B", a trace and "A", and "The answer is (C), because ..."; wrong are a "C" and "I am not sure".
+RIGHT = {
+    "A sailor has bleeding gums after months without fruit. Which vitamin is lacking?",
+    "Which organ makes insulin?",
+    "Which drug reverses an overdose of opioids?",
+    "Which test shows a broken wrist?",
+}
 
 
 def items() -> list[dict[str, Any]]:
@@ -75,6 +87,7 @@ def right(log: EvalLog) -> set[str]:
         (OPENCOMPASS, "opencompass"),
         (HELM / "scenario_state.json", "helm"),
         (HELM / "display_predictions.json", "helm"),
+        (LOGS / "medqa_run.eval", "inspect"),
         (LOGS / "medqa_two_epochs.eval", "inspect"),
     ],
 )
@@ -84,11 +97,45 @@ def test_files_are_told_and_judged(file: Path, form: str, tmp_path: Path) -> Non
     assert len({sample.id for sample in log.samples or []}) == 6
     assert log.eval.metadata
     assert log.eval.metadata["import"]["left_out"] == []
-    if form != "inspect":
+    if file.name != "medqa_two_epochs.eval":
         assert right(log) == RIGHT
 
 
-def test_evalscopes_own_verdicts_are_ours(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", ["llamafactory", "lm-eval", "csv"])
+@pytest.mark.parametrize(
+    ("file", "form"),
+    [
+        (EVALSCOPE / "predictions.jsonl", "evalscope"),
+        (EVALSCOPE / "reviews_qa.jsonl", "evalscope"),
+        (OPENCOMPASS, "opencompass"),
+        (HELM / "scenario_state.json", "helm"),
+        (HELM / "display_predictions.json", "helm"),
+        (LOGS / "medqa_run.eval", "inspect"),
+        (LLAMAFACTORY / "generated_predictions.jsonl", "llamafactory"),
+    ],
+)
+def test_a_wrong_format_is_answered_with_the_right_one(file: Path, form: str, wrong: str, tmp_path: Path) -> None:
+    if form == wrong or (wrong == "csv" and form == "opencompass"):  # whose rows do have a column `prediction`
+        return
+    with pytest.raises(MedbenchError, match=f"This looks like {form}"):
+        imported(file, tmp_path, form=wrong)
+
+
+def test_the_tools_own_figures_and_ours_differ_as_told() -> None:
+    """docs/from-other-tools.md shows these: evalscope reads what we read, the others' rules are stricter or guess."""
+    (metric,) = json.loads((EVALSCOPE / "report.json").read_text("utf-8"))["metrics"]
+    assert metric["score"] == pytest.approx(4 / 6, abs=1e-4)
+    assert json.loads((HELM / "stats.json").read_text("utf-8"))[0]["mean"] == pytest.approx(2 / 6)
+    results = json.loads((OPENCOMPASS.with_name("results.json")).read_text("utf-8"))
+    assert results["accuracy"] == pytest.approx(100 * 5 / 6)
+    guessed = [one for one in results["details"] if one["pred"] == ["I am not sure which of them does."]]
+    assert [(one["parsed"], one["correct"]) for one in guessed] == [(["D"], [True])]
+    theirs = read_eval_log(str(LOGS / "medqa_run.eval"))
+    kept = [s.output.completion for s in theirs.samples or [] if s.scores and s.scores["choice"].value == "C"]
+    assert kept == ["Answer: B"]
+
+
+def test_every_verdict_of_evalscope_is_ours(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (EVALSCOPE / "reviews.jsonl").read_text("utf-8").splitlines()]
     theirs = {
         question["question"]
@@ -100,23 +147,59 @@ def test_evalscopes_own_verdicts_are_ours(tmp_path: Path) -> None:
     assert theirs == RIGHT
 
 
+def test_evalscopes_repeats_are_epochs(tmp_path: Path) -> None:
+    source = written(tmp_path / "medqa.jsonl", items())
+    log = imported(EVALSCOPE / "reviews_repeated.jsonl", tmp_path, source=source)
+    assert log.eval.config.epochs == 2
+    assert len(log.samples or []) == 12
+    assert right(log) == RIGHT
+
+
+def test_evalscopes_free_text_is_judged_by_its_own_references(tmp_path: Path) -> None:
+    log = imported(EVALSCOPE / "reviews_qa.jsonl", tmp_path, task="f5")
+    values = score_values(log)
+    assert len(log.samples or []) == 3
+    assert all(5 < float(np.mean(values[f"rouge1/{view}"])) < 95 for view in ("raw", "answer"))
+    assert values["rouge1/raw"] != values["rouge1/answer"]  # one answer has a trace
+
+
 def test_evalscopes_reasoning_is_put_back(tmp_path: Path) -> None:
-    row = json.loads((EVALSCOPE / "predictions.jsonl").read_text("utf-8").splitlines()[0])
-    message = row["model_output"]["choices"][0]["message"]
-    message["content"] = [{"type": "reasoning", "reasoning": "C?"}, {"type": "text", "text": "Answer: C"}]
+    row = json.loads((EVALSCOPE / "predictions.jsonl").read_text("utf-8").splitlines()[2])
     (found,) = read_predictions(written(tmp_path / "rows.jsonl", [row]), "evalscope", BadRows())
-    assert found.output == "<think>\nC?\n</think>\n\nAnswer: C"
+    assert found.output == "<think>\nNaloxone displaces opioids from their receptor.\n</think>\n\nA"
     row["model_output"]["choices"] = []
     with pytest.raises(MedbenchError, match=r"line 1, field 'model_output': holds 0 choices"):
         read_predictions(written(tmp_path / "rows.jsonl", [row]), "evalscope", BadRows())
+
+
+def test_llamafactorys_own_figures_are_ours(tmp_path: Path) -> None:
+    """Means over rows, repeated prompts among them; its labels end in the chat template's line end, which it counts."""
+    file = LLAMAFACTORY / "generated_predictions.jsonl"
+    theirs = json.loads((LLAMAFACTORY / "predict_results.json").read_text("utf-8"))
+    log = imported(file, tmp_path, task="f5")
+    assert len(log.samples or []) == 7
+    values = score_values(log)
+    for ours, name in (("bleu4", "bleu-4"), ("rouge1", "rouge-1"), ("rouge2", "rouge-2"), ("rougeL", "rouge-l")):
+        mean = float(np.mean(values[f"{ours}_llamafactory/raw"]))
+        assert mean == pytest.approx(theirs[f"predict_{name}"], abs=1e-6), ours
+
+
+def test_opencompass_puts_the_trace_before_its_closing_tag(tmp_path: Path) -> None:
+    found = read_predictions(str(OPENCOMPASS), "opencompass", BadRows())
+    assert found[2].output == "Naloxone displaces opioids from their receptor.</think>A"
+    log = imported(OPENCOMPASS, tmp_path, source=written(tmp_path / "medqa.jsonl", items()))
+    statuses = trace_statuses(log)
+    assert statuses == {"absent": 5, "orphan_close": 1}
 
 
 @pytest.mark.parametrize("name", ["scenario_state.json", "display_predictions.json"])
 def test_helms_files_hold_their_items(name: str, tmp_path: Path) -> None:
     log = imported(HELM / name, tmp_path)
     assert right(log) == RIGHT
-    traced = [sample for sample in log.samples or [] if sample.output.completion.startswith("<think>\nIt is a letter")]
-    assert len(traced) == (1 if name.startswith("display") else 0)
+    traced = [
+        sample for sample in log.samples or [] if sample.output.completion.startswith("<think>\nNaloxone displaces")
+    ]
+    assert len(traced) == 1
 
 
 def test_helms_other_files_say_what_to_name(tmp_path: Path) -> None:
