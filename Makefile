@@ -13,7 +13,7 @@ env: .venv/.installed
 # The locks hold exact versions and the hashes of their files: what differs from them is not installed. Two packages have no
 # wheel; they are built by the locked setuptools. The project itself is installed editable and without resolving again.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-.venv/.installed: requirements.lock locks/cuda.lock locks/build.lock .ci/locks.py pyproject.toml
+.venv/.installed: requirements.lock locks/torch.lock locks/torch-cpu.lock locks/build.lock .ci/locks.py pyproject.toml
 	@test -d .venv || $(PYTHON) -m venv .venv
 	$(PIP) --require-hashes -r locks/build.lock
 	$(PIP) --require-hashes --no-build-isolation $$($(BIN)/python .ci/locks.py)
@@ -72,7 +72,7 @@ pip-audit:
 	@test -d $(AUDIT) || $(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.9,<3"
 	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
-	  -r requirements.lock -r locks/cuda.lock -r locks/docs.lock
+	  -r requirements.lock -r locks/torch.lock -r locks/docs.lock
 
 # Not in CI: about two hours on two cores. A small disk needs the right to mount one.
 STRESS ?= kill disk

@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    """`-r requirements.lock`, and `-r locks/cuda.lock` where torch is no CPU build."""
-    (torch,) = re.findall(r"^torch==[^\s;\\]+", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE)
+    """`-r requirements.lock`, and the lock of the torch that pip finds here."""
+    (torch,) = re.findall(r"^torch==[^\s;\\]+", (ROOT / "locks" / "torch.lock").read_text("utf-8"), re.MULTILINE)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--dry-run", "--ignore-installed", "--report", "-", torch]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     version = report["install"][0]["metadata"]["version"]
-    print("-r requirements.lock" + ("" if version.endswith("+cpu") else " -r locks/cuda.lock"))
+    print("-r requirements.lock -r", "locks/torch-cpu.lock" if version.endswith("+cpu") else "locks/torch.lock")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@
 
 lm-eval is no dependency of medbench. Install it beside the same torch and transformers, in an environment of its own:
 
-    python -m venv build/lm-eval && build/lm-eval/bin/pip install -r requirements.lock lm-eval torch==2.13.0
+    python -m venv build/lm-eval && build/lm-eval/bin/pip install -r requirements.lock -r locks/torch.lock
+    build/lm-eval/bin/pip install lm-eval
 """
 
 from __future__ import annotations
