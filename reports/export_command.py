@@ -8,7 +8,7 @@ import click
 
 from medbench.errors import MedbenchError, unknown
 from medbench.reports.estimates import Analysis, Options
-from medbench.reports.exports import RELATIONSHIPS
+from medbench.reports.exports import AVAILABILITIES, RELATIONSHIPS
 
 FORMATS = ("every-eval-ever", "lm-eval", "model-index")
 
@@ -32,6 +32,13 @@ FORMATS = ("every-eval-ever", "lm-eval", "model-index")
     help="Every Eval Ever: of who evaluated to who made the model.",
 )
 @click.option(
+    "--availability",
+    type=click.Choice(AVAILABILITIES),
+    default="unknown",
+    show_default=True,
+    help="Every Eval Ever: of the model's weights.",
+)
+@click.option(
     "--resamples", default=Options.resamples, show_default=True, type=click.IntRange(100), help="Bootstrap resamples."
 )
 @click.option("--seed", default=Options.seed, show_default=True, help="Seed of the bootstrap.")
@@ -42,6 +49,7 @@ def command(
     candidate: str | None,
     organization: str,
     relationship: str,
+    availability: str,
     resamples: int,
     seed: int,
 ) -> None:
@@ -52,7 +60,8 @@ def command(
     lm-eval          --out FILE.json: one candidate's results as lm-eval writes them; FILE.md: its table, of all
     model-index      one candidate's model card: `model-index` metadata for the hub, and the table (Markdown)
 
-    Each number has its items, its 95% interval, the task's version, and chance or floor beside it.
+    Each number has its items, its 95% interval, the task's version, and chance or floor beside it. Scores under cue
+    controls are tasks of their own ("medqa under options_only").
     """
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)
@@ -60,13 +69,13 @@ def command(
         raise MedbenchError(f"{out} is a folder; name a file with --out.")
     from medbench.files.manifest import write_atomic
     from medbench.reports import exports
-    from medbench.reports.results import results
+    from medbench.reports.results import exported
     from medbench.reports.rows import load_study
 
     study = load_study(logdir)
-    found = results(Analysis(study, Options(resamples=resamples, seed=seed)))
+    found = exported(Analysis(study, Options(resamples=resamples, seed=seed)))
     if not found:
-        raise MedbenchError(f"{logdir}: no accuracy, surface or refusal scores to export.")
+        raise MedbenchError(f"{logdir}: no accuracy, claim, surface or refusal scores to export.")
     names = sorted({result.candidate for result in found})
     table = form == "lm-eval" and out.suffix == ".md"
     if candidate is not None and candidate not in names:
@@ -84,7 +93,13 @@ def command(
     elif form == "model-index":
         text = exports.model_index(kept)
     else:
-        text = exports.every_eval_ever(kept, organization=organization, relationship=relationship, resamples=resamples)
+        text = exports.every_eval_ever(
+            kept,
+            organization=organization,
+            relationship=relationship,
+            resamples=resamples,
+            availability=availability,
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, text)
     for notice in study.notices:

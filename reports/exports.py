@@ -9,25 +9,34 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from medbench import __version__
+from medbench.provider.known import provider_of
 from medbench.reports.gap.labels import METRICS
 from medbench.reports.results import Result
 
-# Of `eval.schema.json` in github.com/evaleval/every_eval_ever.
-SCHEMA_VERSION = "0.2.2"
+# Of `eval.schema.json` in the package every-eval-ever.
+SCHEMA_VERSION = "0.3.0"
 RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
+AVAILABILITIES = ("open_weights", "closed_weights", "unknown")
 _HUB = "hf://datasets/"
 _LIBRARY = "medbench"
 _INTERVAL = "as in medbench's report: docs/statistics.md"
 
 
 def every_eval_ever(
-    results: Sequence[Result], *, organization: str, relationship: str, resamples: int, now: float | None = None
+    results: Sequence[Result],
+    *,
+    organization: str,
+    relationship: str,
+    resamples: int,
+    availability: str = "unknown",
+    now: float | None = None,
 ) -> str:
     """One candidate's record in the schema of Every Eval Ever, as JSON.
 
@@ -36,9 +45,11 @@ def every_eval_ever(
         organization: who reports the numbers.
         relationship: of who ran the evaluation to who made the model, one of `RELATIONSHIPS`.
         resamples: of the bootstrap behind the standard errors.
+        availability: of the model's weights, one of `AVAILABILITIES`.
         now: seconds since 1970; None for the clock's.
     """
     first = results[0]
+    model = str(first.run.provenance["model"])
     created = min(result.run.created for result in results)
     evaluated = f"{datetime.fromisoformat(created).timestamp():.0f}"
     # the record's identity is the evaluation's, so that exporting twice gives one record
@@ -62,7 +73,11 @@ def every_eval_ever(
         "model_info": {
             "name": first.candidate,
             "id": first.candidate,
-            "additional_details": {"inspect_model": str(first.run.provenance["model"])},
+            "additional_details": {
+                "deployment_type": "self_deployed" if provider_of(model).local else "unknown",
+                "model_availability": availability,
+                "inspect_model": model,
+            },
         },
         "evaluation_results": [_evaluation(result, resamples) for result in results],
     }
@@ -73,14 +88,14 @@ def _evaluation(result: Result, resamples: int) -> dict[str, Any]:
     metric, _, view = result.metric.partition("/")
     rate = result.unit == "rate"
     plain = metric == "accuracy"
-    details = {"view": view, "task_version": result.version} | _floors(result)
+    details = {"view": view, "task_version": result.version} | _floors(result) | _about_control(result)
     config = {
-        "evaluation_description": f"{_title(result)} on {result.task}, version {result.version}",
+        "evaluation_description": f"{_title(result)} on {result.asked}, version {result.version}",
         "metric_id": "accuracy" if plain else f"{_LIBRARY}.{metric.replace(' ', '_')}",
         "metric_name": _title(result),
         "metric_kind": "accuracy" if plain else metric.replace(" ", "_"),
         "metric_unit": "proportion" if rate else "points",
-        "lower_is_better": False,
+        "lower_is_better": result.lower_is_better,
         "score_type": "continuous",
         "min_score": 0.0,
         "max_score": 1.0 if rate else 100.0,
@@ -101,8 +116,8 @@ def _evaluation(result: Result, resamples: int) -> dict[str, Any]:
     known = {key: generation[key] for key in ("temperature", "top_p", "top_k", "max_tokens") if key in generation}
     more = {key: json.dumps(value) for key, value in generation.items() if key not in known}
     return {
-        "evaluation_result_id": f"{result.task}.{result.metric}".replace("/", ".").replace(" ", "_"),
-        "evaluation_name": f"{_LIBRARY}.{result.task}",
+        "evaluation_result_id": f"{result.asked}.{result.metric}".replace("/", ".").replace(" ", "_"),
+        "evaluation_name": f"{_LIBRARY}.{result.asked}".replace(" ", "_"),
         "source_data": _source(result),
         "metric_config": config,
         "score_details": {
@@ -114,7 +129,14 @@ def _evaluation(result: Result, resamples: int) -> dict[str, Any]:
     }
 
 
+def _about_control(result: Result) -> dict[str, str]:
+    """Under which cue control the items were asked, and how many of them."""
+    told = result.benchmark.get("control") or {}
+    return {"control": result.control, "control_asked": str(told.get("asked", result.n))} if result.control else {}
+
+
 def _source(result: Result) -> dict[str, Any]:
+    """Where the items are from, in the schema's words; `additional_details` holds what says which items exactly."""
     benchmark = result.benchmark
     source, revision = str(benchmark.get("source") or ""), str(benchmark.get("revision") or "")
     if source.startswith(_HUB):
@@ -124,14 +146,12 @@ def _source(result: Result) -> dict[str, Any]:
             "hf_repo": source.removeprefix(_HUB),
             "samples_number": result.n,
         }
-        if revision:
-            found["hf_revision"] = revision
         if benchmark.get("split"):
             found["hf_split"] = str(benchmark["split"])
-        return found
+        return found | ({"additional_details": {"revision": revision}} if revision else {})
     identity = str(benchmark.get("sha256") or benchmark.get("items_sha256") or "")
     found = {"dataset_name": result.task, "source_type": "other"}
-    return found | ({"source_id": f"sha256:{identity}"} if identity else {})
+    return found | ({"additional_details": {"sha256": identity}} if identity else {})
 
 
 def _bounds(result: Result) -> dict[str, Any]:
@@ -164,11 +184,11 @@ def lm_eval_json(results: Sequence[Result]) -> str:
     better: dict[str, dict[str, bool]] = {}
     for result in results:
         metric, view = _lm_eval_metric(result)
-        scores = tasks.setdefault(result.task, {"alias": result.task, "sample_len": result.n})
+        scores = tasks.setdefault(result.asked, {"alias": result.asked, "sample_len": result.n})
         scores[f"{metric},{view}"] = result.interval.estimate
         scores[f"{metric}_stderr,{view}"] = "N/A" if math.isnan(result.interval.low) else result.error
-        better.setdefault(result.task, {})[metric] = True
-        beside.setdefault(result.task, {})[f"{metric},{view}"] = {
+        better.setdefault(result.asked, {})[metric] = not result.lower_is_better
+        beside.setdefault(result.asked, {})[f"{metric},{view}"] = {
             **_bounds(result),
             **{key: float(value) for key, value in _floors(result).items()},
         }
@@ -178,8 +198,8 @@ def lm_eval_json(results: Sequence[Result]) -> str:
     document = {
         "results": tasks,
         "group_subtasks": {task: [] for task in tasks},
-        "versions": {result.task: result.version for result in results},
-        "n-shot": {result.task: result.benchmark.get("fewshot", 0) for result in results},
+        "versions": {result.asked: result.version for result in results},
+        "n-shot": {result.asked: result.benchmark.get("fewshot", 0) for result in results},
         "higher_is_better": better,
         "n-samples": sizes,
         "config": {"model": str(results[0].run.provenance["model"])},
@@ -190,18 +210,37 @@ def lm_eval_json(results: Sequence[Result]) -> str:
 
 
 def lm_eval_table(results: Sequence[Result]) -> str:
-    """The table that lm-eval prints, for all candidates, with interval, items, and chance or floor behind it."""
-    head = ["Model", "Tasks", "Version", "Filter", "n-shot", "Metric", "", "Value", "", "Stderr", "95% interval", "n"]
-    lines = [f"|{'|'.join([*head, 'Beside'])}|", f"|{'|'.join(['---'] * (len(head) + 1))}|"]
-    for result in results:
+    """The table that lm-eval prints, with interval, items, and chance or floor behind it.
+
+    Its columns, their order and alignment are lm-eval's. Of several candidates each row names its own, and no cell is
+    left out as lm-eval leaves out those of a task's second metric.
+    """
+    several = len({result.candidate for result in results}) > 1
+    rows: list[list[str]] = []
+    named = ""
+    for result in results if several else sorted(results, key=lambda one: (one.asked, *_lm_eval_metric(one))):
         metric, view = _lm_eval_metric(result)
         alone = math.isnan(result.interval.low)
         span = "none" if alone else f"{result.interval.low:.4f} to {result.interval.high:.4f}"
-        cells = [_cell(result.candidate), _cell(result.task), result.version, view]
-        cells += [str(result.benchmark.get("fewshot", 0)), metric, "↑", f"{result.interval.estimate:.4f}", "±"]
-        cells += ["N/A" if alone else f"{result.error:.4f}", span, str(result.n), result.beside]
-        lines.append(f"|{'|'.join(cells)}|")
-    return "\n".join(lines) + "\n"
+        task = ["", ""] if result.asked == named and not several else [_cell(result.asked), result.version]
+        named = result.asked
+        cells = [*task, view, str(result.benchmark.get("fewshot", 0)), metric, "↓" if result.lower_is_better else "↑"]
+        cells += [f"{result.interval.estimate:.4f}", "±", "N/A" if alone else f"{result.error:.4f}"]
+        rows.append(([_cell(result.candidate)] if several else []) + [*cells, span, str(result.n), result.beside])
+    head = ["Model"] * several + ["Tasks", "Version", "Filter", "n-shot", "Metric", "", "Value", "", "Stderr"]
+    return _markdown([*head, "95% interval", "n", "Beside"], rows)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table as pytablewriter writes lm-eval's: headings centred, columns of numbers to the right."""
+    columns = list(zip(*rows, strict=True))
+    width = [max(3, len(title), *map(len, cells)) for title, cells in zip(head, columns, strict=True)]
+    right = [all(re.fullmatch(r"-?\d+(\.\d+)?|", cell) for cell in cells) and any(cells) for cells in columns]
+    lines = [[title.center(size) for title, size in zip(head, width, strict=True)]]
+    lines.append(["-" * (size - 1) + ":" if to else "-" * size for size, to in zip(width, right, strict=True)])
+    for row in rows:
+        lines.append([cell.rjust(n) if to else cell.ljust(n) for cell, n, to in zip(row, width, right, strict=True)])
+    return "".join(f"|{'|'.join(line)}|\n" for line in lines)
 
 
 def _cell(text: str) -> str:
@@ -215,11 +254,12 @@ def model_index(results: Sequence[Result]) -> str:
     entries = [
         EvalResult(
             task_type="question-answering" if result.unit == "rate" else "text-generation",
-            task_name=f"{result.task}, version {result.version}",
+            task_name=f"{result.asked}, version {result.version}",
             dataset_type=_source(result).get("hf_repo") or result.task,
-            dataset_name=result.task,
+            dataset_name=result.asked,
+            dataset_config=result.control or None,
             dataset_split=_source(result).get("hf_split"),
-            dataset_revision=_source(result).get("hf_revision"),
+            dataset_revision=str(result.benchmark.get("revision") or "") or None,
             metric_type=result.metric.partition("/")[0].replace(" ", "_"),
             metric_name=f"{_title(result)} (n = {result.n}, {_span(result)}{_after(result)})",
             metric_value=round(result.interval.estimate, 6),
@@ -232,7 +272,7 @@ def model_index(results: Sequence[Result]) -> str:
     data = ModelCardData(model_name=name, eval_results=entries)
     rows = ["|Task|Version|Metric|Score|95% interval|n|Chance or floor|", "|---|---|---|---|---|---|---|"]
     for result in results:
-        cells = [_cell(result.task), result.version, _title(result), _shown(result, result.interval.estimate)]
+        cells = [_cell(result.asked), result.version, _title(result), _shown(result, result.interval.estimate)]
         rows.append(f"|{'|'.join([*cells, _span(result), str(result.n), result.beside])}|")
     says = f"Measured with medbench {__version__}; BLEU and ROUGE mean nothing without the floor beside them."
     heading = name.replace("\n", " ")

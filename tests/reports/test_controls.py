@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import simulated_logs as sim
-from inspect_ai.log import EvalLog, EvalSample
-from inspect_ai.scorer import Score
+from controlled_logs import log
+from inspect_ai.log import EvalLog
 
 from medbench import stats
 from medbench.reports.command import report
@@ -23,37 +22,6 @@ from medbench.reports.sources import Sources
 
 PT, SFT, BASE = sim.Candidate("pt", 1.0, 0.0), sim.Candidate("sft", 0.0, 1.0), sim.Candidate("base", 0.0, 0.0)
 N = 200
-
-
-def log(candidate: sim.Candidate, right: np.ndarray, control: str | None = None, **about: Any) -> EvalLog:
-    """A log in which item i is answered right where `right[i]`, under a control that leaves out items that are NaN."""
-    kept = []
-    for index, hit in enumerate(right):
-        if np.isnan(hit):
-            continue
-        gold = "ABCD"[index % 4]
-        said = {"status": "answer", "letters": [gold if hit else "ABCD"[index % 4 - 1]]}
-        value = {f"{name}/{view}": x for view in sim.VIEWS for name, x in (("accuracy", float(hit)), ("answered", 1.0))}
-        metadata = {"gold": [gold], "extraction": dict.fromkeys(sim.VIEWS, said)}
-        item = {"question": f"Case {index}?", "options": list("wxyz"), "answer": [gold]}
-        kept.append(
-            EvalSample(
-                id=sim.item_id("medqa", index),
-                epoch=1,
-                input=item["question"],
-                target=gold,
-                scores={"option_accuracy": Score(value=value, metadata=metadata)},
-                metadata={"item": item},
-            )
-        )
-    made = sim.log(candidate, "medqa", 0, samples=kept)
-    if control:
-        made.eval.task_args_passed = {**(made.eval.task_args_passed or {}), "control": control}
-        made.eval.metadata = {
-            **(made.eval.metadata or {}),
-            "benchmark": {"control": {"name": control, "asked": len(kept), "left_out": {}, **about}},
-        }
-    return made
 
 
 def draw(rate: float, seed: int, n: int = N) -> np.ndarray:
