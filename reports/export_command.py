@@ -38,6 +38,7 @@ FORMATS = ("every-eval-ever", "lm-eval", "model-index")
     show_default=True,
     help="Every Eval Ever: of the model's weights.",
 )
+@click.option("--developer", metavar="NAME", help="Every Eval Ever: who made the model, if not named ORG/NAME.")
 @click.option(
     "--resamples", default=Options.resamples, show_default=True, type=click.IntRange(100), help="Bootstrap resamples."
 )
@@ -50,6 +51,7 @@ def command(
     organization: str,
     relationship: str,
     availability: str,
+    developer: str | None,
     resamples: int,
     seed: int,
 ) -> None:
@@ -99,6 +101,7 @@ def command(
             relationship=relationship,
             resamples=resamples,
             availability=availability,
+            developer=developer,
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, text)

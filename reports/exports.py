@@ -36,6 +36,7 @@ def every_eval_ever(
     relationship: str,
     resamples: int,
     availability: str = "unknown",
+    developer: str | None = None,
     now: float | None = None,
 ) -> str:
     """One candidate's record in the schema of Every Eval Ever, as JSON.
@@ -46,6 +47,7 @@ def every_eval_ever(
         relationship: of who ran the evaluation to who made the model, one of `RELATIONSHIPS`.
         resamples: of the bootstrap behind the standard errors.
         availability: of the model's weights, one of `AVAILABILITIES`.
+        developer: who made the model; their collection asks for it where the candidate is not named ``ORG/NAME``.
         now: seconds since 1970; None for the clock's.
     """
     first = results[0]
@@ -73,6 +75,7 @@ def every_eval_ever(
         "model_info": {
             "name": first.candidate,
             "id": first.candidate,
+            **({"developer": developer} if developer else {}),
             "additional_details": {
                 "deployment_type": "self_deployed" if provider_of(model).local else "unknown",
                 "model_availability": availability,

@@ -48,11 +48,13 @@ def valid(record: dict[str, Any]) -> list[str]:
 def test_every_eval_ever(study_logs: Path, board: dict[tuple[str, str], dict[str, Any]], tmp_path: Path) -> None:
     out = tmp_path / "sft.json"
     settings = ("--candidate", "sft", "--organization", "a lab", "--availability", "open_weights")
+    settings += ("--developer", "another lab")
     export(study_logs, out, "every-eval-ever", *settings)
     record = json.loads(out.read_text("utf-8"))
     assert valid(record) == []
     assert record["source_metadata"]["source_organization_name"] == "a lab"
     assert record["model_info"]["name"] == record["model_info"]["id"] == "sft"
+    assert record["model_info"]["developer"] == "another lab"
     assert record["model_info"]["additional_details"]["model_availability"] == "open_weights"
     assert len(record["evaluation_results"]) == len(board)
     ids = [one["evaluation_result_id"] for one in record["evaluation_results"]]
