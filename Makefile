@@ -2,6 +2,7 @@
 # make study  the paper's study on a real language model, SmolLM2-135M: hours on two cores; run again, it goes on
 # make test   the tests, without network
 # make check  lint, format, types, and the rules of reading
+# make wheel  the wheel without torch, from own questions to a report; make pip-audit  known vulnerabilities of the lock
 # make stress  kill -9 and full disks against the commands: hours; STRESS="kill --only merge" for a part
 # make site   the documentation as a site, in build/site; a broken link fails
 PYTHON ?= python3
