@@ -25,7 +25,8 @@ from medbench.errors import MedbenchError
 from medbench.files.directories import full_disk_named, held
 from medbench.files.manifest import sha256_file, write_atomic, write_manifest
 from medbench.trainers.study import Study, read_study
-from medbench.trainers.sweep import plan, sweep
+from medbench.trainers.study_plan import plan
+from medbench.trainers.sweep import sweep
 
 if TYPE_CHECKING:
     from inspect_ai import Task

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from medbench.trainers.recipe import load_recipe
 from medbench.trainers.study import read_study
-from medbench.trainers.sweep import TaskSource
+from medbench.trainers.study_tasks import TaskSource
 
 if TYPE_CHECKING:
     from run import Chain

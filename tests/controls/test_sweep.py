@@ -14,7 +14,8 @@ from medbench.reports.gap import controls
 from medbench.reports.rows import load_study
 from medbench.reports.sources import Sources
 from medbench.trainers.study import Study, read_study
-from medbench.trainers.sweep import plan, sweep
+from medbench.trainers.study_plan import plan
+from medbench.trainers.sweep import sweep
 
 EXAM = {"task": "medbench/microlab_exam", "args": {"facts": "held_back"}}
 

@@ -24,7 +24,8 @@ from inspect_ai.log import list_eval_logs, read_eval_log  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
 from medbench.trainers.study import read_study  # noqa: E402
-from medbench.trainers.sweep import command, groups, sweep, system_prompt  # noqa: E402
+from medbench.trainers.study_tasks import system_prompt  # noqa: E402
+from medbench.trainers.sweep import command, groups, sweep  # noqa: E402
 
 from .test_live import tiny  # noqa: E402, F401
 

@@ -1,0 +1,97 @@
+"""What a study will take before it is run: `medbench sweep --dry-run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medbench.trainers import claims
+from medbench.trainers.study import Run, Study
+from medbench.trainers.study_tasks import TaskSource, check, system_prompt
+
+
+def speeds_of(out: Path) -> dict[str, float]:
+    """Seconds per generation of the runs that are done in `out`, by log."""
+    from inspect_ai.log import list_eval_logs, read_eval_log
+
+    if not (out / "logs").is_dir():
+        return {}
+    speeds = {}
+    for info in list_eval_logs(str(out / "logs")):
+        log = read_eval_log(info, header_only=True)
+        if log.status == "success" and log.results and log.results.completed_samples:
+            begin, end = (_seconds(text) for text in (log.stats.started_at, log.stats.completed_at))
+            speeds[info.name] = (end - begin) / log.results.completed_samples
+    return speeds
+
+
+def _seconds(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()
+
+
+def plan(study: Study, out: Path, seconds: float | None) -> list[str]:
+    """The lines of a dry run: candidates, tasks, decodings, generations, and the time they will take if known.
+
+    Raises:
+        MedbenchError: as `check`.
+    """
+    source = TaskSource(study)
+    check(study, source)
+    runs = study.runs
+    lines = [f"{len(study.candidates)} candidates"]
+    lines += [f"  {candidate.series:9} {candidate.name}" for candidate in study.candidates]
+    first = {run.task + repr(run.task_args): run for run in runs}
+    plain = sum("control" not in args for _, args in study.tasks)
+    under = f", {len(study.tasks) - plain} times under a cue control" if 0 < plain < len(study.tasks) else ""
+    lines.append(f"{plain or len(study.tasks)} tasks{under}")
+    lines += dict.fromkeys(f"  {_asked(run)}: {source.samples(run)} generations a run" for run in first.values())
+    system = system_prompt(study)
+    if system is not None:
+        why = "that of training" if study.document.get("system", "training") == "training" else "the study file's"
+        lines.append(f"system prompt of all candidates ({why}): {system!r}")
+    lines.append(f"{len(study.decodings)} decoding settings x {len(study.thinking)} thinking modes")
+    lines += ["  " + ", ".join(f"{key}={value}" for key, value in d.items()) for d in study.decodings]
+    total = sum(source.samples(run) for run in runs)
+    lines.append(f"{len(runs)} runs, {total:,} generations")
+    speeds = speeds_of(out)
+    if seconds is None and speeds:
+        seconds = sum(speeds.values()) / len(speeds)
+        lines.append(f"{len(speeds)} runs in {out} are done, at {seconds:.3g} s a generation")
+    if seconds is None:
+        lines.append("time: unknown before a run is done; give --seconds-per-generation for an estimate")
+    else:
+        left = total * (1 - min(1.0, len(speeds) / len(runs)))
+        lines.append(f"time: about {_duration(left * seconds)} to go")
+    return lines
+
+
+def status(out: Path) -> list[str]:
+    """The lines of `--status`: how far each worker of the sweep in `out` is, and whether it is running."""
+    lines = []
+    for record in claims.records(out):
+        if record.ended is not None:
+            state = f"ended {record.ended}" + ("" if record.success else "; not all of its runs succeeded")
+        elif claims.alive(out / claims.FOLDER, record):
+            state = f"running since {record.started}"
+        else:
+            state = f"killed or lost; started {record.started}"
+        where = f"process {record.pid} on {record.host.split()[0]}"
+        lines.append(f"worker {record.name}: {record.done} of {record.runs} runs, {state} ({where})")
+    return lines or [f"no sweep has been started in {out}"]
+
+
+def _asked(run: Run) -> str:
+    """A run's task, with its cue control if it has one."""
+    control = run.task_args.get("control")
+    return f"{run.task} under {control}" if control else run.task
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
