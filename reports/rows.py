@@ -144,7 +144,8 @@ def arrange(location: str, runs: Sequence[Run], notices: Iterable[Notice] = ()) 
     """Drop re-runs and mixed versions, and build the tables."""
     notices = list(notices)
     runs, controlled = split(runs, notices)
-    kept = one_version(latest(runs, notices), notices)
+    # Not in the order in which they ended, which another number of workers changes: sums and resamples follow it.
+    kept = sorted(one_version(latest(runs, notices), notices), key=_place)
     tables: dict[str, TaskTable] = {}
     variants: dict[str, list[TaskTable]] = defaultdict(list)
     by_task: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
@@ -345,6 +346,10 @@ def _tops(run: Run) -> np.ndarray:
 def _clusters(items: list[str], facts: dict[str, dict[str, Any]]) -> np.ndarray | None:
     labels = [facts.get(i, {}).get("cluster") or i for i in items]
     return np.array(labels) if len(set(labels)) < len(labels) else None
+
+
+def _place(run: Run) -> tuple[str, str, str, int, str]:
+    return run.task, run.candidate, key_of(run.setting), -1 if run.seed is None else run.seed, run.created
 
 
 def _candidate_order(runs: Sequence[Run]) -> list[str]:

@@ -51,16 +51,19 @@ def _text(message: dict[str, Any]) -> str:
 
 
 def samples(file: str) -> Iterator[Sample]:
-    """All samples of a log. The zip is read directly: Inspect's reader validates every field, at thrice the cost."""
+    """All samples of a log, in an order that does not depend on which was generated first.
+
+    The zip is read directly: Inspect's reader validates every field, at thrice the cost.
+    """
     if file.endswith(".eval"):
         with _archive(file) as archive:
             # Members written twice (a retried sample) are listed once here: the last.
-            members = [name for name in archive.NameToInfo if name.startswith("samples/") and name.endswith(".json")]
+            members = sorted(n for n in archive.NameToInfo if n.startswith("samples/") and n.endswith(".json"))
             for member in members:
                 yield Sample.model_validate_json(archive.read(member))
         if members:
             return
-    yield from _of_json(file, Sample)
+    yield from sorted(_of_json(file, Sample), key=lambda sample: (str(sample.id), sample.epoch))
 
 
 def some_samples(file: str, wanted: Sequence[tuple[str, int]]) -> list[ShownSample]:

@@ -38,7 +38,8 @@ class Worker:
         number: from 0.
         command: what starts it.
         environment: its variables.
-        output: the file its output goes to.
+        output: the file its output goes to, behind what earlier sweeps said.
+        begin: where in that file its own begins.
         process: while it runs, and after its end.
         restarts: how often it was started again.
     """
@@ -47,6 +48,7 @@ class Worker:
     command: list[str]
     environment: dict[str, str]
     output: Path
+    begin: int = 0
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
 
@@ -54,13 +56,19 @@ class Worker:
         """Start the process; its output is added to what an earlier one said."""
         with open(self.output, "ab") as output:
             self.process = subprocess.Popen(
-                self.command, env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                self.command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C reaches the launcher alone, which stops its workers once: a second one would cut their logs.
+                start_new_session=True,
             )
 
     @property
     def said(self) -> str:
         """The last lines of its output."""
-        lines = self.output.read_text("utf-8", errors="replace").splitlines()
+        lines = self.output.read_bytes()[self.begin :].decode("utf-8", "replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-5:])
 
 
@@ -103,16 +111,18 @@ def local(launch: Launch) -> int:
     workers = []
     for number in range(launch.count):
         output = folder / f"{number}-of-{launch.count}.log"
-        output.unlink(missing_ok=True)
+        begin = output.stat().st_size if output.exists() else 0
         environment = surroundings(number, launch.count, devices)
-        workers.append(Worker(number, launch.command(number), environment, output))
+        workers.append(Worker(number, launch.command(number), environment, output, begin))
     with _stopped_with_us(workers):
         for worker in workers:
             worker.start()
         codes = _wait(workers, launch)
+    told: set[str] = set()
     for worker, code in zip(workers, codes, strict=True):
-        if code not in (DONE, FAILED) or (code == FAILED and launch.count > 1):
+        if code != DONE and worker.said not in told:  # all of them say the same of a study that is wrong
             launch.say(f"worker {worker.number}: {ended(code)} ({worker.output})\n{worker.said}")
+            told.add(worker.said)
     return max(code if code in (DONE, FAILED, WRONG) else FAILED for code in codes)
 
 

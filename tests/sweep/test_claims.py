@@ -116,14 +116,15 @@ def test_another_machine_that_beats_is_alive(
 def test_a_worker_that_was_taken_over_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "BEAT", 0.05)
     lost = threading.Event()
-    with (
-        pytest.raises(MedbenchError, match="process 4 on node7, since then has taken its runs over"),
-        claimed(tmp_path, Record(0, 2, "study"), lost=lost.set) as claim,
-    ):
-        elsewhere(tmp_path, Record(0, 2, "study"))
-        assert lost.wait(30)
-        claim.close()
-        raise KeyboardInterrupt  # what `lost` brings about in a sweep
+
+    def work() -> None:
+        with claimed(tmp_path, Record(0, 2, "study"), lost=lost.set):
+            elsewhere(tmp_path, Record(0, 2, "study"))
+            assert lost.wait(30)
+            raise KeyboardInterrupt  # what `lost` brings about in a sweep
+
+    with pytest.raises(MedbenchError, match="process 4 on node7, since then has taken its runs over"):
+        work()
     found = read(claims.path_of(tmp_path / claims.FOLDER, Record(0, 2, ""), "json"))
     assert found is not None
     assert found.token == "theirs"
