@@ -67,9 +67,14 @@ def plan(study: Study, out: Path, seconds: float | None) -> list[str]:
 
 
 def status(out: Path) -> list[str]:
-    """The lines of `--status`: how far each worker of the sweep in `out` is, and whether it is running."""
+    """The lines of `--status`: how far each worker of the sweep in `out` is, and whether it is running.
+
+    Where the number of workers has changed, those that started last are told.
+    """
     lines = []
-    for record in claims.records(out):
+    found = claims.records(out)
+    shares = max(found, key=lambda record: record.started).of if found else 0
+    for record in (record for record in found if record.of == shares):
         if record.ended is not None:
             state = f"ended {record.ended}" + ("" if record.success else "; not all of its runs succeeded")
         elif claims.alive(out / claims.FOLDER, record):

@@ -107,6 +107,7 @@ def whole(out: Path, runs: int, samples: int) -> None:
     assert len(json.loads((out / "logs" / "logs.json").read_text())) == runs
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_report(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from medbench.provider.loading import MICROLAB
@@ -147,6 +148,7 @@ def test_any_number_of_workers_gives_the_same_report(tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(rows_of_others, found[0][1])
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_goes_on(folder: Path) -> None:
     path = write(folder, "slow/a", "slow/b")
     process = subprocess.Popen(
@@ -194,6 +196,7 @@ def test_a_killed_launcher_takes_its_workers_along_and_others_go_on(folder: Path
     whole(folder / "out", runs=3, samples=8)
 
 
+@pytest.mark.slow
 def test_exit_codes_and_what_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLOW", "0")
     path = write(folder, "slow/a", "slow/broken", tasks=[{"task": "names.py", "args": {"count": 1}}])
@@ -229,11 +232,11 @@ def test_a_share_that_is_done_loads_no_model(folder: Path, monkeypatch: pytest.M
     path = write(folder, "slow/a", "slow/b", tasks=[{"task": "names.py", "args": {"count": 2}}])
     study = read_study(path)
     assert sweep(study, "out", display="none", worker=0, of=2)[0]
-    monkeypatch.setattr("medbench.trainers.sweep._model", lambda candidate: pytest.fail("loaded"))
-    success, logs = sweep(study, "out", display="none", worker=0, of=2)
+    with monkeypatch.context() as patched:
+        patched.setattr("medbench.trainers.sweep._model", lambda candidate: pytest.fail("loaded"))
+        success, logs = sweep(study, "out", display="none", worker=0, of=2)
     assert success
     assert [log.eval.model for log in logs] == ["slow/a"]
-    monkeypatch.undo()
     # More workers than runs: some have nothing to do, and say that they are done.
     results = [sweep(study, folder / "more", display="none", worker=worker, of=5) for worker in range(5)]
     assert sum(len(logs) for _, logs in results) == 2
@@ -277,6 +280,7 @@ def test_a_kill_is_told_from_a_failure(code: int) -> None:
     assert launch.ended(1) == "some of its runs failed"
 
 
+@pytest.mark.slow
 def test_the_slurm_file_does_one_share(folder: Path) -> None:
     write(folder, "slow/a", "slow/b", tasks=[{"task": "names.py", "args": {"count": 1}}])
     file = ROOT / "docs" / "sweep.sbatch"
