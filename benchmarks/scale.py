@@ -217,19 +217,19 @@ def importing(work: Path, rows: int) -> list[str]:
 
 GROWTHS = [
     Growth("sweep", "items", "item", (100, 400, 1600), lambda w, n: sweep(w, n, 1, 1)),
-    Growth("sweep", "candidates (100 items)", "run", (4, 16, 64), lambda w, n: sweep(w, 100, n, 1)),
-    Growth("sweep", "repeats (100 items)", "repeat", (1, 4, 16), lambda w, n: sweep(w, 100, 1, n)),
+    Growth("sweep", "candidates (25 items)", "run", (2, 8, 32), lambda w, n: sweep(w, 25, n, 1)),
+    Growth("sweep", "repeats (25 items)", "repeat", (2, 8, 32), lambda w, n: sweep(w, 25, 1, n)),
     Growth("audit", "corpus, files of 10.4 MB (1,200 items)", "file", (1, 4, 16), lambda w, n: audit(w, n, 1200)),
     Growth("audit", "items (21 MB)", "item", (300, 1200, 4800), lambda w, n: audit(w, 2, n)),
-    Growth("report", "items (4 candidates)", "item", (75, 300, 1200), lambda w, n: report(w, 4, n)),
-    Growth("report", "candidates (75 items)", "candidate", (4, 16, 64), lambda w, n: report(w, n, 75)),
-    Growth("merge", "layers (rank 16)", "layer", (2, 8, 32), lambda w, n: merge(w, n, 16, 2)),
-    Growth("merge", "rank (8 layers)", "rank", (16, 64, 256), lambda w, n: merge(w, 8, n, 2)),
-    Growth("merge", "adapters (8 layers)", "adapter", (1, 4, 16), lambda w, n: merge(w, 8, 16, n)),
-    Growth("train", "steps of 512 tokens (4 layers)", "step", (8, 24, 72), lambda w, n: train(w, n, 4)),
-    Growth("train", "layers (24 steps)", "layer", (2, 6, 18), lambda w, n: train(w, 24, n)),
-    Growth("metrics", "rows", "row", (500, 2000, 8000), metrics),
-    Growth("import", "rows", "row", (250, 1000, 4000), importing),
+    Growth("report", "items (3 candidates, 2 tasks)", "item", (50, 200, 800), lambda w, n: report(w, 3, n)),
+    Growth("report", "candidates (50 items, 2 tasks)", "candidate", (3, 9, 27), lambda w, n: report(w, n, 50)),
+    Growth("merge", "layers (rank 16)", "layer", (2, 6, 18), lambda w, n: merge(w, n, 16, 2)),
+    Growth("merge", "rank (6 layers)", "rank", (16, 64, 256), lambda w, n: merge(w, 6, n, 2)),
+    Growth("merge", "adapters (6 layers)", "adapter", (1, 4, 16), lambda w, n: merge(w, 6, 16, n)),
+    Growth("train", "steps of 512 tokens (4 layers)", "step", (6, 18, 54), lambda w, n: train(w, n, 4)),
+    Growth("train", "layers (12 steps)", "layer", (2, 6, 18), lambda w, n: train(w, 12, n)),
+    Growth("metrics", "rows", "row", (250, 1000, 4000), metrics),
+    Growth("import", "rows", "row", (125, 500, 2000), importing),
 ]
 
 
