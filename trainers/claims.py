@@ -95,7 +95,9 @@ class Claim:
     def advance(self) -> None:
         """One more run has ended."""
         self.record.done += 1
-        self._write()
+        # Called while others run: a disk that is full for a moment must not end the evaluation.
+        with contextlib.suppress(OSError):
+            self._write()
 
     def end(self, success: bool, logs: list[str]) -> None:
         """All runs of the share have ended."""
@@ -114,13 +116,14 @@ class Claim:
                 self.taken_over = found
                 self._lost()
                 return
-            # A disk that is full for a moment must not end the evaluation; a lease that runs out is noticed above.
+            # Likewise; a lease that runs out meanwhile is noticed above.
             with contextlib.suppress(OSError):
                 self._write()
 
     def _write(self) -> None:
         with self._writing:
-            write_atomic(self._path, json.dumps(asdict(self.record)) + "\n")
+            if self.taken_over is None:
+                write_atomic(self._path, json.dumps(asdict(self.record)) + "\n")
 
 
 @contextmanager

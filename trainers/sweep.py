@@ -8,6 +8,7 @@ medbench sweep STUDY.yaml --out DIR --worker 0 --of 4   # one of them, started b
 from __future__ import annotations
 
 import _thread
+import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import click
 from inspect_ai.hooks import Hooks, TaskEnd, hooks
 
 from medbench.errors import MedbenchError
+from medbench.files.directories import full_disk_named
 from medbench.files.manifest import sha256_file, write_manifest
 from medbench.files.redact import shown_arguments
 from medbench.provider.known import provider_of
@@ -82,12 +84,17 @@ def sweep(
         if on_task_end is not None:
             on_task_end(log)
 
-    with claims.claimed(out, record, lost=_thread.interrupt_main) as claim:
+    with (
+        full_disk_named(out, "What was logged is kept."),
+        claims.claimed(out, record, lost=_thread.interrupt_main) as claim,
+    ):
         _name_eval_set(out / "logs")
         kept = None if of == 1 else _kept(out, earlier, record)
         success, logs = (True, kept) if kept is not None else _evaluate(study, mine, tasks, out, display, tell, of == 1)
         claim.end(success, sorted(Path(log.location).name for log in logs if log.status == "success"))
         everyone = claims.complete(out, of, record.study)
+        if of == 1 or everyone is not None:
+            _remove_killed(out)
         if everyone is not None:
             _finish(study, out, everyone)
     return success, logs
@@ -174,10 +181,9 @@ def _name_eval_set(logs: Path) -> None:
 
 
 def _finish(study: Study, out: Path, everyone: Sequence[claims.Record]) -> None:
-    """Leave the directory as one process leaves it, once all runs have succeeded: no leftovers, all logs listed."""
+    """Leave the directory as one process leaves it, once all runs have succeeded: all logs listed, and a manifest."""
     from inspect_ai.log import write_log_dir_manifest
 
-    _remove_killed(out)
     if len(everyone) > 1:
         write_log_dir_manifest(str(out / "logs"))
     write_manifest(
@@ -195,7 +201,10 @@ def _remove_killed(out: Path) -> None:
     """Remove the logs that killed and failed attempts left, once their samples are in a finished one."""
     from inspect_ai.log import list_eval_logs, read_eval_log
 
-    listed = [(info.name, read_eval_log(info, header_only=True)) for info in list_eval_logs(str(out / "logs"))]
+    listed = []
+    for info in list_eval_logs(str(out / "logs")):
+        with contextlib.suppress(FileNotFoundError):  # two workers may end together, and both do this
+            listed.append((info.name, read_eval_log(info, header_only=True)))
     finished = {log.eval.task_id for _, log in listed if log.status == "success"}
     for name, left in listed:
         if left.status != "success" and left.eval.task_id in finished:
