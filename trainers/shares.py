@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 from medbench.errors import MedbenchError
 
 if TYPE_CHECKING:
-    from medbench.trainers.study import Run
+    from medbench.trainers.study import Run, Study
+
+
+def stay_together(study: Study) -> bool:
+    """Whether one worker must do all of a candidate's runs: behind a vLLM server it loads and unloads the adapter."""
+    return study.serve is not None and study.serve.kind == "vllm"
 
 
 def share(
@@ -26,8 +31,7 @@ def share(
         generations: how many one run has.
         worker: from 0.
         of: the number of workers.
-        undivided: a candidate's runs stay together. So where each worker loads and unloads its adapters on a server:
-            one must not unload what another uses.
+        undivided: a candidate's runs stay together.
 
     Raises:
         MedbenchError: there is no such worker.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medbench.trainers import claims
+from medbench.trainers.shares import share, stay_together
 from medbench.trainers.study import Run, Study
 from medbench.trainers.study_tasks import TaskSource, check, system_prompt
 
@@ -30,8 +31,10 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def plan(study: Study, out: Path, seconds: float | None) -> list[str]:
+def plan(study: Study, out: Path, seconds: float | None, workers: int = 1) -> list[str]:
     """The lines of a dry run: candidates, tasks, decodings, generations, and the time they will take if known.
+
+    `workers`: of several, the share of each is told.
 
     Raises:
         MedbenchError: as `check`.
@@ -54,6 +57,8 @@ def plan(study: Study, out: Path, seconds: float | None) -> list[str]:
     lines += ["  " + ", ".join(f"{key}={value}" for key, value in d.items()) for d in study.decodings]
     total = sum(source.samples(run) for run in runs)
     lines.append(f"{len(runs)} runs, {total:,} generations")
+    if workers > 1:
+        lines += [f"  worker {number}: {_share(study, source, number, workers)}" for number in range(workers)]
     speeds = speeds_of(out)
     if seconds is None and speeds:
         seconds = sum(speeds.values()) / len(speeds)
@@ -62,7 +67,8 @@ def plan(study: Study, out: Path, seconds: float | None) -> list[str]:
         lines.append("time: unknown before a run is done; give --seconds-per-generation for an estimate")
     else:
         left = total * (1 - min(1.0, len(speeds) / len(runs)))
-        lines.append(f"time: about {_duration(left * seconds)} to go")
+        each = f" if {workers} workers each do so" if workers > 1 else ""
+        lines.append(f"time: about {_duration(left * seconds / workers)} to go{each}")
     return lines
 
 
@@ -84,6 +90,12 @@ def status(out: Path) -> list[str]:
         where = f"process {record.pid} on {record.host.split()[0]}"
         lines.append(f"worker {record.name}: {record.done} of {record.runs} runs, {state} ({where})")
     return lines or [f"no sweep has been started in {out}"]
+
+
+def _share(study: Study, source: TaskSource, worker: int, of: int) -> str:
+    mine = share(study.runs, source.samples, worker, of, undivided=stay_together(study))
+    candidates = len({run.candidate.name for run in mine})
+    return f"{len(mine)} runs of {candidates} candidates, {sum(map(source.samples, mine)):,} generations"
 
 
 def _asked(run: Run) -> str:

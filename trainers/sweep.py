@@ -25,7 +25,7 @@ from medbench.files.manifest import sha256_file, write_manifest
 from medbench.files.redact import shown_arguments
 from medbench.provider.known import provider_of
 from medbench.trainers import claims, launch, serving
-from medbench.trainers.shares import share
+from medbench.trainers.shares import share, stay_together
 from medbench.trainers.study import Candidate, Run, Study, read_study
 from medbench.trainers.study_plan import plan, status
 from medbench.trainers.study_tasks import TaskSource, adapter_hashes, check
@@ -70,9 +70,7 @@ def sweep(
     check(study, tasks)
     # Absolute: after a kill Inspect finds the samples that were not yet in the log by the log's full path.
     out = Path(out).absolute()
-    # One worker then writes a candidate's combined adapter, loads it and unloads it.
-    undivided = study.serve is not None and study.serve.kind == "vllm"
-    mine = share(study.runs, tasks.samples, worker, of, undivided=undivided)
+    mine = share(study.runs, tasks.samples, worker, of, undivided=stay_together(study))
     record = claims.Record(worker, of, study=sha256_file(study.path), runs=len(mine))
     earlier = claims.read(claims.path_of(out / claims.FOLDER, record, "json"))
     ended: set[str] = set()
@@ -320,7 +318,7 @@ def command(
     checked = read_study(study)
     out = out or study.with_suffix("")
     if dry_run or tell:
-        click.echo("\n".join(plan(checked, out, seconds_per_generation) if dry_run else status(out)))
+        click.echo("\n".join(plan(checked, out, seconds_per_generation, of or workers) if dry_run else status(out)))
     elif workers > 1 or engine == "ray":
         options = ["--display", display] if display else []
         how = launch.Launch(study.absolute(), out.absolute(), workers, options, say=_say)

@@ -195,6 +195,9 @@ def test_dry_run_prints_the_plan(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "2 runs, 8 generations" in result.output
     assert "about 4 min" in result.output
+    shared = CliRunner().invoke(command, [str(path), "--dry-run", "--workers", "2"]).output
+    assert "worker 0: 1 runs of 1 candidates, 4 generations" in shared
+    assert "worker 1: 1 runs of 1 candidates, 4 generations" in shared
     assert not path.with_suffix("").exists()
 
 
