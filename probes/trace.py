@@ -11,8 +11,9 @@ tag occur and are counted apart from those that use it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -104,7 +105,7 @@ def trace_signals(mode: Mode = "all", language: Literal["en", "zh", "all"] = "al
     )
 
 
-def _samples(items: list[Item], mode: str, prompt: Any, prefilled: bool | None) -> list[Sample]:
+def _samples(items: list[Item], mode: str, prompt: Callable[[Item, str], str], prefilled: bool | None) -> list[Sample]:
     modes = list(dict.fromkeys(name for name, _ in SYSTEM))
     if mode not in ("all", *modes):
         raise unknown("mode", str(mode), ("all", *modes))

@@ -148,7 +148,7 @@ def claim_judge_of(header: EvalLog) -> str | None:
     return visible_name(" + ".join(named))
 
 
-def _adapter_weights(adapters: Any) -> dict[str, float]:
+def _adapter_weights(adapters: object) -> dict[str, float]:
     """Weights from the provider's argument ``pt=DIR:0.3,sft=DIR:0.7``, text or list; empty for anything else."""
     weights = {}
     parts = adapters if isinstance(adapters, list) else str(adapters or "").split(",")
@@ -162,6 +162,6 @@ def _adapter_weights(adapters: Any) -> dict[str, float]:
     return weights
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Numbers that are equal are written alike: a temperature of 0 and of 0.0 is one setting."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -8,7 +8,6 @@ import json
 import math
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -67,7 +66,7 @@ def render(report: Report, title: str = "medbench report") -> str:
     return visible(page)
 
 
-def embed(value: Any) -> Markup:
+def embed(value: object) -> Markup:
     """JSON inside a <script> element: no character that could end the element or start a comment in it."""
     text = json.dumps(_visible(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
@@ -95,7 +94,7 @@ def _linked(text: str, seen: set[str]) -> Markup:
     )
 
 
-def _visible(value: Any) -> Any:
+def _visible(value: object) -> object:
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):

@@ -14,7 +14,7 @@ from medbench import thinking
 from medbench.errors import MedbenchError
 from medbench.files.redact import shown_arguments
 from medbench.reports import header as told
-from medbench.reports.samples import Sample, samples
+from medbench.reports.samples import Sample, StoredScore, samples
 from medbench.reports.text import visible_name
 from medbench.scoring import extractors
 from medbench.scoring.transcript import raw_text
@@ -247,7 +247,7 @@ def _fill(run: Run, samples: Iterable[Sample], several: bool) -> None:
     }
 
 
-def score_values(scorer: str, score: Any, known: dict[str, float]) -> dict[str, float]:
+def score_values(scorer: str, score: StoredScore, known: dict[str, float]) -> dict[str, float]:
     """The values of one scorer, from its `value`. A plain right/wrong score counts as accuracy of the answer."""
     if isinstance(score.value, dict):
         # Nearly all are floats already, and a large log has millions.
@@ -270,7 +270,7 @@ def _rejudged(sample: Sample, several: bool) -> dict[str, float]:
     return extractors.accuracies({view: views[view] for view in _JUDGED_VIEWS}, labels, gold, multiple=several)
 
 
-def output_text(output: Any) -> str:
+def output_text(output: dict[str, Any] | None) -> str:
     """The generation in a log's `output`, as plain values: its text where it is one, else put together from parts."""
     choices = (output or {}).get("choices") or []
     content = choices[0]["message"]["content"] if choices else ""
@@ -281,13 +281,13 @@ def output_text(output: Any) -> str:
     return raw_text(ModelOutput.model_validate(output))
 
 
-def output_prefilled(output: Any, metadata: dict[str, Any]) -> bool:
+def output_prefilled(output: dict[str, Any] | None, metadata: dict[str, Any]) -> bool:
     """Whether the prompt already held the opening think tag: the provider's word before the task's."""
     told = ((output or {}).get("metadata") or {}).get("prefilled_think")
     return bool(metadata.get("prefilled", False) if told is None else told)
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     if isinstance(value, str):
         return _LETTERS.get(value, float("nan"))
     return float(value) if isinstance(value, bool | int | float) else float("nan")

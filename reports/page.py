@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from medbench.stats import Interval
 
@@ -183,7 +182,7 @@ def names(items: Sequence[str], most: int = 4) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """Values for JSON: NaN and infinities become null, dataclasses and named tuples become objects."""
     if isinstance(value, Interval):
         return {"estimate": plain(value.estimate), "low": plain(value.low), "high": plain(value.high)}

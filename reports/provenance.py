@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from typing import Any
 
 from medbench.files.manifest import sha256_file, versions
 from medbench.reports.estimates import Options
@@ -163,7 +162,7 @@ def command_of(run: Run) -> str:
     return shlex.join(parts)
 
 
-def _plain(value: Any) -> str | None:
+def _plain(value: object) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):

@@ -153,7 +153,7 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def differences(stored: Any, fresh: Any, path: str = "report") -> list[str]:
+def differences(stored: object, fresh: object, path: str = "report") -> list[str]:
     """Where two JSON reports differ: other keys, other text, or numbers apart by more than 1e-9 relative."""
     if isinstance(stored, dict) and isinstance(fresh, dict):
         found = [f"{path}.{key}: only in one of the two" for key in sorted(stored.keys() ^ fresh.keys())]

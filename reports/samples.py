@@ -11,7 +11,9 @@ import fsspec
 from pydantic import BaseModel, ConfigDict
 
 
-class _Score(BaseModel):
+class StoredScore(BaseModel):
+    """The part of Inspect's Score that is read."""
+
     model_config = ConfigDict(extra="ignore")
     value: Any = None
     reason: str | None = None
@@ -24,7 +26,7 @@ class Sample(BaseModel):
     model_config = ConfigDict(extra="ignore")
     id: int | str
     epoch: int = 1
-    scores: dict[str, _Score] | None = None
+    scores: dict[str, StoredScore] | None = None
     metadata: dict[str, Any] = {}
     output: Any = None
     error: Any = None

@@ -14,6 +14,8 @@ it as their context.
 
 from __future__ import annotations
 
+from typing import Any
+
 from inspect_ai import Task, task
 
 from medbench.benchmark.families import quantity_task
@@ -84,7 +86,8 @@ def _limits(record: Record, key: Quantity) -> tuple[float, float] | None:
     limits = []
     for column in ("Lower Limit", "Upper Limit"):
         try:
-            limits.append(float(record.value(column)))
+            limit: Any = record.value(column)
+            limits.append(float(limit))
         except (TypeError, ValueError):
             raise record.error(column, f"expected a number, found {record.data[column]!r:.60}") from None
     low, high = sorted(limits)  # 95% of a negative key is the larger one

@@ -9,7 +9,6 @@ https://arxiv.org/abs/2203.14371
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from inspect_ai import Task, task
 
@@ -18,7 +17,7 @@ from medbench.benchmark.page import CHOICE, About, page
 from medbench.benchmark.task import HubSource, Settings, load
 from medbench.errors import LeftOut, MedbenchError
 from medbench.sources.items import Item, index_letter, require_options
-from medbench.sources.records import Record, read_records
+from medbench.sources.records import BadRows, Record, read_records
 
 HUB = HubSource(
     repository="openlifescienceai/medmcqa",
@@ -41,12 +40,14 @@ def medmcqa(settings: Settings) -> Task:
     return choice_task(loaded, settings, name="medmcqa", version=ABOUT.version)
 
 
-def read_counted_from_zero(source: str, **options: Any) -> Iterable[Record]:
+def read_counted_from_zero(
+    source: str, *, bad_rows: BadRows | None = None, encoding: str = "utf-8"
+) -> Iterable[Record]:
     """Local rows with `cop` counted from 0, as on the hub; the publisher's own files count from 1.
 
     Which of the two a file does shows in its values: 0 occurs only in one, 4 only in the other.
     """
-    records = list(read_records(source, **options))
+    records = list(read_records(source, bad_rows=bad_rows, encoding=encoding))
     values = {record.data["cop"] for record in records if isinstance(record.data.get("cop"), int | float)}
     if 0 in values and 4 in values:
         raise MedbenchError(f"{source}: 'cop' holds both 0 and 4, so it counts neither from 0 nor from 1.")

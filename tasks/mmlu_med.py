@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from inspect_ai import Task, task
 
@@ -20,7 +19,7 @@ from medbench.benchmark.page import CHOICE, About, page
 from medbench.benchmark.task import HubSource, Settings, load
 from medbench.errors import LeftOut, unknown
 from medbench.sources.items import LETTERS, Item, index_letter, require_options
-from medbench.sources.records import Record, read_records
+from medbench.sources.records import BadRows, Record, read_records
 
 SUBJECTS = (
     "anatomy",
@@ -67,10 +66,11 @@ def mmlu_med(
     return choice_task(loaded, settings, name="mmlu_med", version=ABOUT.version)
 
 
-def read_publisher(source: str, **options: Any) -> Iterable[Record]:
+def read_publisher(source: str, *, bad_rows: BadRows | None = None, encoding: str = "utf-8") -> Iterable[Record]:
     """Rows of a local file; the publisher's CSV has no header: question, four options, letter."""
     subject = Path(source).name.partition(".")[0].removesuffix("_test").removesuffix("_dev").removesuffix("_val")
-    for record in read_records(source, columns=("question", *"ABCD", "letter"), **options):
+    columns = ("question", *"ABCD", "letter")
+    for record in read_records(source, bad_rows=bad_rows, encoding=encoding, columns=columns):
         if "letter" not in record.data:
             yield record
             continue

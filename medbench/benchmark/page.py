@@ -16,7 +16,6 @@ import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from inspect_ai import Task
 
@@ -112,7 +111,7 @@ def page(*takes: str, **notes: str) -> Callable[[Callable[..., Task]], Callable[
 
         @functools.wraps(build)
         @as_task_error()
-        def make(*args: Any, **given: Any) -> Task:
+        def make(*args: object, **given: object) -> Task:
             values = signature.bind(*args, **given).arguments
             for name in values.pop(REST, {}):
                 _refuse(build.__name__, name, [*names, *(parameter.name for parameter in own)])

@@ -180,7 +180,7 @@ def _read(source: str, path: str, written: int) -> PromptSet:
     )
 
 
-def _template(where: str, entry: Any) -> Template:
+def _template(where: str, entry: object) -> Template:
     if not isinstance(entry, dict):
         raise MedbenchError(
             f"{where}: expected name, mode and a text in {' or '.join(LANGUAGES)}, found {entry!r:.60}."
@@ -209,7 +209,7 @@ def _template(where: str, entry: Any) -> Template:
     return Template(name, mode, texts, form, fewshot, several, str(entry.get("of") or ""))
 
 
-def _check_text(where: str, text: Any) -> None:
+def _check_text(where: str, text: object) -> None:
     if not isinstance(text, str):
         raise MedbenchError(f"{where}: expected a text, found {type(text).__name__}.")
     found = _PLACEHOLDER.findall(text)
@@ -221,7 +221,7 @@ def _check_text(where: str, text: Any) -> None:
             raise MedbenchError(f"{where}: {{{name}}} stands {found.count(name)} times in it; expected once.")
 
 
-def to_entry(template: Template, **changes: Any) -> dict[str, Any]:
+def to_entry(template: Template, **changes: object) -> dict[str, Any]:
     """A wording as it is written in a set, `changes` applied."""
     entry: dict[str, Any] = {"name": template.name, "mode": template.mode}
     entry |= {key: value for key in ("form", "fewshot", "of") if (value := getattr(template, key)) not in (None, "")}

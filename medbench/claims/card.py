@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -177,7 +177,11 @@ def _because(verdicts: Sequence[Verdict]) -> str:
     return f" ({', '.join(f'{count} {reason}' for reason, count in reasons.most_common())})" if reasons else ""
 
 
-def plain(value: Any) -> Any:
+@overload
+def plain(value: Interval) -> list[float | None]: ...
+@overload
+def plain(value: object) -> object: ...
+def plain(value: object) -> object:
     """Named tuples as dictionaries, intervals as three numbers to four digits, NaN as None."""
     if isinstance(value, Interval):
         return [round(float(x), 4) if math.isfinite(x) else None for x in value]

@@ -214,7 +214,7 @@ def _likelihoods(
     return stack.enter_context(contextlib.closing(InspectLikelihoods(made)))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):

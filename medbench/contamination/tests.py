@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -312,5 +312,5 @@ def _why_no_variants(items: Sequence[Item], mine: Scores, rows: Rows, reference:
     return _count(reason(index) for index in range(len(items)) if index not in rows)
 
 
-def _count(reasons: Any) -> dict[str, int]:
+def _count(reasons: Iterable[str]) -> dict[str, int]:
     return dict(Counter(reasons))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medbench.errors import MedbenchError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _UNQUANTISED = {"F32", "F16", "BF16", "F64"}
 
@@ -100,7 +103,7 @@ def _check_architecture(file: Path, known: dict[str, Any]) -> None:
         )
 
 
-def _tokenizer(file: Path, known: dict[str, Any]) -> Any:
+def _tokenizer(file: Path, known: dict[str, Any]) -> PreTrainedTokenizerBase:
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 

@@ -6,7 +6,10 @@ import gzip
 import io
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)  # what reading a compressed file that is cut short raises
 _BUFFER = 1 << 20
@@ -42,7 +45,8 @@ class Zstandard(io.RawIOBase):
     def readable(self) -> bool:  # noqa: D102
         return True
 
-    def readinto(self, target: Any) -> int:  # noqa: D102
+    def readinto(self, target: WriteableBuffer) -> int:  # noqa: D102
+        room = memoryview(target)
         while not self._ready:
             rest = self._frame.unused_data if self._frame is not None and self._frame.eof else b""
             if rest or self._frame is None or self._frame.eof:
@@ -58,8 +62,8 @@ class Zstandard(io.RawIOBase):
                 self._ready = self._frame.decompress(rest)
             except self._error as error:
                 raise EOFError(str(error)) from None
-        size = min(len(target), len(self._ready))
-        target[:size], self._ready = self._ready[:size], self._ready[size:]
+        size = min(len(room), len(self._ready))
+        room[:size], self._ready = self._ready[:size], self._ready[size:]
         return size
 
     def close(self) -> None:  # noqa: D102

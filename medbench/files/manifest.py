@@ -59,7 +59,7 @@ def write_manifest(
     *,
     settings: Mapping[str, Any],
     inputs: Mapping[str, Any],
-    **facts: Any,
+    **facts: object,
 ) -> Path:
     """Write `directory/manifest.json` atomically, and return its path.
 

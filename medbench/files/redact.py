@@ -62,7 +62,7 @@ def shown_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {str(name): _shown(str(name), value) for name, value in arguments.items()}
 
 
-def _shown(name: str, value: Any) -> Any:
+def _shown(name: str, value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
     if name not in HARMLESS:
@@ -78,7 +78,7 @@ def shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {str(name): _within(str(name), value) for name, value in settings.items()}
 
 
-def _within(name: str, value: Any) -> Any:
+def _within(name: str, value: object) -> object:
     if isinstance(value, Mapping):
         return shown_arguments(value) if name in ("args", "model_args") else shown_settings(value)
     if isinstance(value, list | tuple):

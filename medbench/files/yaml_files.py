@@ -38,7 +38,7 @@ def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
     return document
 
 
-def parse_yaml(text: str | bytes, where: str) -> Any:
+def parse_yaml(text: str | bytes, where: str) -> object:
     """YAML as plain values.
 
     Raises:

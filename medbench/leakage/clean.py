@@ -9,9 +9,9 @@ import itertools
 import os
 import shutil
 from collections.abc import Collection, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Protocol
 
 from medbench.errors import MedbenchError
 from medbench.files import parquet
@@ -20,6 +20,9 @@ from medbench.files.directories import replace_directory, workplace
 from medbench.files.manifest import NAME, sha256_file, write_manifest
 from medbench.leakage.corpus import form_of
 from medbench.leakage.formats import BLOCK, MAX_RECORD, BoundedLines, Unreadable, json_elements
+
+if TYPE_CHECKING:
+    import pyarrow.parquet
 
 
 def write_clean(
@@ -108,7 +111,7 @@ def destinations(files: Sequence[str], out: str | Path) -> dict[str, Path]:
     return targets
 
 
-def _compressed(sink: IO[bytes], file: str) -> Any:
+def _compressed(sink: IO[bytes], file: str) -> AbstractContextManager[_Sink]:
     """A writer that compresses as the name says; closing it leaves `sink` open."""
     if Path(file).suffix.lower() == ".gz":
         return gzip.GzipFile(filename="", mode="wb", fileobj=sink, mtime=0)  # the same input gives the same bytes
@@ -117,6 +120,12 @@ def _compressed(sink: IO[bytes], file: str) -> Any:
 
         return zstandard.ZstdCompressor().stream_writer(sink, closefd=False)
     return _Open(sink)
+
+
+class _Sink(Protocol):
+    """What takes the bytes of a copy."""
+
+    def write(self, data: bytes, /) -> object: ...
 
 
 class _Open:
@@ -132,7 +141,7 @@ class _Open:
         return None
 
 
-def _copy_lines(source: IO[bytes], flagged: set[int], sink: Any) -> int:
+def _copy_lines(source: IO[bytes], flagged: set[int], sink: _Sink) -> int:
     number = 0
     while line := source.readline(MAX_RECORD + 1):
         blank = not line.removeprefix(b"\xef\xbb\xbf").strip()
@@ -144,7 +153,7 @@ def _copy_lines(source: IO[bytes], flagged: set[int], sink: Any) -> int:
     return number
 
 
-def _copy_csv(source: IO[bytes], flagged: set[int], sink: Any, delimiter: str) -> int:
+def _copy_csv(source: IO[bytes], flagged: set[int], sink: _Sink, delimiter: str) -> int:
     csv.field_size_limit(MAX_RECORD)
     text = io.TextIOWrapper(source, encoding="utf-8", errors="surrogateescape", newline="")
     consumed: list[str] = []
@@ -170,7 +179,7 @@ def _copy_csv(source: IO[bytes], flagged: set[int], sink: Any, delimiter: str) -
     return number
 
 
-def _copy_json(source: IO[bytes], flagged: set[int], sink: Any) -> int:
+def _copy_json(source: IO[bytes], flagged: set[int], sink: _Sink) -> int:
     brackets = {"]": "[", "}": "{"}
     written = number = 0
     end = "]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from medbench.errors import DISK_FULL, MedbenchError
 from medbench.leakage.audit import audit as run_audit
 from medbench.leakage.findings import Findings
 from medbench.leakage.table import data_table, read_data_sets, to_markdown
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command()
@@ -162,7 +165,7 @@ def _print(findings: Findings) -> None:
     console.print(f"{len(findings)} findings with their evidence in {findings.directory}/findings.jsonl")
 
 
-def _print_missed(console: Any, summary: Mapping[str, Any]) -> None:
+def _print_missed(console: Console, summary: Mapping[str, Any]) -> None:
     """Which signal alone would have missed how many of the leaks, and which of them only one tells of."""
     if not summary["leaks"]:
         return

@@ -59,7 +59,7 @@ class Batch:
     texts: list[bytes] = field(default_factory=list)
     record_start: list[int] = field(default_factory=lambda: [0])
 
-    def add(self, number: int, value: Any) -> None:
+    def add(self, number: int, value: object) -> None:
         """Append a record with the texts in it."""
         before = len(self.texts)
         try:
@@ -109,7 +109,7 @@ class Batch:
         return [name for name, _ in leaves(self.objects[record])]
 
 
-def leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+def leaves(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     """All non-empty strings of a record with their dotted names, in order; the keys of mappings are none of them."""
     waiting = [(name, value)]  # no recursion: JSON may nest deeper than Python's calls
     while waiting:

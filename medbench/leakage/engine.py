@@ -8,7 +8,7 @@ import logging
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -19,6 +19,9 @@ from medbench.leakage.formats import Unreadable
 from medbench.leakage.index import Index
 from medbench.leakage.minhash import MinHash
 from medbench.leakage.scan import Scanner
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 ENGINES = ("local", "ray")
 
@@ -153,7 +156,7 @@ _SHARDS_A_TASK = 4
 class _Actor:
     """A Ray actor: one worker for all the shards it is given."""
 
-    def __init__(self, index: Any, method: str) -> None:
+    def __init__(self, index: ObjectRef, method: str) -> None:
         import ray
 
         self._worker = Worker(ray.get(index), method)

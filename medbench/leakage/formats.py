@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, overload
 
 import orjson
 
@@ -96,7 +96,11 @@ _TOO_DEEP = "JSON nested too deeply to read"
 _TOO_LONG = f"longer than {MAX_RECORD >> 20} MiB; split it into documents"
 
 
-def json_line(line: bytes | None) -> Any:
+@overload
+def json_line(line: None) -> Unreadable: ...
+@overload
+def json_line(line: bytes | None) -> object: ...
+def json_line(line: bytes | None) -> object:
     """A line of JSON as a value, or `Unreadable`; None is one that was too long."""
     if line is None:
         return Unreadable(f"a line {_TOO_LONG}")
@@ -114,7 +118,7 @@ def json_line(line: bytes | None) -> Any:
         return Unreadable(f"not valid JSON ({error}); found {line[:80].decode('utf-8', 'replace')!r}")
 
 
-def text_line(line: bytes | None) -> Any:
+def text_line(line: bytes | None) -> str | Unreadable:
     """A line of text, or `Unreadable`; None is one that was too long."""
     if line is None:
         return Unreadable(f"a line {_TOO_LONG}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from medbench.leakage.corpus import Batch
 from medbench.leakage.index import Index
 from medbench.leakage.kernel.text import shingle_hashes
 from medbench.leakage.tokens import Tokeniser
+
+if TYPE_CHECKING:
+    from datasketch import MinHash as Signature
 
 PERMUTATIONS = 128
 
@@ -28,7 +31,7 @@ class MinHash:
             if hashes and target.field != "options":
                 self._lsh.insert(number, self._sign(hashes))
 
-    def _sign(self, hashes: list[int]) -> Any:
+    def _sign(self, hashes: list[int]) -> Signature:
         signature = self._signature(num_perm=PERMUTATIONS, hashfunc=_low_bits)
         signature.update_batch(hashes)
         return signature

@@ -53,7 +53,7 @@ def read_data_sets(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _found(folder: Path, findings: Any) -> str:
+def _found(folder: Path, findings: object) -> str:
     if not findings:
         return "not audited"
     counts = read_manifest(folder / str(findings))["counts"]

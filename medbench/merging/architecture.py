@@ -10,11 +10,14 @@ import importlib.util
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from medbench.advice import install
 from medbench.errors import MedbenchError
 from medbench.merging.checkpoints import Checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Architecture:
@@ -60,7 +63,7 @@ class Architecture:
         return names_in_memory(self._model, self._base.tensors)
 
     @cached_property
-    def _model(self) -> Any:
+    def _model(self) -> PreTrainedModel:
         import torch
         import transformers
 
@@ -79,7 +82,7 @@ class Architecture:
             ) from None
 
 
-def _model_types(config: Any) -> Iterator[str]:
+def _model_types(config: object) -> Iterator[str]:
     """The model types of a config and of the configs within it (text_config, vision_config)."""
     if isinstance(config, dict):
         if isinstance(kind := config.get("model_type"), str):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from medbench.merging.deltas import DenseUpdate
 from medbench.merging.proof import NOT_FINITE, NotFinite, Prover, Term, as_array
@@ -31,7 +32,7 @@ class _Scratch(threading.local):
     def __init__(self) -> None:
         self._held: dict[str, np.ndarray] = {}
 
-    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    def array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         """An array of whatever was in it."""
         size = math.prod(shape)
         if name not in self._held or self._held[name].size < size:

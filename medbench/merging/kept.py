@@ -19,12 +19,14 @@ from medbench.errors import MedbenchError
 from medbench.merging.adapters import Adapter
 from medbench.merging.bfloat16 import widened
 from medbench.merging.coefficients import inner_products
-from medbench.merging.proof import as_array
+from medbench.merging.proof import Rows, as_array
 from medbench.merging.rounding import Block
 from medbench.merging.updates import LowRank
 
 if TYPE_CHECKING:
     import torch
+
+    from medbench.merging.proof import Matrix
 
 # Below this share of the update a merge is worth a warning. Chosen: what a reader of a sweep's x axis would see.
 ENOUGH = 0.95
@@ -82,7 +84,7 @@ class Products:
             self._gram[np.ix_(here, here)] += inner_products([self._adapters[at].low_rank[tensor] for at in here])
 
     def add_block(
-        self, tensor: str, block: Block, base: Any, first: int, weights: Mapping[str, float] | None = None
+        self, tensor: str, block: Block, base: Rows, first: int, weights: Mapping[str, float] | None = None
     ) -> Products:
         """Count one block of a weight; returns itself.
 
@@ -92,6 +94,7 @@ class Products:
         self._sums += (block.square, block.product, block.unchanged, int(np.prod(base.shape)))
         here = slice(first, first + len(base))
         if any(tensor in adapter.whole for adapter in self._adapters):
+            assert not isinstance(base, np.ndarray)  # a weight trained whole is summed in torch
             self._add_dense(tensor, changed(block.rows, base).double(), base, here)
             return self
         members = [at for at, adapter in enumerate(self._adapters) if tensor in adapter.low_rank]
@@ -153,7 +156,7 @@ class Products:
         return {adapter.name: found.get(at, 0.0) for at, adapter in enumerate(self._adapters)}
 
 
-def changed(rows: Any, base: Any) -> Any:
+def changed(rows: Rows, base: Rows) -> Rows:
     """rows - base in float32, as a matrix; of arrays of bfloat16 patterns, or of tensors."""
     if isinstance(rows, np.ndarray):
         return widened(rows) - widened(base)
@@ -161,7 +164,7 @@ def changed(rows: Any, base: Any) -> Any:
     return difference if difference.ndim == 2 else difference.reshape(len(difference), -1)
 
 
-def _along(change: Any, updates: Sequence[LowRank], here: slice) -> list[float]:
+def _along(change: Matrix, updates: Sequence[LowRank], here: slice) -> list[float]:
     """<D, L_i R_i> of some rows D, in numpy or torch, with each update's factors."""
     # = the sum of (D R') * L: one product with a thin matrix instead of a dense update an adapter.
     if isinstance(change, np.ndarray):

@@ -108,7 +108,7 @@ def _loaded() -> dict[str, Any]:
     return functions
 
 
-def _machine() -> Any:
+def _machine() -> llvm.TargetMachine:
     cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     target = llvm.Target.from_triple(llvm.get_process_triple())
     return target.create_target_machine(cpu=cpu, features=features, opt=3, jit=True)
@@ -140,7 +140,7 @@ def _kept() -> tuple[dict[str, str], bytes] | None:
     return None
 
 
-def _compiled(machine: Any) -> tuple[dict[str, str], bytes]:
+def _compiled(machine: llvm.TargetMachine) -> tuple[dict[str, str], bytes]:
     """Compile the kernels, and keep them where that is possible."""
     from medbench.merging.kernel_source import KERNELS
 

@@ -31,8 +31,7 @@ class Patterns:
 
     def rank(self, module: str) -> int:
         """The rank that the config records for a module."""
-        found: int = self._matching("rank_pattern", module, self._config["r"])
-        return found
+        return int(self._matching("rank_pattern", module, self._config["r"]))
 
     def scale(self, module: str) -> float:
         """alpha / r, or alpha / sqrt(r) with rsLoRA."""
@@ -62,7 +61,7 @@ class Patterns:
                 f"at {pattern!r:.80}. Name the modules plainly instead."
             )
 
-    def _matching(self, kind: str, module: str, default: Any) -> Any:
+    def _matching(self, kind: str, module: str, default: float) -> float:
         """The value of the first pattern that matches a module's name as PEFT matches it: on its whole or its end."""
         for pattern, value in self._compiled[kind]:
             start = time.thread_time()

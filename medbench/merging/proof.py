@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import torch
 
     Matrix = np.ndarray | torch.Tensor
+
+# Rows of a weight, in numpy or torch: what goes in so comes out so.
+Rows = TypeVar("Rows", np.ndarray, "torch.Tensor")
 
 # dtype -> exponents of its machine epsilon and of its smallest normal number.
 _GRIDS = {"float32": (-23, -126), "bfloat16": (-7, -126), "float16": (-10, -14)}

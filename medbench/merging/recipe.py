@@ -14,7 +14,7 @@ from medbench.errors import MedbenchError
 from medbench.merging.adapters import Adapter
 from medbench.merging.bfloat16 import Bfloat16Dense, Bfloat16Sum
 from medbench.merging.deltas import Deltas, DenseUpdate
-from medbench.merging.proof import Replacement, Term
+from medbench.merging.proof import Replacement, Rows, Term
 from medbench.merging.registry import Method, method
 from medbench.merging.rounding import Block, Rounding
 from medbench.merging.updates import LowRank, Update, Whole
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+Source = TypeVar("Source", contravariant=True)
 
 
 class Tensors(Protocol):
@@ -42,13 +43,13 @@ class Tensors(Protocol):
         """The same, with what became of the update in them."""
 
 
-class Merged(Protocol):
+class Merged(Protocol[Source, Rows]):
     """What a weight becomes, block by block: `read` a block of the base's rows, and hand it to `block`."""
 
-    def read(self, stored: Any, first: int, last: int) -> Any:
+    def read(self, stored: Source, first: int, last: int) -> Rows:
         """Rows of the base as `block` takes them."""
 
-    def block(self, base: Any, first: int = 0) -> Block:
+    def block(self, base: Rows, first: int = 0) -> Block:
         """The merged rows from `first` on, and what became of the update in them."""
 
 
@@ -104,7 +105,7 @@ class Recipe:
 
         return ExactSum(*self.parts(tensor), key=key)
 
-    def merged_file(self, stored: Stored) -> Merged:
+    def merged_file(self, stored: Stored) -> Merged[Stored, Any]:
         """What a weight in a file becomes: bfloat16 ones by their bit patterns, but for sums with whole weights."""
         key = self.rounding.key(stored.name)
         if stored.kind != "bfloat16" or self._wholes(stored.name):

@@ -46,7 +46,7 @@ class Input:
     default: Any
     checks: tuple[Check, ...] = ()
 
-    def problem(self, value: Any) -> str:
+    def problem(self, value: object) -> str:
         """What is wrong with a value, or an empty string."""
         return next((check.expected for check in self.checks if not check.holds(value)), "")
 

@@ -73,7 +73,7 @@ class _Rows:
 
     stored: Stored | Cast
     rows: tuple[int, int]
-    merged: Merged | None
+    merged: Merged[Any, Any] | None
     place: int
     weights: dict[str, float] | None
     target: FileIO
@@ -144,7 +144,7 @@ def _all_as_float32(
 
 
 def _weight(
-    target: FileIO, recipe: Recipe, name: str, stored: Stored | Cast, merged: Merged | None, place: int
+    target: FileIO, recipe: Recipe, name: str, stored: Stored | Cast, merged: Merged[Any, Any] | None, place: int
 ) -> Iterator[_Piece]:
     weights = recipe.plain_weights(name) if merged else None
     for first, last in stored.blocks(_BLOCK):
@@ -183,10 +183,11 @@ def _do(work: tuple[Recipe, _Piece]) -> tuple[Products, FileIO | None]:
 def _say_float32(model: Path) -> None:
     """Let the config and the index say what is stored now."""
 
-    def changed(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {k: "float32" if k in ("dtype", "torch_dtype") else changed(v) for k, v in value.items()}
+    def changed(config: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            key: "float32" if key in ("dtype", "torch_dtype") else changed(value) if isinstance(value, dict) else value
+            for key, value in config.items()
+        }
 
     config = changed(read_json(model / "config.json"))
     (model / "config.json").write_text(json.dumps({"dtype": "float32", **config}, indent=2) + "\n", "utf-8")

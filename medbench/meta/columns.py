@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -191,18 +191,18 @@ def score_column(judged: Judged, name: str) -> np.ndarray:
     return values
 
 
-def as_number(value: Any) -> float | None:
+def as_number(value: object) -> float | None:
     """A finite number, or None; ``+1`` and ``" 2 "`` are numbers, ``true`` is none."""
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool) or not isinstance(value, str | bytes | SupportsFloat):
         return None
     try:
-        number = float(str(value).strip()) if isinstance(value, str) else float(value)
+        number = float(value.strip()) if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
 
 
-def is_blank(value: Any) -> bool:
+def is_blank(value: object) -> bool:
     """Whether a cell holds nothing: empty, null, NaN, or a mark such as ``n/a``."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True

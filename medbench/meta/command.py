@@ -68,7 +68,29 @@ def _parts(text: str | None) -> tuple[str, ...]:
 @click.option("--seed", default=Settings.seed, show_default=True, help="Of the bootstrap; kept in the card.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card instead of tables.")
 @click.pass_context
-def command(ctx: click.Context, **given: Any) -> None:
+def command(
+    ctx: click.Context,
+    file: str,
+    prediction: str,
+    reference: str,
+    human: tuple[str, ...],
+    group: str | None,
+    rater: str | None,
+    score: str | None,
+    labels: str | None,
+    positive: str | None,
+    name: str,
+    source: str,
+    licence: str,
+    language: str | None,
+    encoding: str,
+    out: Path | None,
+    against: str | None,
+    profile: str | None,
+    resamples: int,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Compare BLEU-4, ROUGE, length and other scores with what people say of the outputs in FILE.
 
     FILE is JSONL, JSON, CSV, TSV or Parquet, a row per output or per rating. Prints rank correlations, AUC, how often a
@@ -76,30 +98,20 @@ def command(ctx: click.Context, **given: Any) -> None:
     intervals clustered by group, beside how far people agree among themselves; --out writes them as a card, whose line
     `medbench metrics`, the leaderboard and the report print beside a surface score (--card FILE).
     """
-    file = given["file"]
-    earlier = load_cards([given["against"]])[0] if given["against"] else None
-    asked = Asked(
-        Columns(given["prediction"], given["reference"], given["group"], given["rater"], _parts(given["score"])),
-        given["human"],
-        given["labels"],
-        given["positive"],
-        given["name"],
-        given["source"],
-        given["licence"],
-        given["language"],
-        given["encoding"],
-    )
-    card, listed = make_card(file, asked, Settings(given["resamples"], given["seed"]), _command(ctx))
+    earlier = load_cards([against])[0] if against else None
+    columns = Columns(prediction, reference, group, rater, _parts(score))
+    asked = Asked(columns, human, labels, positive, name, source, licence, language, encoding)
+    card, listed = make_card(file, asked, Settings(resamples, seed), _command(ctx))
     console = Console()
-    if as_json := given["as_json"]:
+    if as_json:
         click.echo(json.dumps(card, ensure_ascii=False, indent=1))
     else:
-        render(card, [given["profile"]] if given["profile"] else list(PROFILES), listed, console)
+        render(card, [profile] if profile else list(PROFILES), listed, console)
     if earlier is not None and not as_json:
         for text in compare(earlier, card):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
-    if given["out"]:
-        path = _write(card, given["out"], Path(file).name)
+    if out:
+        path = _write(card, out, Path(file).name)
         click.echo(f"wrote {path}", err=as_json)
 
 

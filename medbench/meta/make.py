@@ -107,7 +107,7 @@ def make_card(
         "notes": notes,
         "versions": versions(),
     }
-    return rounded(card), [*judged.left_out.listed(), *judged.notes, *said.notes]
+    return {key: rounded(value) for key, value in card.items()}, [*judged.left_out.listed(), *judged.notes, *said.notes]
 
 
 def _out_of_100(figures: dict[str, Any], profile: str, metric: str) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _of_people(said: People, used: np.ndarray) -> dict[str, Any]:
     return found
 
 
-def rounded(value: Any) -> Any:
+def rounded(value: object) -> object:
     """Floats to twelve digits, so that a card is the same on every machine; NaN and infinities become null."""
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}

@@ -94,7 +94,7 @@ def _perturbed(file: str, row: str, name: str) -> BadRow:
 
 def read(record: Record) -> Prediction:
     """The output with its trace, and the item from HELM's references, of which those tagged `correct` are the key."""
-    instance = record.value("instance")
+    instance: Any = record.value("instance")
     try:
         question = str(instance["input"]["text"])
         references = [(str(one["output"]["text"]), "correct" in one["tags"]) for one in instance["references"]]

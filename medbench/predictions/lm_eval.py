@@ -6,8 +6,6 @@ what the model answers (`mode=logprob`).
 
 from __future__ import annotations
 
-from typing import Any
-
 from medbench.predictions.prediction import Prediction
 from medbench.sources.items import LETTERS
 from medbench.sources.records import Record
@@ -43,7 +41,7 @@ def read(record: Record) -> Prediction:
     return Prediction(record, responses[0], prompt, label, doc)
 
 
-def _likelihood(response: Any) -> float | None:
+def _likelihood(response: object) -> float | None:
     """The log-likelihood in ``[["-12.5", "False"]]``, as lm-eval writes one request's response; None for text."""
     while isinstance(response, list) and len(response) == 1:
         response = response[0]

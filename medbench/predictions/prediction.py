@@ -63,7 +63,7 @@ def text_row(question: str, reference: str | None) -> dict[str, Any] | None:
     return {"instruction": question, "input": "", "output": reference} if question and reference else None
 
 
-def message_text(record: Record, field: str, content: Any) -> str:
+def message_text(record: Record, field: str, content: object) -> str:
     """The text of a chat message's content as Inspect and evalscope store it: text, or a list of parts.
 
     A reasoning part is put back in tags at its place, as `medbench.scoring.transcript.raw_text` does.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 # Bytes as byte-level BPE writes them in a vocabulary; `tokenizers` applies the table but does not show it.
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.trainer_utils import EvalLoopOutput
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
 __all__ = ["EvalLoopOutput", "attention_of", "bytes_to_unicode", "gguf_architectures", "names_in_memory"]
 
 
-def attention_of(config: Any) -> str:
+def attention_of(config: PreTrainedConfig) -> str:
     """The attention that a built model's config stands for: ``eager``, ``sdpa``, ``flash_attention_2``, ...
 
     `attn_implementation` is public only as an argument.
@@ -20,7 +23,7 @@ def attention_of(config: Any) -> str:
     return str(config._attn_implementation)
 
 
-def names_in_memory(model: Any, stored: Iterable[str]) -> dict[str, str]:
+def names_in_memory(model: PreTrainedModel, stored: Iterable[str]) -> dict[str, str]:
     """Where a checkpoint's tensors land in a model: name in memory -> name in the file.
 
     Only tensors that loading merely renames; those that it splits, joins or converts are left out. transformers 5

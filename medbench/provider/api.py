@@ -100,7 +100,7 @@ class MedbenchAPI(ModelAPI):
         merge_settings: dict[str, Any] | None = None,
         merge_rounding: str = "auto",
         any_base: bool = False,
-        **unknown_args: Any,
+        **unknown_args: object,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         for name in unknown_args:

@@ -82,7 +82,7 @@ class _Layer(DynamicLayer):
         self.is_initialized = True
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -157,9 +157,11 @@ class _RowCache(Cache):
     def __init__(self, layers: int) -> None:
         super().__init__(layers=[_Layer() for _ in range(layers)])
 
-    def update(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add columns to one layer."""
-        states = super().update(*args, **kwargs)
+        states = super().update(key_states, value_states, layer_idx, *args, **kwargs)
         if self.fill is not None and all(layer.length == self.fill for layer in self.layers):
             raise _Filled
         return states
@@ -378,7 +380,7 @@ class _Done(StoppingCriteria):
     def __init__(self, rows: Sequence[Row], stopped: Callable[[], bool]) -> None:
         self.rows, self.stopped = rows, stopped
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
         stopped = self.stopped()
         return torch.tensor([row.done or stopped for row in self.rows], device=input_ids.device)
 

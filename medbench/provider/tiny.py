@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from medbench.files.manifest import sha256_file, write_manifest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 END, START, PAD = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
 # The shape of Qwen3's template: thinking off writes an empty trace, on opens one, the default leaves it to the model.
@@ -82,7 +85,7 @@ def build(
     return Path(out)
 
 
-def _tokenizer(text: Iterable[str], vocab_size: int) -> Any:
+def _tokenizer(text: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

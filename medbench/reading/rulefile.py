@@ -249,7 +249,8 @@ def _document(path: Path) -> dict[str, Any]:
     return document
 
 
-def _fields(where: str, row: Any, known: Collection[str], needed: Sequence[str]) -> None:
+def _fields(where: str, row: object, known: Collection[str], needed: Sequence[str]) -> dict[str, Any]:
+    """The row, which is a mapping with these fields."""
     if not isinstance(row, dict):
         raise MedbenchError(f"{where}: expected a mapping with {', '.join(needed)}, found {row!r}.")
     for name in row:
@@ -258,9 +259,10 @@ def _fields(where: str, row: Any, known: Collection[str], needed: Sequence[str])
     for name in needed:
         if not row.get(name):
             raise MedbenchError(f"{where}: {name!r} is missing.")
+    return row
 
 
-def _examples(where: str, rows: Any) -> tuple[Example, ...]:
+def _examples(where: str, rows: object) -> tuple[Example, ...]:
     if not isinstance(rows, list):
         raise MedbenchError(f"{where}: 'examples' must be a list of {{text, expect}}, found {rows!r}.")
     found = []
@@ -272,20 +274,20 @@ def _examples(where: str, rows: Any) -> tuple[Example, ...]:
     return tuple(found)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A YAML value without its line marks; ``true`` and ``false`` as such, since scalars are read as text."""
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items() if key != _LINE}
     if isinstance(value, list):
         return [_plain(one) for one in value]
-    return {"true": True, "false": False}.get(value, value)
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-def _category(file: str, name: str, row: Any, language: str) -> Category:
+def _category(file: str, name: str, stated: object, language: str) -> Category:
     where = f"{file}, category {name!r}"
     if not re.fullmatch(r"[A-Z][A-Z_]+", str(name)):
         raise MedbenchError(f"{where}: a category's name is two or more capitals and underscores.")
-    _fields(where, row, {"words", "examples", "language"}, ("words",))
+    row = _fields(where, stated, {"words", "examples", "language"}, ("words",))
     line = row[_LINE]
     where = f"{file}, line {line}, category {name!r}"
     words = []
@@ -301,11 +303,11 @@ def _category(file: str, name: str, row: Any, language: str) -> Category:
     )
 
 
-def _rule(file: str, row: Any, language: str, kinds: Collection[str]) -> Rule:
-    name = row.get("name", "?") if isinstance(row, dict) else "?"
-    line = row.get(_LINE, 0) if isinstance(row, dict) else 0
+def _rule(file: str, stated: object, language: str, kinds: Collection[str]) -> Rule:
+    name = stated.get("name", "?") if isinstance(stated, dict) else "?"
+    line = stated.get(_LINE, 0) if isinstance(stated, dict) else 0
     where = f"{file}, line {line}, rule {name!r}"
-    _fields(where, row, _RULE_FIELDS, ("name", "kind", "examples"))
+    row = _fields(where, stated, _RULE_FIELDS, ("name", "kind", "examples"))
     if row["kind"] not in kinds:
         raise MedbenchError(f"{where}: {unknown('kind', str(row['kind']), kinds)}")
     sign = str(row.get("sign", "+"))
@@ -327,7 +329,9 @@ def _rule(file: str, row: Any, language: str, kinds: Collection[str]) -> Rule:
     )
 
 
-def _fragment(where: str, text: Any, earlier: set[str], categories: Sequence[Category], extra: Collection[str]) -> None:
+def _fragment(
+    where: str, text: object, earlier: set[str], categories: Sequence[Category], extra: Collection[str]
+) -> None:
     if not isinstance(text, str) or not text:
         raise MedbenchError(f"{where}: a fragment is the text of a piece of a pattern, not {text!r}.")
     known = earlier | {category.name for category in categories} | set(extra)

@@ -8,7 +8,7 @@ itself, and is tried only where one of them occurs.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -22,6 +22,8 @@ _MOST = 40
 _LONG = 7
 # A pattern without usable literals: it is always tried.
 _NONE = ("",)
+# A node of the parse tree: its code, and an argument whose type follows from the code.
+_Node = tuple[object, Any]
 
 
 class Pattern(NamedTuple):
@@ -93,12 +95,12 @@ def _selectivity(strings: frozenset[str]) -> tuple[int, int]:
     return min(4, min(map(len, strings))), -len({one[:_LONG] for one in strings})
 
 
-def _literals(tree: Any) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+def _literals(tree: Iterable[_Node]) -> tuple[frozenset[str] | None, frozenset[str] | None]:
     """(every string that the tree can match, or None if not listable; the best required set found, or None)."""
     run: frozenset[str] = frozenset({""})
     whole, candidates = True, []
-    for code, argument in tree:
-        exact, required = _node(code, argument)
+    for node in tree:
+        exact, required = _node(node)
         if required:
             candidates.append(required)
         if exact is not None and len(run) * len(exact) <= _MOST:
@@ -112,7 +114,8 @@ def _literals(tree: Any) -> tuple[frozenset[str] | None, frozenset[str] | None]:
     return (run if whole else None), best
 
 
-def _node(code: Any, argument: Any) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+def _node(node: _Node) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+    code, argument = node
     if code is op.LITERAL:
         return frozenset({chr(argument)}), None
     if code in (op.AT, op.ASSERT, op.ASSERT_NOT):

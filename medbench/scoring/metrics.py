@@ -71,7 +71,7 @@ def differs(values: list[dict[str, Any]], name: str, view: str) -> bool:
     return not np.array_equal(mine, [_float(value[head]) for value in values], equal_nan=True)
 
 
-def _float(value: Any) -> float:
+def _float(value: object) -> float:
     return float(value) if isinstance(value, int | float) else _NAN
 
 

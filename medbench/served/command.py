@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from medbench.errors import MedbenchError
 from medbench.served.distance import ERRORS, OFF, Comparison
+
+if TYPE_CHECKING:
+    from medbench.served.endpoint import Answers
+    from medbench.served.server import Listed
 
 ASKED = "asked"
 
@@ -137,7 +141,7 @@ def _text(weights: Mapping[str, float]) -> str:
     return ",".join(f"{name}={weight:g}" for name, weight in weights.items())
 
 
-def _notes(answers: Any, tokens: Sequence[Sequence[int]], context: int | None, served: int | None) -> list[str]:
+def _notes(answers: Answers, tokens: Sequence[Sequence[int]], context: int | None, served: int | None) -> list[str]:
     notes = []
     unlike = [(n, len(row)) for n, row in zip(answers.lengths, tokens, strict=True) if n is not None and n != len(row)]
     if unlike:
@@ -156,7 +160,7 @@ def _notes(answers: Any, tokens: Sequence[Sequence[int]], context: int | None, s
     return notes
 
 
-def _listed(model: str, url: str | None) -> Any:
+def _listed(model: str, url: str | None) -> Listed | None:
     """How the server lists the model; None where it cannot be asked, or lists no such model.
 
     Raises:
@@ -246,7 +250,7 @@ def command(
     model_args: tuple[str, ...],
     base: str,
     adapters: tuple[str, ...],
-    prompts: Any,
+    prompts: IO[str] | None,
     repeats: int,
     top: int,
     timeout: int,
@@ -275,7 +279,7 @@ def command(
         raise SystemExit(1)
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _setting(text: str) -> tuple[str, object]:
     from medbench.files.yaml_files import parse_yaml
 
     name, equals, value = text.partition("=")

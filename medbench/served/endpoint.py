@@ -6,10 +6,13 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medbench.errors import MedbenchError
 from medbench.served.distance import Likeliest
+
+if TYPE_CHECKING:
+    from inspect_ai.model import ChatMessageUser, Model, ModelOutput, TopLogprob
 
 # Requests at a time from the second repeat on; the first goes one by one, so that batching is part of the noise.
 TOGETHER = 8
@@ -103,17 +106,19 @@ def _completes(model: str) -> bool:
     return model.split("/")[0].endswith("-completions")
 
 
-def _message(prompt: str, tokens: Sequence[int] | None) -> Any:
+def _message(prompt: str, tokens: Sequence[int] | None) -> ChatMessageUser:
     from inspect_ai.model import ChatMessageUser
 
     return ChatMessageUser(content=prompt, metadata={"prompt_token_ids": list(tokens)} if tokens else None)
 
 
-async def _all(endpoint: Any, messages: Sequence[Any], repeats: int, timeout: int) -> list[list[Any]]:
+async def _all(
+    endpoint: Model, messages: Sequence[ChatMessageUser], repeats: int, timeout: int
+) -> list[list[ModelOutput]]:
     outputs = [[await _one(endpoint, message, timeout) for message in messages]]
     limit = asyncio.Semaphore(TOGETHER)
 
-    async def limited(message: Any) -> Any:
+    async def limited(message: ChatMessageUser) -> ModelOutput:
         async with limit:
             return await _one(endpoint, message, timeout)
 
@@ -124,7 +129,7 @@ async def _all(endpoint: Any, messages: Sequence[Any], repeats: int, timeout: in
     return outputs
 
 
-async def _one(endpoint: Any, message: Any, timeout: int) -> Any:
+async def _one(endpoint: Model, message: ChatMessageUser, timeout: int) -> ModelOutput:
     try:
         async with asyncio.timeout(timeout):
             for _ in range(1 + AGAIN):
@@ -145,7 +150,7 @@ async def _one(endpoint: Any, message: Any, timeout: int) -> Any:
     return output
 
 
-def _likeliest(output: Any) -> Sequence[Any]:
+def _likeliest(output: ModelOutput) -> Sequence[TopLogprob]:
     """The likeliest first tokens of an answer, none where the endpoint names none."""
     logprobs = output.choices[0].logprobs if output.choices else None
     return (logprobs.content[0].top_logprobs or []) if logprobs and logprobs.content else []
@@ -170,7 +175,7 @@ def _refusal(told: str) -> str:
     return told.strip().rpartition("\n\n")[2] if "Request:" in told else told.strip()
 
 
-def _read(model: str, output: Any, ids: Mapping[bytes, int]) -> tuple[dict[int, float], int]:
+def _read(model: str, output: ModelOutput, ids: Mapping[bytes, int]) -> tuple[dict[int, float], int]:
     top = _likeliest(output)
     if not top:
         raise MedbenchError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from medbench.merging.live import LiveWeights
 from medbench.merging.recipe import Recipe
 from medbench.provider import chat
 from medbench.provider.loading import Source, load, settled
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ASKED, BASE, SQUARED, ROUNDED = "asked", "base", "squared weights", "rounded to bfloat16"
 
@@ -133,9 +136,9 @@ class Exact:
                     parameter.copy_(parameter.bfloat16())
 
 
-def token_ids(tokenizer: Any) -> dict[bytes, int]:
+def token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[bytes, int]:
     """The bytes that a token writes -> its id; tokens that write the same bytes are left out but for the first."""
-    names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     pieces = _Bytes(names)
     found: dict[bytes, int] = {}
     for token, name in enumerate(names):

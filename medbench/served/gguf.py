@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medbench.errors import MedbenchError
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader, GGUFWriter
 
 # transformers' names of a llama's weights -> GGUF's
 _OUTER = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
@@ -112,14 +115,15 @@ def gguf_name(name: str) -> str:
     return f"blk.{match[1]}.{_INNER[match[2]]}.{kind}"
 
 
-def _heads(reader: Any) -> dict[str, int]:
+def _heads(reader: GGUFReader) -> dict[str, int]:
     """Heads of queries and keys, by the name of their projection."""
 
     def number(key: str) -> int | None:
         field = reader.get_field(key)
         return None if field is None else int(field.contents())
 
-    architecture = str(reader.get_field("general.architecture").contents())
+    named = reader.get_field("general.architecture")
+    architecture = "" if named is None else str(named.contents())
     queries = number("llama.attention.head_count")
     if architecture != "llama" or queries is None:
         raise MedbenchError(f"expected a GGUF file of architecture llama, not {architecture!r}.")
@@ -135,7 +139,7 @@ def _ordered(name: str, rows: np.ndarray, heads: dict[str, int]) -> np.ndarray:
     return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows.shape))
 
 
-def _close(writer: Any) -> None:
+def _close(writer: GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

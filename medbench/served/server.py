@@ -53,7 +53,7 @@ class Server:
         self.root = self.base_url.removesuffix("/v1")
         self._key, self._timeout = api_key, timeout
 
-    def ask(self, address: str, body: Any = None) -> Any:
+    def ask(self, address: str, body: Mapping[str, str] | None = None) -> object:
         """What an address answers: JSON, or its text. POST where there is a body.
 
         Raises:
@@ -80,9 +80,10 @@ class Server:
                 f"no server answers at {address} ({cause}). Is it started, and are host, port and /v1 right?"
             ) from None
         try:
-            return json.loads(text)
+            found: object = json.loads(text)
         except ValueError:
             return text
+        return found
 
     def _slow(self, address: str) -> str:
         return (
@@ -97,7 +98,7 @@ class Server:
             MedbenchError: see `ask`; or the answer is no such list.
         """
         address = f"{self.base_url}/models"
-        answer = self.ask(address)
+        answer: Any = self.ask(address)
         try:
             return [Listed(entry["id"], _context(entry), entry.get("owned_by") or "") for entry in answer["data"]]
         except (TypeError, KeyError):
@@ -150,7 +151,7 @@ class Server:
         """
         address = f"{self.root}/lora-adapters"
         try:
-            answer = self.ask(address)
+            answer: Any = self.ask(address)
             return {str(entry["path"]): int(entry["id"]) for entry in answer}
         except (ServerRefused, TypeError, KeyError):
             raise MedbenchError(

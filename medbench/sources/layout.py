@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 from medbench.errors import unknown
 from medbench.sources.items import LETTERS, Item
@@ -52,7 +51,7 @@ class Columns:
     reference: str | None = None
     group: str | None = None
 
-    def value(self, part: str, record: Record) -> Any:
+    def value(self, part: str, record: Record) -> object:
         """A part of the item as the row holds it, or None.
 
         Raises:
@@ -70,7 +69,7 @@ class Columns:
         return any(getattr(self, field.name) is not None for field in fields(self))
 
 
-def _named(part: str, named: str, record: Record) -> Any:
+def _named(part: str, named: str, record: Record) -> object:
     names = [named] if named in record.data else [name.strip() for name in named.split(",")]
     for name in names:
         if name not in record.data:
@@ -117,7 +116,7 @@ def _conversation(record: Record) -> Item | None:
     return None
 
 
-def _key(value: Any, options: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+def _key(value: object, options: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     """The answer key as letters or a decision, empty where it is neither; and as text."""
     if options and isinstance(value, int | float) and not isinstance(value, bool) and value in range(len(options)):
         value = LETTERS[int(value)]  # MMLU's and others': counted from 0
@@ -133,14 +132,32 @@ def _key(value: Any, options: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     return ((decision,) if decision and not options else ()), key
 
 
-def _item(record: Record, question: str, **parts: Any) -> Item:
+def _item(
+    record: Record,
+    question: str,
+    *,
+    reference: str,
+    options: tuple[str, ...] = (),
+    answer: tuple[str, ...] = (),
+    context: str = "",
+    group: str = "",
+) -> Item:
     if not question:
         raise record.error(None, f"no question found; the row has {', '.join(map(repr, record.data)) or 'no fields'}")
     language = "zh" if _HAN.search(question) else "en"
-    return Item(question=question, language=language, source=f"{record.file}, {record.row}", **parts)
+    return Item(
+        question=question,
+        language=language,
+        options=options,
+        answer=answer,
+        context=context,
+        reference=reference,
+        source=f"{record.file}, {record.row}",
+        group=group,
+    )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, dict):  # the hub's PubMedQA nests its paragraphs
         value = value.get("contexts", "")
     if isinstance(value, list):
@@ -148,7 +165,7 @@ def _text(value: Any) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _options(value: Any) -> tuple[str, ...]:
+def _options(value: object) -> tuple[str, ...]:
     """Option texts in order, without their letters."""
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         try:

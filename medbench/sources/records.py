@@ -49,7 +49,7 @@ class Record:
         """The error for this row, to be raised by whoever finds a field wanting."""
         return BadRow(self.file, self.row, field, problem)
 
-    def value(self, field: str) -> Any:
+    def value(self, field: str) -> object:
         """A field of any type.
 
         Raises:
@@ -59,7 +59,8 @@ class Record:
             raise self.error(field, f"missing; the row has {', '.join(map(repr, self.data)) or 'no fields'}")
         if self.data[field] is None:
             raise self.error(field, "missing: its value is null")
-        return self.data[field]
+        found: object = self.data[field]
+        return found
 
     def text(self, field: str, *, empty_ok: bool = False) -> str:
         """A field that must be a string, stripped.
@@ -296,9 +297,10 @@ def _storable(data: Mapping[str, Any]) -> bool:
     return True
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str) -> object:
     try:
-        return json.loads(text)
+        found: object = json.loads(text)
+        return found
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -416,7 +418,7 @@ def _sheet_rows(path: Path, load_workbook: Callable[..., Any]) -> Iterator[tuple
         raise MedbenchError(f"{path} cannot be read as a spreadsheet: {str(error).rstrip('.')}.") from None
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():

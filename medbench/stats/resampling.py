@@ -7,7 +7,6 @@ answered items, and corpus BLEU all have this form, so nothing is tokenized agai
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import scipy
@@ -309,7 +308,7 @@ def _block_sizes(total: int, block: int) -> Iterator[int]:
         total -= block
 
 
-def _paired_statistics(first: Any, second: Any) -> tuple[np.ndarray, np.ndarray]:
+def _paired_statistics(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape or a.ndim != 2 or len(a) == 0:
         raise MedbenchError(f"expected per-item statistics of the same items; got shapes {a.shape} and {b.shape}.")

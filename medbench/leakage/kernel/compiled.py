@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numba import njit
 
+if TYPE_CHECKING:
+    from numba.core.dispatcher import Dispatcher
+
+F = TypeVar("F", bound=Callable[..., Any])
 _FILES = (*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parents[1] / "units.py")
 _STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in _FILES)).hexdigest()
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: F) -> Dispatcher[F]:
     """`numba.njit`, cached on disk under the content of the whole kernel.
 
     Numba's own stamp is the date of the file that a function stands in, and a function keeps the machine code of those
