@@ -14,13 +14,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medbench.errors import MedbenchError
 from medbench.files.manifest import sha256_file
 from medbench.sources import hub
 from medbench.sources.records import BadRows, Record, hub_records, read_records
 from medbench.trainers.recipe import Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # the label that the loss leaves out
 EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
@@ -135,7 +138,7 @@ def _list(record: Record, column: str) -> list[Any]:
     return value
 
 
-def _turn(record: Record, column: str, turn: Any) -> Message:
+def _turn(record: Record, column: str, turn: object) -> Message:
     names = ("role", "content") if column == "messages" else ("from", "value")
     if not isinstance(turn, dict) or not set(names) <= set(turn):
         raise record.error(column, f"expected turns with {names[0]!r} and {names[1]!r}, found {turn!r:.80}")
@@ -159,14 +162,14 @@ def _joined_parts(record: Record, column: str, parts: list[Any]) -> str:
     return "".join(part["text"] for part in parts)
 
 
-def tokenize_text(text: str, tokenizer: Any) -> list[int]:
+def tokenize_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """A document's tokens, ended by the end-of-text token; every one of them is learned."""
     return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
 def tokenize_messages(
     messages: Sequence[Message],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     template: Template,
     train_on_prompt: bool,
@@ -210,7 +213,9 @@ def _chatml_segments(messages: Sequence[Message], template: Template) -> list[tu
     return segments
 
 
-def _chat_segments(messages: Sequence[Message], tokenizer: Any, *, last_only: bool) -> list[tuple[str, bool]]:
+def _chat_segments(
+    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, last_only: bool
+) -> list[tuple[str, bool]]:
     """(text, learned) pieces of the tokenizer's own chat template, cut where assistant turns begin and end.
 
     Raises:
@@ -222,8 +227,8 @@ def _chat_segments(messages: Sequence[Message], tokenizer: Any, *, last_only: bo
     for index, message in enumerate(messages):
         if message.role != "assistant" or (last_only and index < len(messages) - 1):
             continue
-        prompt = tokenizer.apply_chat_template(turns[:index], tokenize=False, add_generation_prompt=True)
-        whole = tokenizer.apply_chat_template(turns[: index + 1], tokenize=False)
+        prompt = str(tokenizer.apply_chat_template(turns[:index], tokenize=False, add_generation_prompt=True))
+        whole = str(tokenizer.apply_chat_template(turns[: index + 1], tokenize=False))
         if not prompt.startswith(done) or not whole.startswith(prompt):
             raise MedbenchError(
                 "the tokenizer's chat template rewrites earlier turns, so the parts to learn cannot be told apart; "

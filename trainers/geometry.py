@@ -9,12 +9,15 @@ import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from medbench.errors import MedbenchError
 from medbench.files.manifest import sha256_file, write_manifest
+
+if TYPE_CHECKING:
+    from medbench.merging.geometry import Counts, Geometry
 
 # Figure -> heading of the table, and what 0 and 1 mean in the drawing.
 COLUMNS = {
@@ -40,7 +43,7 @@ PANELS = {
 
 def compare(
     base: str | Path, adapters: Sequence[str], *, any_base: bool = False, sample: int | None = None
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Geometry, dict[str, Any]]:
     """The geometry of two adapters, and what it was made from.
 
     Args:
@@ -69,7 +72,7 @@ def compare(
     return found, {"base": str(checkpoint.path.resolve()), **inputs}
 
 
-def table(found: Any, rows: Mapping[str, Any]) -> list[list[str]]:
+def table(found: Geometry, rows: Mapping[str, Counts]) -> list[list[str]]:
     """Heading and rows of text: one for each entry of `rows` (name -> counts), and one for all."""
     heading = ["", *(title.format(*found.names) for title in COLUMNS.values())]
     lines = [heading]
@@ -100,7 +103,7 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:])) + "\n"
 
 
-def svg(found: Any) -> str:
+def svg(found: Geometry) -> str:
     """One panel a figure: kinds of modules down, layers across, each cell a weight with its number as a tooltip."""
     from medbench.merging.geometry import rows_of
 
@@ -146,7 +149,7 @@ def _colour(value: float | None) -> str:
     return "#" + "".join(f"{round(255 + (end - 255) * share):02x}" for end in far)
 
 
-def write(found: Any, inputs: dict[str, Any], out: Path, *, any_base: bool) -> None:
+def write(found: Geometry, inputs: dict[str, Any], out: Path, *, any_base: bool) -> None:
     """OUT/geometry.json (all figures; the report reads it), geometry.md (by weight), geometry.svg, manifest.json."""
     from medbench.files.directories import new_directory
     from medbench.merging.geometry import rows_of

@@ -57,8 +57,12 @@ class StageTrainer(SFTTrainer):
         return self.state.log_history
 
     def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """As SFTTrainer's; without a GPU the model's own loss, over the positions of which a prediction is learned."""
         if not self._plain_loss:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -78,7 +82,13 @@ class StageTrainer(SFTTrainer):
                 raise diverged(f"{key} is {logs[key]} at step {self.state.global_step}")
         super().log(logs, start_time)
 
-    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         """As SFTTrainer's; also keeps the batch's summed loss and its number of learned tokens."""
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         tokens = (inputs["labels"][..., 1:] != IGNORED).sum().to(loss.device)
@@ -137,7 +147,7 @@ class LastPoint(TrainerCallback):
     """The last step is a point of the loss curve, whether or not `logging_steps` divides the number of steps."""
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> TrainerControl:
         """Ask for a log entry at the last step."""
         if state.global_step >= state.max_steps:
@@ -154,7 +164,7 @@ class LossBar(ProgressCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, Any] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         """Show the losses of a log entry."""
         if self.training_bar is not None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,11 @@ from medbench.errors import MedbenchError, unknown
 from medbench.files.manifest import NAME as MANIFEST
 from medbench.files.manifest import read_manifest, sha256_file, write_manifest
 from medbench.merging.weights import parse_weights
+
+if TYPE_CHECKING:
+    from medbench.merging.adapters import Adapter
+    from medbench.merging.checkpoints import Checkpoint
+    from medbench.merging.recipe import Recipe
 
 # What a checkpoint's weights are stored in: the base's dtype, or float32, in which nothing of an update is lost.
 DTYPES = ("stored", "float32")
@@ -119,7 +124,7 @@ def _made_before(
     told: dict[str, Any],
     inputs: dict[str, str],
     base_files: Sequence[Path],
-    adapters: Sequence[Any],
+    adapters: Sequence[Adapter],
 ) -> dict[str, Any] | None:
     """The facts of a finished merge at `out` if it is this very one, so that a command may be called again."""
     if not (out / MANIFEST).is_file():
@@ -137,7 +142,7 @@ def _made_before(
     return {key: value for key, value in made.items() if key not in shown}
 
 
-def _write(format: str, checkpoint: Any, recipe: Any, staging: Path, dtype: str) -> dict[str, Any]:
+def _write(format: str, checkpoint: Checkpoint, recipe: Recipe, staging: Path, dtype: str) -> dict[str, Any]:
     if format == "checkpoint":
         from medbench.merging.streaming import write_checkpoint
 
@@ -147,7 +152,7 @@ def _write(format: str, checkpoint: Any, recipe: Any, staging: Path, dtype: str)
     return write_adapter(checkpoint, recipe, staging)
 
 
-def _hashes(adapter: Any) -> str | dict[str, str]:
+def _hashes(adapter: Adapter) -> str | dict[str, str]:
     """The hash of an adapter's weights; of a full checkpoint, that of each of its shards."""
     hashes = {file.name: sha256_file(file) for file in adapter.files}
     return next(iter(hashes.values())) if len(hashes) == 1 else hashes

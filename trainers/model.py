@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from medbench.advice import install
 from medbench.errors import MedbenchError, unknown
@@ -11,8 +12,13 @@ from medbench.sources.hub import require_model
 from medbench.trainers.data import IGNORED, Message, tokenize_messages
 from medbench.trainers.recipe import Recipe, Stage
 
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import SFTConfig
 
-def load_tokenizer(stage: Stage, recipe: Recipe) -> Any:
+
+def load_tokenizer(stage: Stage, recipe: Recipe) -> PreTrainedTokenizerBase:
     """The base's tokenizer.
 
     Raises:
@@ -33,7 +39,7 @@ def load_tokenizer(stage: Stage, recipe: Recipe) -> Any:
     return tokenizer
 
 
-def _check_template(stage: Stage, recipe: Recipe, tokenizer: Any) -> None:
+def _check_template(stage: Stage, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
     """The template is the one that evaluation will use, and its answers end where the model stops."""
     name = recipe.model_name_or_path
     if tokenizer.eos_token_id is None:
@@ -53,10 +59,11 @@ def _check_template(stage: Stage, recipe: Recipe, tokenizer: Any) -> None:
     _check_ending(recipe, tokenizer)
 
 
-def _check_agreement(recipe: Recipe, tokenizer: Any) -> None:
+def _check_agreement(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
     """A ``qwen3*`` template against the tokenizer's own, by which the model is prompted when it is evaluated."""
     chatml = "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n"
-    own = tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True)
+    asked = [{"role": "user", "content": "x"}]
+    own = str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
     if not own.startswith(chatml):  # what may follow is a think tag that the template opens for the model
         differs = f"its own template writes {own!r} where {recipe.template} writes {chatml!r}"
     elif recipe.template == "qwen3" and "<think>" not in str(tokenizer.chat_template):
@@ -69,7 +76,7 @@ def _check_agreement(recipe: Recipe, tokenizer: Any) -> None:
     )
 
 
-def _check_ending(recipe: Recipe, tokenizer: Any) -> None:
+def _check_ending(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
     """What is learned of an answer must hold a token at which generation stops."""
     turns = [Message("user", "x"), Message("assistant", "y")]
     _, labels = tokenize_messages(
@@ -87,7 +94,7 @@ def _check_ending(recipe: Recipe, tokenizer: Any) -> None:
         )
 
 
-def _end_tokens(recipe: Recipe, tokenizer: Any) -> set[int]:
+def _end_tokens(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The tokens at which generation stops: the tokenizer's, and those of the generation settings if there are any."""
     from transformers import GenerationConfig
 
@@ -101,7 +108,7 @@ def _end_tokens(recipe: Recipe, tokenizer: Any) -> set[int]:
     return {tokenizer.eos_token_id, *listed}
 
 
-def lora_config(recipe: Recipe, model: Any) -> Any:
+def lora_config(recipe: Recipe, model: PreTrainedModel) -> LoraConfig:
     """PEFT's settings of the adapter.
 
     Raises:
@@ -128,7 +135,7 @@ def lora_config(recipe: Recipe, model: Any) -> Any:
     )
 
 
-def load_model(recipe: Recipe, torch: Any) -> Any:
+def load_model(recipe: Recipe, torch: ModuleType) -> PreTrainedModel:
     """The base model in the dtype and with the attention of this device; weights from safetensors only.
 
     Raises:
@@ -161,7 +168,7 @@ def load_model(recipe: Recipe, torch: Any) -> Any:
         raise MedbenchError(f"base model {recipe.model_name_or_path} cannot be loaded: {error}") from error
 
 
-def attention(recipe: Recipe, torch: Any) -> str:
+def attention(recipe: Recipe, torch: ModuleType) -> str:
     """FlashAttention-2 where it is installed and there is a CUDA device, PyTorch's SDPA otherwise."""
     from transformers.utils import is_flash_attn_2_available
 
@@ -180,7 +187,7 @@ def bfloat16(recipe: Recipe) -> bool:
     return is_torch_bf16_gpu_available() if recipe.bf16 == "auto" else recipe.bf16
 
 
-def training_arguments(recipe: Recipe, torch: Any, *, evaluate: bool, resumed: bool) -> Any:
+def training_arguments(recipe: Recipe, torch: ModuleType, *, evaluate: bool, resumed: bool) -> SFTConfig:
     """TRL's settings; with `evaluate` before the first step, and along the way where `eval_steps` says when."""
     from trl import SFTConfig
 

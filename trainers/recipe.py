@@ -188,7 +188,7 @@ def _parse(overrides: typing.Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
-def _typed(key: str, value: Any, source: str) -> Any:
+def _typed(key: str, value: object, source: str) -> object:
     expected = typing.get_type_hints(Recipe)[key]
     union = typing.get_origin(expected) in (typing.Union, types.UnionType)
     kinds = typing.get_args(expected) if union else (expected,)

@@ -77,7 +77,7 @@ class Serve:
         return Server(self.base_url, self.key)
 
 
-def read_serve(entry: Any) -> Serve | None:
+def read_serve(entry: object) -> Serve | None:
     """A study's `serve:`, None where there is none.
 
     Raises:

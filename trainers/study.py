@@ -165,7 +165,7 @@ def _known(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
             raise unknown(what, str(name), known)
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
@@ -178,7 +178,7 @@ def _near(folder: Path, name: str) -> str:
         return name
 
 
-def _tasks(folder: Path, entry: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def _tasks(folder: Path, entry: object) -> Iterator[tuple[str, dict[str, Any]]]:
     """The task as it is, then under each of its cue controls."""
     if isinstance(entry, str):
         entry = {"task": entry}
@@ -204,7 +204,7 @@ def _near_files(folder: Path, args: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cue_control(task: str, control: Any, args: Mapping[str, Any]) -> dict[str, Any]:
+def _cue_control(task: str, control: object, args: Mapping[str, Any]) -> dict[str, Any]:
     """The task's arguments that ask for a cue control: its name alone, or with its settings."""
     from medbench.benchmark.task import CONTROLS
 
@@ -235,7 +235,7 @@ def _near_prompt(folder: Path, prompt: str) -> str:
     return _near(folder, source) + (f"#{name}" if name else "")
 
 
-def _decodings(entries: Any) -> Iterator[dict[str, Any]]:
+def _decodings(entries: object) -> Iterator[dict[str, Any]]:
     for entry in _listed(entries):
         if not isinstance(entry, dict):
             raise MedbenchError(f"decoding: {entry!r}; expected a mapping such as {{temperature: 0.6, top_p: 0.8}}.")
@@ -263,7 +263,7 @@ _EXPECTED = {
 }
 
 
-def _fits(key: str, value: Any) -> bool:
+def _fits(key: str, value: object) -> bool:
     if key == "name":
         return isinstance(value, str)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -359,7 +359,7 @@ def _expand(entry: dict[str, Any], paths: Mapping[str, str]) -> Iterator[tuple[d
         yield {name: float(weight) for name, weight in weights.items()}, settings
 
 
-def _depends(value: Any) -> bool:
+def _depends(value: object) -> bool:
     return isinstance(value, str) and _REST.fullmatch(value.strip()) is not None
 
 
@@ -374,7 +374,7 @@ def _rest(name: str, text: str, weights: Mapping[str, Decimal]) -> Decimal:
         raise MedbenchError(f"candidates: {name}: {text!r:.80}; expected '1 - OTHER'.") from None
 
 
-def _values(name: str, value: Any) -> list[Decimal]:
+def _values(name: str, value: object) -> list[Decimal]:
     """A number, a list of numbers, or ``0..1 step 0.1`` (both ends included)."""
     if isinstance(value, list):
         return [number for item in value for number in _values(name, item)]

@@ -43,6 +43,9 @@ from medbench.trainers.recipe import Recipe, Stage, load_recipe
 if TYPE_CHECKING:
     from datasets import Dataset
     from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+    from medbench.trainers.loop import StageTrainer
 
 
 def train(
@@ -173,11 +176,12 @@ def _fit(
     return final_losses(trainer.history)
 
 
-def _finish(stage: Stage, recipe: Recipe, data: _Data, trainer: Any, made: Mapping[str, Any]) -> None:
+def _finish(stage: Stage, recipe: Recipe, data: _Data, trainer: StageTrainer, made: Mapping[str, Any]) -> None:
     """The loss curve and the manifest, which is the sign that the run is complete."""
     from medbench.private.transformers import attention_of
 
     out, model, checkpoint = Path(recipe.output_dir), trainer.model, made["checkpoint"]
+    assert model is not None  # which Trainer allows until it starts
     config = trainer.accelerator.unwrap_model(model).config
     # A pickle, and TRL's model card with its example of a time machine: the manifest holds the settings
     for name in ("training_args.bin", "README.md"):
@@ -267,7 +271,7 @@ def tokenized(
     stage: Stage,
     recipe: Recipe,
     sources: Sequence[Source],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     bad_rows: BadRows,
     systems: Counter[str] | None = None,
 ) -> list[Example]:

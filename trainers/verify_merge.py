@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from medbench.errors import MedbenchError
 from medbench.merging.weights import parse_weights
+
+if TYPE_CHECKING:
+    from medbench.merging.solve import Recovered
 
 # Values of one tensor that are compared at a time.
 _BLOCK = 1 << 18
@@ -26,7 +29,7 @@ def recover(
     expect: dict[str, float] | None = None,
     *,
     task_vectors: Sequence[str] = (),
-) -> Any:
+) -> tuple[Recovered, list[str]]:
     """Solve for the weights of a merged checkpoint.
 
     Returns `medbench.merging.solve.Recovered`, and the names of tensors outside the adapters that differ from the base.
@@ -120,7 +123,7 @@ def verify_command(
 
 
 def describe(
-    found: Any,
+    found: Recovered,
     changed: Sequence[str],
     expected: dict[str, float] | None,
     tolerance: float,
@@ -173,13 +176,13 @@ def describe(
     return lines, failed
 
 
-def _how(found: Any) -> str:
+def _how(found: Recovered) -> str:
     if found.rounding == "stochastic":
         return "stochastically"
     return "to nearest" if found.unequal < 0.001 else "more than once, or stochastically"
 
 
-def _lost(found: Any, tolerance: float) -> str:
+def _lost(found: Recovered, tolerance: float) -> str:
     """The weights that do not take effect as they were asked for."""
     return ", ".join(
         f"{name} takes effect as {weight:.4f} instead of {found.weights[name]:.4g}"
@@ -188,15 +191,15 @@ def _lost(found: Any, tolerance: float) -> str:
     )
 
 
-def _unexplained(found: Any) -> str:
-    worst = max(found.unexplained, key=found.unexplained.get)
+def _unexplained(found: Recovered) -> str:
+    worst = max(found.unexplained, key=lambda name: found.unexplained[name])
     return (
         f"  the residual is larger than rounding explains in {len(found.unexplained)} tensors, most in {worst}: "
         f"{found.unexplained[worst]:.1%} of its change."
     )
 
 
-def _cross_terms(found: Any) -> Iterator[str]:
+def _cross_terms(found: Recovered) -> Iterator[str]:
     if not found.cross:
         return
     for (i, j), value in found.cross.items():

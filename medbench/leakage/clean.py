@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, Protocol
 
 from medbench.errors import MedbenchError
 from medbench.files import parquet
@@ -20,9 +20,6 @@ from medbench.files.directories import replace_directory, workplace
 from medbench.files.manifest import NAME, sha256_file, write_manifest
 from medbench.leakage.corpus import form_of
 from medbench.leakage.formats import BLOCK, MAX_RECORD, BoundedLines, Unreadable, json_elements
-
-if TYPE_CHECKING:
-    import pyarrow.parquet
 
 
 def write_clean(

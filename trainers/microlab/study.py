@@ -23,7 +23,7 @@ from medbench.answers import extract_choice
 from medbench.errors import MedbenchError
 from medbench.files.manifest import read_manifest
 from medbench.stats import Interval, clustered_mean
-from medbench.trainers.microlab.world import LETTERS, exam_items, make_world, open_items, safety_items
+from medbench.trainers.microlab.world import LETTERS, World, exam_items, make_world, open_items, safety_items
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ def _set_weights(
         state[key].copy_(base[key] + sum(weight * updates[name][key] for name, weight in weights.items()))
 
 
-def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, world: Any) -> tuple[list[str], ...]:
+def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, world: World) -> tuple[list[str], ...]:
     """Greedy answers to the exam, the open and the safety items."""
     asked = [
         [row["prompt"] for row in exam_items(world)],
@@ -133,7 +133,7 @@ def greedy(
     return [decode(row.generated) for row in rows]
 
 
-def judge(world: Any, exam: Sequence[str], free: Sequence[str], safety: Sequence[str]) -> dict[str, float]:
+def judge(world: World, exam: Sequence[str], free: Sequence[str], safety: Sequence[str]) -> dict[str, float]:
     """The figures of one candidate, each 0-100.
 
     Keys: ``known`` and ``held_back`` (exam accuracy, answer view), ``bleu4_raw`` and ``bleu4_answer`` (corpus BLEU-4,
