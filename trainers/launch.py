@@ -16,10 +16,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from medbench.errors import MedbenchError
 from medbench.trainers import claims
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 # A worker that is killed more often is given up: something kills it on purpose, the system for want of memory say.
 RESTARTS = 3
@@ -150,7 +154,7 @@ def _wait(workers: Sequence[Worker], launch: Launch) -> list[int]:
 def _stopped_with_us(workers: Sequence[Worker]) -> Iterator[None]:
     """Whatever ends this process early ends the workers: they log what they have, and are waited for."""
 
-    def stop(*_: Any) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -289,7 +293,7 @@ def _ray_worker(words: list[str]) -> tuple[int, str]:
     return DONE, ""
 
 
-def _ray_code(ray: Any, done: Any, number: int, launch: Launch) -> int:
+def _ray_code(ray: ModuleType, done: ObjectRef, number: int, launch: Launch) -> int:
     try:
         code, said = ray.get(done)
     except ray.exceptions.RayError as error:

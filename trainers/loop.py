@@ -31,7 +31,7 @@ from medbench.trainers.data import IGNORED
 class StageTrainer(SFTTrainer):
     """Trains an adapter or a whole model on tokenized examples; `history` is the log, an entry a point of a curve."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 -- SFTTrainer's own
         super().__init__(**settings)
         base = self.accelerator.unwrap_model(self.model)
         base = base.get_base_model() if hasattr(base, "get_base_model") else base

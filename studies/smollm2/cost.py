@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medbench.trainers.recipe import load_recipe
 from medbench.trainers.study import read_study
 from medbench.trainers.study_tasks import TaskSource
 
 if TYPE_CHECKING:
+    from inspect_ai.model import ChatMessage
     from run import Chain
 
 CHARACTERS = 4.3  # per token, where the model's tokenizer is not there yet: SmolLM2's on these English texts
@@ -90,7 +91,7 @@ def _costs(chain: Chain, folder: Path, count: Callable[[str], float]) -> Iterato
         yield cost
 
 
-def _prompt(given: Any) -> str:
+def _prompt(given: str | list[ChatMessage]) -> str:
     return given if isinstance(given, str) else "\n".join(message.text for message in given)
 
 
