@@ -45,7 +45,7 @@ def _packages(extra: str) -> list[str]:
         requirements = distribution("medbench").requires or []
     except PackageNotFoundError:
         return []
-    found = []
+    found: list[str] = []
     for requirement in requirements:
         name, _, marker = requirement.partition(";")
         if re.search(rf"""extra == ["']{extra}["']""", marker):

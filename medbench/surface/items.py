@@ -69,7 +69,7 @@ def score_item(
     Raises:
         MedbenchError: unknown language, or no reference.
     """
-    references = as_tuple(reference)
+    references: tuple[str | TokenizedText, ...] = as_tuple(reference)
     if not references:
         raise MedbenchError("an item has no reference to be scored against.")
     if language is None:

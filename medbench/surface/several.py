@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import numpy as np
 
@@ -17,10 +17,14 @@ T = TypeVar("T")
 References = str | Sequence[str]
 
 
-def as_tuple(references: T | Sequence[T]) -> tuple[T, ...]:
+@overload
+def as_tuple(references: References) -> tuple[str, ...]: ...
+@overload
+def as_tuple(references: T | Sequence[T]) -> tuple[T, ...]: ...
+def as_tuple(references: object) -> tuple[object, ...]:
     """The references of one item as a tuple, whether one was given or several."""
     if isinstance(references, str) or not isinstance(references, Sequence):
-        return (references,)  # type: ignore[return-value]  # a text is a sequence of texts, and is meant as one
+        return (references,)  # a text is a sequence of texts, and is meant as one
     return tuple(references)
 
 
