@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -26,6 +27,7 @@ from medbench.errors import MedbenchError
 from medbench.private.transformers import EvalLoopOutput, attention_of
 from medbench.private.trl import DataCollatorForLanguageModeling
 from medbench.trainers.data import IGNORED
+from medbench.trainers.place import STATE
 
 
 class StageTrainer(SFTTrainer):
@@ -55,6 +57,11 @@ class StageTrainer(SFTTrainer):
     def history(self) -> list[dict[str, Any]]:
         """The log entries of training and evaluation, in order."""
         return self.state.log_history
+
+    def restore(self, checkpoint: Path) -> None:
+        """Weights and history of a checkpoint of the last step: `train` would add a step to it."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / STATE))
 
     def compute_loss(
         self,

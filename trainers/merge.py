@@ -65,7 +65,7 @@ def merge(
     Raises:
         MedbenchError: bad input, found before any large work; or a disk that fills. Nothing is left at `out`.
     """
-    from medbench.files.directories import new_directory
+    from medbench.files.directories import held, new_directory
     from medbench.merging.adapters import WEIGHTS, parse_adapter, read_adapter
     from medbench.merging.checkpoints import open_checkpoint
     from medbench.merging.fitting import fit_adapters
@@ -106,7 +106,8 @@ def merge(
         **({"rounding": chosen.mode, "rounding_seed": seed, "dtype": dtype} if format == "checkpoint" else {}),
     }
     inputs = {"base": str(checkpoint.path.resolve()), **{a.name: str(a.path.resolve()) for a in loaded}}
-    made = _made_before(Path(out), format, told, inputs, checkpoint.files, loaded)
+    with held(out):
+        made = _made_before(Path(out), format, told, inputs, checkpoint.files, loaded)
     if made is not None:
         return made
     with new_directory(out, size + (1 << 20)) as staging, ThreadPoolExecutor(1) as beside:

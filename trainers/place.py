@@ -63,6 +63,12 @@ def clear(out: Path, start: Start) -> None:
             path.unlink()
 
 
+def at_the_end(checkpoint: Path) -> bool:
+    """Whether a checkpoint is of the run's last step."""
+    state = json.loads((checkpoint / STATE).read_text("utf-8"))
+    return bool(state["global_step"] >= state["max_steps"])
+
+
 def _latest(out: Path) -> Path | None:
     found = [path for path in out.glob("checkpoint-*") if _complete(path)]
     return max(found, key=lambda path: _number(path) or 0, default=None)

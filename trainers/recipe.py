@@ -72,8 +72,8 @@ class Recipe:
         save_steps: optimizer steps between checkpoints to resume from, a multiple of `logging_steps`.
         save_total_limit: checkpoints kept.
         seed: decides adapter initialisation, data order and dropout.
-        output_dir: where the adapter goes; new or empty, unless resuming.
-        resume_from_checkpoint: true for the last checkpoint in `output_dir`, or a checkpoint directory.
+        output_dir: where the adapter goes; new or empty, or of this very run, which then goes on where it stopped.
+        resume_from_checkpoint: a checkpoint directory to go on from; by itself a run takes the last of `output_dir`.
         findings: a leakage audit's output for the training data; flagged records are refused.
     """
 

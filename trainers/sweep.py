@@ -11,6 +11,7 @@ import _thread
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,6 +208,13 @@ def _remove_killed(out: Path) -> None:
     for name, left in listed:
         if left.status != "success" and left.eval.task_id in finished:
             Path(name.removeprefix("file://")).unlink(missing_ok=True)
+    for path in (out / "logs").iterdir():
+        if _INSPECTS_OWN.fullmatch(path.name) and (path.suffix or not path.stat().st_size):
+            path.unlink(missing_ok=True)
+
+
+# What a killed Inspect leaves among the logs: one on its way, and the empty file that tells it whether it may write.
+_INSPECTS_OWN = re.compile(r"\.inspect_tmp_.+\.writing|[A-Za-z0-9]{22}")
 
 
 def groups(runs: Sequence[Run], slots: int = 0) -> Iterator[list[Run]]:

@@ -37,7 +37,7 @@ from medbench.trainers.data import (
     tokenize_text,
 )
 from medbench.trainers.model import load_model, load_tokenizer, lora_config, training_arguments
-from medbench.trainers.place import Start, clear, start_of
+from medbench.trainers.place import Start, at_the_end, clear, start_of
 from medbench.trainers.recipe import Recipe, Stage, load_recipe
 
 if TYPE_CHECKING:
@@ -164,7 +164,10 @@ def _fit(
         write_atomic(out / RUN, json.dumps(run, ensure_ascii=False, indent=2) + "\n")
     if checkpoint:
         say(f"going on from {checkpoint}")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if checkpoint and at_the_end(checkpoint):
+        trainer.restore(checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     broken = [name for name, p in model.named_parameters() if p.requires_grad and not p.isfinite().all()]
     if broken:  # after the last point of the loss curve
         raise diverged(f"{broken[0]} holds NaN or Inf")

@@ -31,18 +31,21 @@ from stress.trial import prepare
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(["kill", "disk"]))
 @click.option("--only", multiple=True, type=click.Choice(list(KINDS)), help="Commands; all without.")
-@click.option("--moments", default=20, show_default=True, help="Random moments, and as many file steps, a command.")
+@click.option("--moments", default=20, show_default=True, help="Random moments a command.")
+@click.option("--steps", default=10, show_default=True, help="File steps a command.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/stress"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Default: stress.json in --work.")
-def main(parts: tuple[str, ...], only: tuple[str, ...], moments: int, seed: int, work: Path, out: Path | None) -> None:
+def main(
+    parts: tuple[str, ...], only: tuple[str, ...], moments: int, steps: int, seed: int, work: Path, out: Path | None
+) -> None:
     """Kill commands and fill disks; exit 1 where anything broke."""
     work = work.resolve()
     out = out or work / "stress.json"
     rows: list[dict[str, Any]] = []
     begin = time.perf_counter()
     for name in only or KINDS:
-        for row in _rows(name, parts or ("kill", "disk"), moments, seed, work / name):
+        for row in _rows(name, parts or ("kill", "disk"), (moments, steps), seed, work / name):
             rows.append(row)
             click.echo(_told(row))
             document = {
@@ -55,7 +58,9 @@ def main(parts: tuple[str, ...], only: tuple[str, ...], moments: int, seed: int,
     sys.exit(any(row["problems"] for row in rows))
 
 
-def _rows(name: str, parts: tuple[str, ...], moments: int, seed: int, work: Path) -> Iterator[dict[str, Any]]:
+def _rows(
+    name: str, parts: tuple[str, ...], counts: tuple[int, int], seed: int, work: Path
+) -> Iterator[dict[str, Any]]:
     kind = KINDS[name]
     runner = Runner(work, kind.modules)
     if "kill" in parts:
@@ -63,7 +68,7 @@ def _rows(name: str, parts: tuple[str, ...], moments: int, seed: int, work: Path
         bench = prepare(kind, work, work / "area", runner)
         ended = bench.ended
         click.echo(f"{name}: {ended.wall:.1f} s, {ended.cpu:.1f} s of CPU, {len(bench.steps)} file steps undisturbed")
-        yield from kills(bench, moments, seed)
+        yield from kills(bench, *counts, seed)
     if "disk" in parts:
         yield from fills(kind, work, runner)
     runner.close()

@@ -14,7 +14,7 @@ from stress.kind import Kind
 from stress.process import Runner
 from stress.trial import Bench, listing, prepare
 
-LEVELS = (0.0, 0.02, 0.1, 0.25, 0.45, 0.65, 0.85, 0.97)  # of the room that the command needs
+LEVELS = (0.0, 0.05, 0.3, 0.6, 0.9)  # of the room that the command needs
 _SIZE = "900m"
 # What a message must offer: room to make, another place, or the same command again.
 _ADVICE = re.compile(r"make room|free some space|another --?out|another place|empty the directory", re.I)

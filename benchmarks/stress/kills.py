@@ -8,12 +8,12 @@ from typing import Any
 
 from stress.trial import Bench, listing
 
-IMPORTS = 2.0  # seconds of CPU in which no command has imported all it needs
+IMPORTS = 0.8  # seconds of CPU in which no command has imported all it needs
 _TRIES = 6  # a command may end before the moment comes: its CPU time varies
 
 
-def kills(bench: Bench, moments: int, seed: int) -> Iterator[dict[str, Any]]:
-    """A row per kill: `moments` at random CPU times, and as many before file steps.
+def kills(bench: Bench, moments: int, steps: int, seed: int) -> Iterator[dict[str, Any]]:
+    """A row per kill: `moments` at random CPU times, and before `steps` file steps.
 
     Of the random times a fifth lie before the first change below the area, in a fresh process that is importing; the
     others between that change and the end, one in each equal part. The steps are spread likewise.
@@ -31,7 +31,7 @@ def kills(bench: Bench, moments: int, seed: int) -> Iterator[dict[str, Any]]:
     for span in spans:
         yield _one(bench, cpu=draw.uniform(*span))
     count = len(bench.steps)
-    chosen = sorted({int((k + draw.random()) * count / moments) for k in range(min(moments, count))})
+    chosen = sorted({int((k + draw.random()) * count / min(steps, count)) for k in range(min(steps, count))})
     for step in chosen:
         yield _one(bench, step=step)
 
@@ -49,7 +49,7 @@ def _one(
         ended = bench.runner.run(bench.command(), env=env, cold=cold, kill_at_cpu=cpu)
         if ended.rc == -9:
             break
-        cpu = cpu and 0.95 * cpu
+        cpu = cpu and 0.8 * cpu
     row: dict[str, Any] = {"command": bench.kind.name, "how": "moment" if step is None else "file step"}
     if step is None:
         row |= {"cpu_seconds": round(cpu or 0.0, 3), "of_cpu_seconds": round(bench.ended.cpu, 3), "importing": cold}

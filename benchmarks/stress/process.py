@@ -84,7 +84,7 @@ class Runner:
                     stderr=subprocess.STDOUT,
                     stdin=subprocess.DEVNULL,
                     env={**self._env, **(env or {})},
-                    start_new_session=True,
+                    process_group=0,
                 )
             pid = process.pid
         else:
@@ -96,7 +96,7 @@ class Runner:
                     os.killpg(pid, signal.SIGKILL)
                 break
             watch()
-            time.sleep(0.005)
+            time.sleep(0.01)
         rc = process.wait() if process else self._warm.status()
         return Ended(rc, time.perf_counter() - begin, used, self._said.read_text("utf-8", "replace"))
 

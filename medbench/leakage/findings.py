@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from medbench.errors import BadRow, MedbenchError
+from medbench.files.manifest import NAME
 from medbench.leakage.severity import SIGNALS
 
 FINDINGS, SUMMARY, UNCHECKED = "findings.jsonl", "summary.json", "unchecked.jsonl"
@@ -43,10 +44,12 @@ def read_findings(source: str | Path) -> Iterator[dict[str, Any]]:
     """Rows of a `findings.jsonl`, named itself or by its directory.
 
     Raises:
-        MedbenchError: there is no such file.
+        MedbenchError: there is no such file, or the audit that writes the directory did not finish.
         BadRow: a line is no finding.
     """
     path = Path(source)
+    if (path / SUMMARY).is_file() and not (path / NAME).is_file():
+        raise MedbenchError(f"{path} holds an audit that did not finish (no {NAME}): run the same command again.")
     path = path / FINDINGS if path.is_dir() else path
     if not path.is_file():
         raise MedbenchError(f"{path} does not exist; make it with medbench audit CORPUS --against ITEMS --out DIR.")

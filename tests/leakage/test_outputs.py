@@ -16,7 +16,7 @@ from medbench.errors import BadRow, MedbenchError
 from medbench.files import directories
 from medbench.files.directories import replace_directory, workplace
 from medbench.files.manifest import read_manifest
-from medbench.leakage import audit, formats
+from medbench.leakage import audit, formats, read_findings
 from medbench.sources import records
 
 QUESTION = "Which vitamin deficiency causes scurvy in sailors on long voyages at sea?"
@@ -147,3 +147,20 @@ def test_a_huge_line_is_refused_in_bounded_memory(
         audit(path, items)
     with pytest.raises(BadRow, match="longer than 4 MiB"):
         list(records.read_records(path, bad_rows=records.BadRows()))
+
+
+def test_an_audit_that_did_not_finish_is_not_read(corpus: Path, items: Path, tmp_path: Path) -> None:
+    """Where two directories cannot be exchanged, the manifest goes first and comes last."""
+    audit(corpus, items, out=tmp_path / "out")
+    assert len(list(read_findings(tmp_path / "out"))) >= 1
+    (tmp_path / "out" / "manifest.json").unlink()
+    with pytest.raises(MedbenchError, match="did not finish"):
+        list(read_findings(tmp_path / "out"))
+
+
+def test_a_clean_copy_is_written_by_one_process_at_a_time(corpus: Path, items: Path, tmp_path: Path) -> None:
+    with workplace(tmp_path / "clean"), pytest.raises(MedbenchError, match=r"another process is writing .*clean"):
+        audit(corpus, items, out=tmp_path / "out", write_clean=tmp_path / "clean")
+    audit(corpus, items, out=tmp_path / "out", write_clean=tmp_path / "clean")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clean", "corpus.jsonl", "items.jsonl", "out"]
+    assert read_manifest(tmp_path / "clean")["settings"]["counts"][str(corpus)]["removed"] == 1

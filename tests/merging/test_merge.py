@@ -362,6 +362,26 @@ def test_output_directory_that_is_not_empty(lab: Any, tmp_path: Path) -> None:
     assert (merge(lab, out) / "config.json").exists()
 
 
+def test_the_same_merge_again_changes_nothing_and_another_is_refused(lab: Any, tmp_path: Path) -> None:
+    out = merge(lab, tmp_path / "out")
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.iterdir()}
+    facts = room.merge(lab.base, [f"pt={lab.pt}:0.3", f"sft={lab.sft}:0.7"], out, rounding="nearest")
+    assert facts["update_kept"] == json.loads((out / "manifest.json").read_text())["update_kept"]
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.iterdir()} == before
+    with pytest.raises(MedbenchError, match="not empty"):
+        merge(lab, out, rounding="stochastic")
+    pt = tmp_path / "again" / "pt"
+    shutil.copytree(lab.pt, pt)
+    for adapters in ([f"pt={lab.pt}:0.4", f"sft={lab.sft}:0.7"], [f"pt={pt}:0.3", f"sft={lab.sft}:0.7"]):
+        with pytest.raises(MedbenchError, match="not empty"):
+            room.merge(lab.base, adapters, out, rounding="nearest")
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["inputs"]["pt"]["sha256"] = "0" * 64  # the adapter was trained again since
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(MedbenchError, match="not empty"):
+        merge(lab, out)
+
+
 def test_too_little_space_and_a_disk_that_fills(lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from medbench.merging import checkpoints
 

@@ -630,3 +630,28 @@ def test_the_command_prints_settings_and_losses(base: Path, data: Path, tmp_path
     assert "recipe pt" in result.output
     assert "command line" in result.output
     assert "train_loss" in result.output
+
+
+def test_a_run_killed_after_its_last_checkpoint_adds_no_step(
+    runs: dict[str, Path], base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Trainer, resumed at the last step, would train one more."""
+    from medbench.trainers.loop import StageTrainer
+
+    source, out, whole = data / "sft.jsonl", tmp_path / "out", StageTrainer.save_model
+
+    def crash(self: Any, folder: str | None = None, _internal_call: bool = False) -> None:
+        if not _internal_call:
+            raise KeyboardInterrupt
+        whole(self, folder, _internal_call)
+
+    monkeypatch.setattr(StageTrainer, "save_model", crash)
+    with pytest.raises(KeyboardInterrupt):
+        train("sft", base, source, out, f"eval_dataset={source}")
+    monkeypatch.setattr(StageTrainer, "save_model", whole)
+    assert not (out / "adapter_model.safetensors").exists()
+    train("sft", base, source, out, f"eval_dataset={source}")
+    assert read_manifest(out)["resumed_from"] == "checkpoint-6"
+    assert losses(out) == losses(runs["sft"])
+    assert read_manifest(out)["losses"] == read_manifest(runs["sft"])["losses"]
+    assert (out / "adapter_model.safetensors").read_bytes() == (runs["sft"] / "adapter_model.safetensors").read_bytes()

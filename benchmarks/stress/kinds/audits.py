@@ -1,4 +1,4 @@
-"""`medbench audit`: a corpus of some 60 MB with the micro-lab's exam planted in it, and the corpus cleaned."""
+"""`medbench audit`: a corpus of four files with the micro-lab's exam planted in it, and the corpus cleaned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stress.kind import Content, Kind, digest, files, steady
 
-_COPIES = 500  # of the demo's corpus, each with its own words among the lab's
+_COPIES = 40  # of the demo's corpus, each with its own words among the lab's
 
 
 def _prepare(inputs: Path) -> None:

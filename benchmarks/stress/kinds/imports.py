@@ -1,63 +1,81 @@
-"""`medbench import`: five thousand predictions of LLaMA-Factory, into a log directory that holds another model's."""
+"""`medbench import`: a thousand outputs for questions in MedQA's format, beside another model's log."""
 
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
-from typing import Any
 
 from stress.kind import Content, Kind, digest
 
-ROWS = 5000
+ROWS = 1000
+_SAID = (
+    "The answer is {}.",
+    "{}",
+    "I would choose option {}, because the others do not fit.",
+    "Answer: {}",
+    "Unclear.",
+)
 
 
 def _prepare(inputs: Path) -> None:
-    from medbench.provider.loading import MICROLAB
-    from medbench.trainers.microlab.demo import demo_plan
+    letters = "ABCD"
+    with open(inputs / "items.jsonl", "w", encoding="utf-8") as sink:
+        for number in range(ROWS):
+            options = {letter: f"drug {number}-{letter.lower()}" for letter in letters}
+            right = letters[number * 7 % 4]
+            question = f"Case {number}: a patient of {20 + number % 60} years has sign {number}. Which drug is right?"
+            row = {"question": question, "options": options, "answer_idx": right, "answer": options[right]}
+            sink.write(json.dumps(row) + "\n")
+    questions = [json.loads(line)["question"] for line in (inputs / "items.jsonl").read_text("utf-8").splitlines()]
+    for file, step in (("predictions.jsonl", 3), ("others.jsonl", 5)):
+        rows = (
+            {"question": question, "prediction": _SAID[number % len(_SAID)].format(letters[number * step % 4])}
+            for number, question in enumerate(questions)
+        )
+        (inputs / file).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
-    corpus = demo_plan(inputs, lab=MICROLAB)["corpus"] / "pt.jsonl"
-    texts = [str(next(iter(json.loads(line).values()))) for line in corpus.read_text("utf-8").splitlines()]
-    for file, shift, rows in (("predictions.jsonl", 1, ROWS), ("others.jsonl", 2, 200)):
-        with open(inputs / file, "w", encoding="utf-8") as sink:
-            for number in range(rows):
-                row = {
-                    "prompt": f"Case {number}: what follows from this? {texts[number % len(texts)]}",
-                    "predict": texts[(number + shift) % len(texts)],
-                    "label": texts[(number * 7 + 3) % len(texts)],
-                }
-                sink.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-
-def _import(file: Path, model: str, place: Path) -> list[str]:
-    return ["import", str(file), "--format", "llamafactory", "--task", "f5", "--model", model, "--log-dir", str(place)]
+def _import(inputs: Path, file: str, model: str, place: Path) -> list[str]:
+    source = ["--task", "medqa", "--source", str(inputs / "items.jsonl")]
+    return ["import", str(inputs / file), "--format", "csv", *source, "--model", model, "--log-dir", str(place)]
 
 
 def _command(inputs: Path, place: Path) -> list[str]:
-    return _import(inputs / "predictions.jsonl", "mine", place)
+    return _import(inputs, "predictions.jsonl", "mine", place)
 
 
 def _earlier(inputs: Path, place: Path) -> list[str]:
-    return _import(inputs / "others.jsonl", "another", place)
+    return _import(inputs, "others.jsonl", "another", place)
 
 
-def log_content(log: Any) -> str:
-    """Every sample of a log with what was said and how it was scored, and the log's own word on them."""
+def log_content(file: str) -> str:
+    """Every sample of a log with what was said and how it was scored, and the log's own word on them.
+
+    Read from the zip itself: Inspect's reader takes seconds for a thousand samples, and is what `read_run` used before.
+    """
+    with zipfile.ZipFile(file.removeprefix("file://")) as archive:
+        assert archive.testzip() is None
+        read = [json.loads(archive.read(name)) for name in archive.namelist() if name.startswith("samples/")]
+        header = json.loads(archive.read("header.json"))
     samples = [
-        [s.id, s.epoch, s.output.completion, {name: score.value for name, score in (s.scores or {}).items()}]
-        for s in log.samples
+        [s["id"], s["epoch"], s["output"]["choices"], {name: score["value"] for name, score in s["scores"].items()}]
+        for s in read
     ]
-    assert len({(s.id, s.epoch) for s in log.samples}) == len(samples), "a sample twice"
-    assert log.eval.dataset.samples == len({s.id for s in log.samples}), "a sample is missing"
+    for _, _, choices, _ in samples:
+        for choice in choices:
+            choice["message"].pop("id", None)
+    assert len({(s["id"], s["epoch"]) for s in read}) == len(read), "a sample twice"
+    assert header["results"]["total_samples"] == header["results"]["completed_samples"] == len(read), "one is missing"
     scores = [
-        [score.name, {name: metric.value for name, metric in score.metrics.items()}] for score in log.results.scores
+        [s["name"], {name: one["value"] for name, one in s["metrics"].items()}] for s in header["results"]["scores"]
     ]
-    return digest([sorted(samples, key=repr), log.eval.model, log.eval.task, sorted(scores, key=repr)])
+    spec = header["eval"]
+    return digest([sorted(samples, key=repr), spec["model"], spec["task"], sorted(scores, key=repr)])
 
 
 def whole_logs(folder: Path) -> Content:
     """What `medbench report` would take for whole runs below a folder, by candidate and task; none is there twice."""
-    from inspect_ai.log import read_eval_log
-
     from medbench.errors import MedbenchError
     from medbench.reports.logs import Run, find_logs, read_run
 
@@ -72,7 +90,7 @@ def whole_logs(folder: Path) -> Content:
             continue
         name = f"{run.candidate} on {run.task}"
         assert name not in found, f"{name} twice"
-        found[name] = log_content(read_eval_log(file))
+        found[name] = log_content(file)
     return found
 
 
@@ -84,13 +102,13 @@ def _content(place: Path) -> Content:
 
 KIND = Kind(
     "import",
-    f"{ROWS:,} predictions in LLaMA-Factory's format, scored by F5's scorers, beside another model's log",
+    f"{ROWS:,} outputs for questions in MedQA's format, scored by its scorers, beside another model's log",
     (
         "inspect_ai",
         "medbench.predictions.command",
-        "medbench.scoring.scorers",
+        "medbench.scoring.accuracy",
+        "medbench.scoring.trace",
         "medbench.benchmark.catalog",
-        "sacrebleu",
     ),
     _prepare,
     _command,

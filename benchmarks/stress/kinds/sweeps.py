@@ -1,4 +1,4 @@
-"""`medbench sweep`: three candidates of the micro-lab on two tasks."""
+"""`medbench sweep`: two candidates of the micro-lab on two tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 from stress.kind import Content, Kind, digest, steady
 from stress.kinds.imports import whole_logs
 
-RUNS = 6
+RUNS = 4
 
 
 def _prepare(inputs: Path) -> None:
@@ -18,11 +18,11 @@ def _prepare(inputs: Path) -> None:
     study = {
         "base": str(MICROLAB),
         "adapters": {"pt": str(MICROLAB / "pt"), "sft": str(MICROLAB / "sft")},
-        "candidates": [{"pt": [0, 0.5, 1], "sft": "1 - pt"}],
+        "candidates": [{"pt": [0, 0.5], "sft": "1 - pt"}],
         "controls": False,
         "tasks": [{"task": f"medbench/microlab_{name}", "args": {"seed": 0}} for name in ("exam", "open")],
-        "decoding": [{"temperature": 0, "max_tokens": 48}],
-        "limit": 48,
+        "decoding": [{"temperature": 0, "max_tokens": 24}],
+        "limit": 16,
     }
     (inputs / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), "utf-8")
 
@@ -48,7 +48,7 @@ def _whole(place: Path) -> Content:
 
 KIND = Kind(
     "sweep",
-    f"{RUNS} runs: three mixtures of the micro-lab's adapters on two tasks, 48 items each",
+    f"{RUNS} runs: two mixtures of the micro-lab's adapters on two tasks, 16 items each",
     (
         "inspect_ai",
         "medbench.trainers.sweep",
