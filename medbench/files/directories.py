@@ -181,12 +181,17 @@ _KEPT = "What was complete there before is as it was."
 _FULL = re.compile(r"no space left on device|disk is full|disk quota exceeded|file too large", re.I)
 
 
+def says_full(text: str) -> bool:
+    """Whether a message tells of a full disk, where a library hands on no error but its text."""
+    return _FULL.search(text) is not None
+
+
 def _of_space(error: BaseException, out: Path) -> bool:
     """Whether an error, or one that led to it, is one of space."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return True
     number = re.search(r"os error (\d+)", str(error))  # safetensors tells the system's number in its text alone
-    if (number and int(number[1]) in DISK_FULL) or _FULL.search(str(error)):
+    if (number and int(number[1]) in DISK_FULL) or says_full(str(error)):
         return True
     before = error.__cause__ or error.__context__
     if before is not None and _of_space(before, out):

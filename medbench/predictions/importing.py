@@ -7,6 +7,7 @@ is reported. Items come from the benchmark (`source`), or from the file itself w
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import tempfile
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from medbench import thinking
 from medbench.benchmark import catalog
 from medbench.errors import MedbenchError
+from medbench.files.directories import says_full
 from medbench.files.manifest import sha256_file
 from medbench.predictions import Prediction, user_turn
 from medbench.predictions.formats import detect_format, read_predictions
@@ -129,7 +131,10 @@ def import_predictions(
         # Inspect prints a model's name as markup, and "my[/model]" is none: the log gets the name afterwards.
         (log,) = eval(made, model="none/imported", log_dir=str(folder), display="none", log_realtime=False)
         if log.status != "success":
-            raise MedbenchError(f"{file}: scoring failed: {log.error.message if log.error else log.status}")
+            told = log.error.message if log.error else log.status
+            if says_full(told):  # `staging` names the place and what to do
+                raise OSError(errno.ENOSPC, told)
+            raise MedbenchError(f"{file}: scoring failed: {told}")
         return _named(log, name, called, log_dir)
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medbench.files.directories import workplace
+from medbench.files.directories import full_disk_named, workplace
 
 
 def identity(facts: Mapping[str, Any]) -> str:
@@ -37,7 +37,7 @@ def staging(log_dir: str, name: str) -> Iterator[Path]:
             yield Path(folder)
         return
     place = Path(log_dir).resolve()
-    with workplace(place.with_name(f"{place.name}.{name}")) as work:
+    with workplace(place.with_name(f"{place.name}.{name}")) as work, full_disk_named(place):
         shutil.rmtree(work)  # what a killed import left
         work.mkdir()
         try:

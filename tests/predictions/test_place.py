@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import inspect_ai
 import inspect_ai.log
 import pytest
-from inspect_ai.log import list_eval_logs, read_eval_log
+from inspect_ai.log import EvalError, EvalLog, list_eval_logs, read_eval_log
 
 from medbench.errors import MedbenchError
 from medbench.files.directories import held
@@ -81,3 +82,14 @@ def test_a_log_directory_on_another_machine_gets_the_whole_log(file: str) -> Non
     assert [name.rpartition("/")[2] for name in fsspec.filesystem("memory").ls("/logs/here", detail=False)] == [
         log.rpartition("/")[2]
     ]
+
+
+def test_a_full_disk_names_the_log_directory(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inspect hands on no error: its log says in words that it failed."""
+    failed = EvalLog(eval=read_eval_log(imported(file, tmp_path / "other")).eval, status="error")
+    failed.error = EvalError(message="OSError(28, 'No space left on device')", traceback="", traceback_ansi="")
+    monkeypatch.setattr(inspect_ai, "eval", lambda *_, **__: [failed])
+    with pytest.raises(MedbenchError, match=r"the disk of .*/logs is full .*Make room and run the same command again"):
+        imported(file, tmp_path / "logs")
+    assert lies(tmp_path)[0].startswith("other")
+    assert not (tmp_path / "logs").exists()
