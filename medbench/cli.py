@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fetch": ("medbench.fetching.command:command", "a real language model: smollm2, or any GGUF file"),
     "contamination": ("medbench.contamination.command:command", "leaks of a test set seen from the model alone"),
     "train": ("medbench.trainers.train:command", "train a PT or SFT adapter"),
+    "publish": ("medbench.files.options:publish", "an artefact to an fsspec URL (s3://, gs://, hf://)"),
     "merge": ("medbench.trainers.merge:merge_command", "merge weighted adapters into their base"),
     "sweep": ("medbench.trainers.sweep:command", "candidates x tasks x decoding settings, resumable"),
     "tune-prompt": ("medbench.trainers.tune_prompt:command", "each candidate's best prompt, on items not tested"),

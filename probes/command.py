@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medbench.files.manifest import sha256_file, write_atomic
+from medbench.files.options import Read
 from medbench.refusal.calibration import calibrate as card_of
 from medbench.refusal.calibration import read_labelled
 from medbench.refusal.judge import judge_all
@@ -31,7 +32,7 @@ def probes() -> None:
 
 
 @probes.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=Read())
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -11,6 +11,8 @@ from pathlib import Path
 import click
 
 from medbench.errors import MedbenchError
+from medbench.files import places
+from medbench.files.options import ReadText
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.report import Progress
 
@@ -21,19 +23,34 @@ _SHOWN_AFTER_SECONDS = 2.0
 @click.argument("logdir")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
     required=True,
+    metavar="PATH",
     help="Directory for report.html, .md, .json and rows.parquet.",
 )
-@click.option("--audit", metavar="FINDINGS", help="findings.jsonl of `medbench audit`, or its directory.")
 @click.option(
-    "--contamination", multiple=True, metavar="DIR", help="Directory of `medbench contamination`. Repeatable."
+    "--audit", metavar="FINDINGS", type=ReadText(), help="findings.jsonl of `medbench audit`, or its directory."
 )
 @click.option(
-    "--card", "cards", multiple=True, metavar="FILE", help="What people say of a metric: a card of `medbench meta`."
+    "--contamination",
+    multiple=True,
+    type=ReadText(),
+    metavar="DIR",
+    help="Directory of `medbench contamination`. Repeatable.",
 )
 @click.option(
-    "--manifests", multiple=True, metavar="DIR", help="Directory of adapters, for their loss curves. Repeatable."
+    "--card",
+    "cards",
+    multiple=True,
+    type=ReadText(),
+    metavar="FILE",
+    help="What people say of a metric: a card of `medbench meta`.",
+)
+@click.option(
+    "--manifests",
+    multiple=True,
+    type=ReadText(),
+    metavar="DIR",
+    help="Directory of adapters, for their loss curves. Repeatable.",
 )
 @click.option(
     "--resamples", default=Options.resamples, show_default=True, type=click.IntRange(100), help="Bootstrap resamples."
@@ -50,7 +67,7 @@ _SHOWN_AFTER_SECONDS = 2.0
 )
 def report(
     logdir: str,
-    out: Path,
+    out: str,
     audit: str | None,
     contamination: tuple[str, ...],
     cards: tuple[str, ...],
@@ -65,23 +82,15 @@ def report(
 
     LOGDIR: a directory of .eval or .json logs, or any fsspec URL of one.
     """
-    from medbench.reports.report import check
     from medbench.reports.write import make
 
     if checking:
-        with _progress() as tell:
-            found = check(out, logdir, audit, manifests, tell, contamination, cards)
-        for line in found[:50]:
-            click.echo(line)
-        if found:
-            click.echo(f"{len(found)} differences between {out / 'report.json'} and its logs.", err=True)
-            sys.exit(1)
-        click.echo(f"{out / 'report.json'}: every number recomputed, none differs.")
+        _check(places.local(out), logdir, audit, manifests, contamination, cards)
         return
-    with _progress() as tell:
+    with places.staged(out, replace=True) as made, _progress() as tell:
         built, rows = make(
             logdir,
-            out,
+            made,
             audit=audit,
             manifests=manifests,
             contamination=contamination,
@@ -97,7 +106,28 @@ def report(
         click.echo(sentence)
     for notice in built.notices:
         click.echo(f"note: {notice.text}", err=True)
-    click.echo(f"wrote {out / 'report.html'}, report.md, report.json and {rows:,} rows in rows.parquet")
+    click.echo(f"wrote {out.rstrip('/')}/report.html, report.md, report.json and {rows:,} rows in rows.parquet")
+
+
+def _check(
+    out: Path,
+    logdir: str,
+    audit: str | None,
+    manifests: tuple[str, ...],
+    contamination: tuple[str, ...],
+    cards: tuple[str, ...],
+) -> None:
+    """Print what differs between a report and its logs, and exit with 1 where something does."""
+    from medbench.reports.report import check
+
+    with _progress() as tell:
+        found = check(out, logdir, audit, manifests, tell, contamination, cards)
+    for line in found[:50]:
+        click.echo(line)
+    if found:
+        click.echo(f"{len(found)} differences between {out / 'report.json'} and its logs.", err=True)
+        sys.exit(1)
+    click.echo(f"{out / 'report.json'}: every number recomputed, none differs.")
 
 
 @click.command("leaderboard")
@@ -105,7 +135,12 @@ def report(
 @click.option("--resamples", default=Options.resamples, show_default=True, type=click.IntRange(100))
 @click.option("--seed", default=Options.seed, show_default=True)
 @click.option(
-    "--card", "cards", multiple=True, metavar="FILE", help="What people say of a metric: a card of `medbench meta`."
+    "--card",
+    "cards",
+    multiple=True,
+    type=ReadText(),
+    metavar="FILE",
+    help="What people say of a metric: a card of `medbench meta`.",
 )
 def leaderboard(logdir: str, resamples: int, seed: int, cards: tuple[str, ...]) -> None:
     """Show the leaderboard of the eval logs in LOGDIR: intervals, open ranks, and groups that are tied."""

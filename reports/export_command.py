@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from medbench.errors import MedbenchError, unknown
+from medbench.files.options import Write
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.exports import AVAILABILITIES, RELATIONSHIPS
 
@@ -18,7 +19,7 @@ FORMATS = ("every-eval-ever", "lm-eval", "model-index")
 @click.option("--format", "form", required=True, metavar="NAME", help=f"{', '.join(FORMATS)}.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Write(replace=True),
     required=True,
     help="The file; lm-eval's table of all candidates where it ends in .md, else one candidate's record.",
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("tasks", "probes", "trainers", "reports")
-FRONT_DOOR = {"medbench/__init__.py", "medbench/cli.py", "medbench/_registry.py"}
+FRONT_DOOR = {"medbench/__init__.py", "medbench/__main__.py", "medbench/cli.py", "medbench/_registry.py"}
 # The core from the bottom up: a folder may import those of the lines above its own. A `command.py` is a way in from
 # outside, and may import any.
 LAYERS = (

@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbench.errors import MedbenchError
+from medbench.files import places
 from medbench.files.manifest import sha256_file
 from medbench.sources import hub
 from medbench.sources.records import BadRows, Record, hub_records, read_records
@@ -57,12 +57,12 @@ _TEXT = re.compile(r"\.(txt|text|md)(\.gz|\.zst)?$", re.IGNORECASE)
 
 
 def open_source(name: str, *, max_samples: int | None = None, bad_rows: BadRows | None = None) -> Source:
-    """A local file, or a hub data set ``owner/name@revision:split`` (by default ``main`` and ``train``).
+    """A file, here or at a URL, or a hub data set ``owner/name@revision:split`` (by default ``main`` and ``train``).
 
     Raises:
         MedbenchError: there is no such file, and the name is no hub id; or the hub does not know it.
     """
-    path = Path(name)
+    path = places.local(name)
     data_set = None if path.exists() else hub.parse(name)
     if data_set:
         data_set = data_set.pinned()

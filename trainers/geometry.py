@@ -15,6 +15,7 @@ import click
 
 from medbench.errors import MedbenchError
 from medbench.files.manifest import sha256_file, write_manifest
+from medbench.files.options import Write
 
 if TYPE_CHECKING:
     from medbench.merging.geometry import Counts, Geometry
@@ -177,7 +178,7 @@ def write(found: Geometry, inputs: dict[str, Any], out: Path, *, any_base: bool)
 @click.option("--adapter", "adapters", multiple=True, required=True, help="NAME=DIR or NAME=DIR:WEIGHT, twice.")
 @click.option("--any-base", is_flag=True, help="Accept adapters that record another base's name, or other layers.")
 @click.option("--sample", type=click.IntRange(min=1), default=None, help="Values of each weight to look at singly.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for the table, the drawing, JSON.")
+@click.option("--out", type=Write(replace=True), default=None, help="Folder for the table, the drawing, JSON.")
 def geometry_command(
     base: str, adapters: tuple[str, ...], any_base: bool, sample: int | None, out: Path | None
 ) -> None:

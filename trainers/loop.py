@@ -1,7 +1,7 @@
-"""TRL's SFTTrainer with four changes.
+"""TRL's SFTTrainer with five changes.
 
-Evaluation counts every token once; the progress bar stays one line; and where TRL's choices only pay off with a GPU's
-kernels, packed rows stay apart and the loss is the model's own.
+Evaluation counts every token once; several processes take the steps of one; the progress bar stays one line; and where
+TRL's choices only pay off with a GPU's kernels, packed rows stay apart and the loss is the model's own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -28,6 +28,10 @@ from medbench.private.transformers import EvalLoopOutput, attention_of
 from medbench.private.trl import DataCollatorForLanguageModeling
 from medbench.trainers.data import IGNORED
 from medbench.trainers.place import STATE
+from medbench.trainers.rows import Order, Rows, Table
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class StageTrainer(SFTTrainer):
@@ -47,11 +51,13 @@ class StageTrainer(SFTTrainer):
             not torch.cuda.is_available() and "logits_to_keep" in inspect.signature(type(base).forward).parameters
         )
         self._sums: list[torch.Tensor] = []
+        self.order: Order | None = None
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
         if not self.args.disable_tqdm:
             self.add_callback(LossBar)
         self.add_callback(LastPoint)
+        self.add_callback(EpochOrder(self))
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -62,6 +68,33 @@ class StageTrainer(SFTTrainer):
         """Weights and history of a checkpoint of the last step: `train` would add a step to it."""
         self._load_from_checkpoint(str(checkpoint))
         self.state = TrainerState.load_from_json(str(checkpoint / STATE))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """As SFTTrainer's; for several processes in the order of one, filled with blank rows and not with seen ones."""
+        if self.args.world_size == 1:
+            return super().get_train_dataloader()
+        size, rows = self.args.per_device_train_batch_size, cast(Table, self.train_dataset)
+        self.order = Order(len(rows), size * self.args.world_size, self.args.data_seed)
+        return self._filled(rows, size, self.order)
+
+    def get_eval_dataloader(self, eval_dataset: Dataset | str | None = None) -> DataLoader[Any]:
+        """As SFTTrainer's; for several processes likewise."""
+        if self.args.world_size == 1 or isinstance(eval_dataset, str):
+            return super().get_eval_dataloader(eval_dataset)
+        rows = cast(Table, self.eval_dataset if eval_dataset is None else eval_dataset)
+        size = self.args.per_device_eval_batch_size
+        return self._filled(rows, size, Order(len(rows), size * self.args.world_size, None))
+
+    def _filled(self, rows: Table, size: int, order: Order) -> DataLoader[Any]:
+        tokenizer = cast(Any, self.processing_class)
+        loader: DataLoader[Any] = DataLoader(
+            Rows(rows, tokenizer.eos_token_id),
+            batch_size=size,
+            sampler=order,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return cast(DataLoader[Any], self.accelerator.prepare(loader))
 
     def compute_loss(
         self,
@@ -75,6 +108,7 @@ class StageTrainer(SFTTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         following = inputs["labels"][:, 1:]
         kept = (following != IGNORED).any(0).nonzero().flatten()
+        kept = kept if len(kept) else kept.new_zeros(1)  # of a blank batch
         inputs = {**inputs, "logits_to_keep": kept, "shift_labels": following[:, kept], "use_cache": False}
         return super(SFTTrainer, self).compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
@@ -99,7 +133,8 @@ class StageTrainer(SFTTrainer):
         """As SFTTrainer's; also keeps the batch's summed loss and its number of learned tokens."""
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         tokens = (inputs["labels"][..., 1:] != IGNORED).sum().to(loss.device)
-        self._sums.append(self.accelerator.gather_for_metrics(torch.stack([loss.double() * tokens, tokens])[None]))
+        summed = torch.where(tokens > 0, loss.double() * tokens, 0.0)  # a blank batch has no mean
+        self._sums.append(self.accelerator.gather(torch.stack([summed, tokens.double()])[None]))
         return loss, logits, labels
 
     def evaluation_loop(
@@ -148,6 +183,20 @@ class PackedRows(DataCollatorForLanguageModeling):
             "labels": padded("labels", IGNORED),
             "position_ids": padded("position_ids", 0),
         }
+
+
+class EpochOrder(TrainerCallback):
+    """Several processes that resume in a later epoch take its order; accelerate does not pass the epoch on to them."""
+
+    def __init__(self, trainer: StageTrainer) -> None:
+        self._trainer = trainer
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Tell the order its epoch."""
+        if self._trainer.order is not None:
+            self._trainer.order.set_epoch(int(state.epoch or 0))
 
 
 class LastPoint(TrainerCallback):

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medbench.errors import MedbenchError, unknown
+from medbench.files.copies import origin
 from medbench.files.manifest import NAME as MANIFEST
 from medbench.files.manifest import read_manifest, sha256_file, write_manifest
+from medbench.files.options import Write
 from medbench.merging.weights import parse_weights
 
 if TYPE_CHECKING:
@@ -105,7 +107,8 @@ def merge(
         "overrides": [list(item) for item in recipe.weights.overrides],
         **({"rounding": chosen.mode, "rounding_seed": seed, "dtype": dtype} if format == "checkpoint" else {}),
     }
-    inputs = {"base": str(checkpoint.path.resolve()), **{a.name: str(a.path.resolve()) for a in loaded}}
+    paths = {"base": checkpoint.path, **{a.name: a.path for a in loaded}}
+    inputs = {name: origin(str(path.resolve())) for name, path in paths.items()}
     with held(out):
         made = _made_before(Path(out), format, told, inputs, checkpoint.files, loaded)
     if made is not None:
@@ -185,7 +188,7 @@ def _parse_setting(text: str) -> tuple[str, str]:
 @click.option("--seed", default=0, show_default=True, help="Of stochastic rounding.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="stored", show_default=True, help="float32 rounds nothing.")
 @click.option("--any-base", is_flag=True, help="Accept adapters that record another base's name, or other layers.")
-@click.option("--out", required=True, help="A directory that does not exist yet, or is empty.")
+@click.option("--out", required=True, type=Write(), help="A directory that does not exist yet, or is empty.")
 def merge_command(
     base: str,
     adapters: tuple[str, ...],
@@ -198,7 +201,7 @@ def merge_command(
     seed: int,
     dtype: str,
     any_base: bool,
-    out: str,
+    out: Path,
 ) -> None:
     """Merge weighted adapters into their base: W = W_base + sum of w_i (alpha_i / r_i) B_i A_i."""
     facts = merge(

@@ -225,6 +225,8 @@ def training_arguments(recipe: Recipe, torch: ModuleType, *, evaluate: bool, res
         bf16=bfloat16(recipe),
         gradient_checkpointing=recipe.gradient_checkpointing,
         report_to="none",
+        ddp_find_unused_parameters=False if recipe.finetuning_type == "lora" else None,  # as LLaMA-Factory
+        average_tokens_across_devices=True,  # a step's mean is over all its tokens, whichever process had them
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.accelerator.is_available(),
     )

@@ -19,8 +19,19 @@ from medbench.files.manifest import NAME, RUN
 from medbench.trainers.recipe import Recipe
 
 STATE = "trainer_state.json"  # which the Trainer writes last
-# What a run that goes on may change without changing its loss curve.
-_FREE = {"output_dir", "resume_from_checkpoint", "findings", "save_steps", "save_total_limit", "eval_steps"}
+# What a run that goes on may change without changing its loss curve. How many processes share the rows of a step, and
+# in which batches, is free as well; how many rows there are, `rows_per_step`, is not.
+_FREE = {
+    "output_dir",
+    "resume_from_checkpoint",
+    "findings",
+    "save_steps",
+    "save_total_limit",
+    "eval_steps",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+}
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,14 @@ def _require_same(directory: Path, run: Mapping[str, Any]) -> None:
         before = json.loads((directory / RUN).read_text("utf-8"))
     except (OSError, ValueError):
         raise MedbenchError(f"{directory / RUN} is missing or unreadable; start anew in another output_dir.") from None
-    fixed = [key for key in run if key not in _FREE]
+    rows = before.get("rows_per_step", run["rows_per_step"])
+    if rows != run["rows_per_step"]:
+        raise MedbenchError(
+            f"{directory} is of a run with {rows} rows in an optimizer step; this one would take "
+            f"{run['rows_per_step']}. Processes x per_device_train_batch_size x gradient_accumulation_steps must be "
+            f"{rows}."
+        )
+    fixed = [key for key in run if key not in _FREE | {"rows_per_step"}]
     changed = [f"{key} was {before.get(key)!r}, is {run[key]!r}" for key in fixed if before.get(key) != run[key]]
     if changed:
         raise MedbenchError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medbench.errors import MedbenchError, unknown
+from medbench.files import places
 from medbench.files.yaml_files import parse_yaml, read_yaml
 from medbench.sources.records import OnBadRow
 
@@ -171,6 +172,7 @@ def load_recipe(
 
 
 def _read_yaml(config: str | Path) -> dict[str, Any]:
+    config = places.local(config)
     shipped = SHIPPED / f"{config}.yaml"
     if not shipped.is_file() and not Path(config).exists():
         known = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))

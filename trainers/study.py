@@ -36,6 +36,7 @@ from typing import Any
 
 from medbench.benchmark.prompt_set import split_reference
 from medbench.errors import MedbenchError, unknown
+from medbench.files import places
 from medbench.files.yaml_files import read_yaml
 from medbench.provider.known import provider_of
 from medbench.trainers.serving import SERVICE, Serve, model_name, read_serve
@@ -170,7 +171,9 @@ def _listed(value: object) -> list[Any]:
 
 
 def _near(folder: Path, name: str) -> str:
-    """A path as the study file sees it, or the name as it is."""
+    """A path as the study file sees it, a copy of what lies at a URL, or the name as it is."""
+    if places.is_remote(name):
+        return str(places.local(name))
     try:
         beside = folder / Path(name).expanduser()
         return str(beside.resolve()) if beside.exists() else name

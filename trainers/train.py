@@ -1,7 +1,8 @@
 """`medbench train pt|sft`: a LoRA adapter (or a whole model) from a base, with the record of how it was made.
 
 The steps: settings, data (checked against a leakage audit if one is given), tokens, model, training with TRL's
-SFTTrainer, loss curves, manifest. Several GPUs and nodes: `accelerate launch -m medbench.cli train sft --config ...`.
+SFTTrainer, loss curves, manifest. Several GPUs and nodes: `--processes`, `--accelerate`, or
+`accelerate launch -m medbench train sft --config ...`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -22,10 +22,12 @@ import numpy as np
 
 from medbench.advice import install
 from medbench.errors import MedbenchError
+from medbench.files import places
 from medbench.files.directories import full_disk_named, held
 from medbench.files.manifest import RUN, hash_files, read_manifest, sha256_file, write_atomic, write_manifest
 from medbench.sources import hub
 from medbench.sources.records import BadRows, Record, convert
+from medbench.trainers import processes
 from medbench.trainers.curve import CURVE, final_losses, save_curve
 from medbench.trainers.data import (
     IGNORED,
@@ -82,11 +84,12 @@ def train(
 
     out = Path(recipe.output_dir)
     with contextlib.ExitStack() as guards:
-        if _main_process():
+        if processes.rank() == 0:
             guards.enter_context(held(out))
             guards.enter_context(full_disk_named(out, "Its complete checkpoints are kept."))
         data = _read(stage, recipe)
-        run = {"stage": stage, **dataclasses.asdict(recipe), "inputs": data.inputs}
+        step = processes.step_of(recipe)
+        run = {"stage": stage, **dataclasses.asdict(recipe), "rows_per_step": step["rows"], "inputs": data.inputs}
         start = start_of(recipe, run)
         if start.finished:
             say(f"{out} holds this very run, finished: nothing to do")
@@ -137,6 +140,7 @@ def _fit(
     from medbench.trainers.loop import StageTrainer, diverged
 
     out, checkpoint = Path(recipe.output_dir), start.checkpoint
+    processes.join()
     set_seed(recipe.seed)
     tokenizer = load_tokenizer(stage, recipe)
     train_rows = tokenized(stage, recipe, data.sources, tokenizer, data.unreadable, data.systems)
@@ -158,12 +162,14 @@ def _fit(
         f"{examples['train']} examples in {examples['rows']} rows of at most {recipe.cutoff_len} tokens; "
         f"{examples['eval']} for evaluation; {len(data.unreadable.rows)} rows left out"
     )
-    if _main_process():
+    if processes.rank() == 0:
         clear(out, start)
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / RUN, json.dumps(run, ensure_ascii=False, indent=2) + "\n")
     if checkpoint:
         say(f"going on from {checkpoint}")
+    if processes.world_size() > 1:
+        torch.manual_seed(recipe.seed + processes.rank())  # each its own dropout
     if checkpoint and at_the_end(checkpoint):
         trainer.restore(checkpoint)
     else:
@@ -174,7 +180,7 @@ def _fit(
     if eval_rows and not any("eval_loss" in e and e["step"] == trainer.state.global_step for e in trainer.history):
         trainer.evaluate()
     trainer.save_model()
-    if _main_process():
+    if processes.rank() == 0:
         _finish(stage, recipe, data, trainer, {"examples": examples, "origin": dict(origin), "checkpoint": checkpoint})
     return final_losses(trainer.history)
 
@@ -203,10 +209,12 @@ def _finish(stage: Stage, recipe: Recipe, data: _Data, trainer: StageTrainer, ma
             # the commit that a hub name resolved to, or what a local folder holds
             "revision": hub.model_commit(recipe.model_name_or_path, recipe.model_revision),
             "config": config.to_diff_dict(),
-            "weights": hash_files(recipe.model_name_or_path, "*.safetensors"),
+            "weights": hash_files(places.local(recipe.model_name_or_path), "*.safetensors"),
         },
         seed=recipe.seed,
         device=f"{trainer.accelerator.num_processes} x {trainer.args.device}",
+        distributed=trainer.accelerator.distributed_type.value,  # accelerate's word: NO, MULTI_GPU, FSDP, ...
+        optimizer_step=processes.step_of(recipe),
         dtype=str(model.dtype).removeprefix("torch."),
         attention=attention_of(config),
         examples=made["examples"],
@@ -219,11 +227,6 @@ def _finish(stage: Stage, recipe: Recipe, data: _Data, trainer: StageTrainer, ma
         losses=final_losses(trainer.history),
         log_history=trainer.history,
     )
-
-
-def _main_process() -> bool:
-    """Whether this process writes; `accelerate launch` and torchrun number the processes in RANK."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def check_findings(findings: str, sources: Sequence[Source]) -> dict[str, Any]:
@@ -241,8 +244,9 @@ def check_findings(findings: str, sources: Sequence[Source]) -> dict[str, Any]:
     """
     from medbench.leakage import flagged_records, read_findings
 
-    directory = Path(findings) if Path(findings).is_dir() else Path(findings).parent
-    flagged = flagged_records(read_findings(findings))
+    given = places.local(findings)
+    directory = given if given.is_dir() else given.parent
+    flagged = flagged_records(read_findings(given))
     audited = read_manifest(directory)["inputs"]
     corpus = json.loads((directory / "summary.json").read_text("utf-8"))["corpus"]
     for source in sources:
@@ -351,16 +355,37 @@ def quieten() -> None:
 @click.argument("stage", type=click.Choice(["pt", "sft"]))
 @click.option("--config", help="Recipe: YAML with LLaMA-Factory's names. Left out, the stage's own.")
 @click.option("--findings", help="Output of a leakage audit of the data; flagged data are refused.")
+@click.option("--processes", "number", type=click.IntRange(min=1), help="Train with so many processes, one per GPU.")
+@click.option("--accelerate", metavar="NAME|FILE", help="How they share it: ddp, fsdp2, zero2, zero3, or a file.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def command(stage: Stage, config: str | None, findings: str | None, overrides: tuple[str, ...]) -> None:
+def command(
+    stage: Stage,
+    config: str | None,
+    findings: str | None,
+    number: int | None,
+    accelerate: str | None,
+    overrides: tuple[str, ...],
+) -> None:
     """Train a PT or SFT adapter on a base model, or with finetuning_type=full the model itself."""
+    if findings is not None:
+        overrides = (*overrides, f"findings={findings}")
+    if accelerate or (number or 1) > 1:
+        chosen = [] if config is None else ["--config", config]
+        load_recipe(stage, config, overrides)  # what is wrong there is said before anything starts
+        processes.launch(["train", stage, *chosen, *overrides], accelerate, number)
+        return
+    with processes.one_error():
+        recipe, origin = load_recipe(stage, config, overrides)
+        with places.staged(recipe.output_dir, publishes=processes.rank() == 0) as out:
+            _train_and_tell(stage, dataclasses.replace(recipe, output_dir=str(out)), origin)
+
+
+def _train_and_tell(stage: Stage, recipe: Recipe, origin: Mapping[str, str]) -> None:
+    """Train, and print the settings before and the losses after; of several processes only the first prints."""
     from rich.console import Console
     from rich.table import Column, Table
 
-    if findings is not None:
-        overrides = (*overrides, f"findings={findings}")
-    recipe, origin = load_recipe(stage, config, overrides)
-    console = Console(quiet=not _main_process())
+    console = Console(quiet=processes.rank() != 0)
     table = Table("setting", Column("value", overflow="fold"), "from", title=f"medbench train {stage}")
     for field in dataclasses.fields(recipe):
         source = origin[field.name]

@@ -24,6 +24,7 @@ from medbench.benchmark.prompt_set import SHIPPED, PromptSet, Template, read_pro
 from medbench.errors import MedbenchError
 from medbench.files.directories import full_disk_named, held
 from medbench.files.manifest import sha256_file, write_atomic, write_manifest
+from medbench.files.options import Read, ReadText, Write
 from medbench.trainers.study import Study, read_study
 from medbench.trainers.study_plan import plan
 from medbench.trainers.sweep import sweep
@@ -315,14 +316,14 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
 
 
 @click.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=Read())
 @click.option("--prompts", default="choice", show_default=True, help="A prompt set: a YAML file, or a shipped one.")
 @click.option("--fewshot", callback=_counts, help="Numbers of worked examples to try with each, e.g. 0,3.")
-@click.option("--tuning", "file", help="A file with the tuning items, in the task's own format.")
+@click.option("--tuning", "file", type=ReadText(), help="A file with the tuning items, in the task's own format.")
 @click.option("--share", default=0.2, show_default=True, help="Without --tuning: the share of items to split off.")
 @click.option("--most", default=300, show_default=True, help="Tuning items at most.")
 @click.option("--seed", default=1, show_default=True, help="Which ones.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where sets, logs and manifest go.")
+@click.option("--out", type=Write(replace=True), required=True, help="Where sets, logs and manifest go.")
 @click.option("--dry-run", is_flag=True, help="Print what would be asked; run nothing.")
 def command(
     study: Path, prompts: str, fewshot: list[int], file: str | None, share: float, most: int, seed: int, out: Path,

@@ -25,6 +25,7 @@ from inspect_ai.solver import Solver
 from medbench.benchmark.prompt_set import SHIPPED, PromptSet, Template, read_template, split_reference
 from medbench.benchmark.solvers import ThinkingMode, answer, option_logprobs, require_logprobs
 from medbench.errors import MedbenchError, unknown
+from medbench.files import places
 from medbench.files.manifest import sha256_file
 from medbench.private.inspect import active_model
 from medbench.private.inspect_error import InspectError
@@ -195,7 +196,9 @@ class TaskError(InspectError):
 
 
 def user_file(path: str) -> str:
-    """A file named by the user, found from the working directory or from where the process started."""
+    """A file named by the user, found from the working directory or from where the process started, or at a URL."""
+    if places.is_remote(path):
+        return str(places.local(path))
     if Path(path).exists() or Path(path).is_absolute():
         return path
     started = _STARTED_IN / path

@@ -23,8 +23,7 @@ from medbench.claims.rounds import ask, kept
 from medbench.claims.verdicts import ENTAILED, LABELS, TIES, Verdict, majority
 from medbench.errors import MedbenchError
 from medbench.files.manifest import sha256_file, write_atomic
-
-_FILE = click.Path(path_type=Path)
+from medbench.files.options import Read, Write
 
 
 @click.group()
@@ -33,16 +32,22 @@ def judge() -> None:
 
 
 @judge.command()
-@click.argument("files", nargs=-1, required=True, type=_FILE)
+@click.argument("files", nargs=-1, required=True, type=Read())
 @click.option("--judge", "judges", default=None, metavar="NAME[,NAME]",
               help="lexical, a model (openai/gpt-4o), or with --verdicts judges of that file. Several make a jury. "
               "[default: lexical, or all of the file]")  # fmt: skip
-@click.option("--verdicts", type=_FILE, help="Replay the verdicts of this file instead of asking a judge.")
+@click.option("--verdicts", type=Read(), help="Replay the verdicts of this file instead of asking a judge.")
 @click.option("--tie", type=click.Choice(TIES), default="unscored", show_default=True, help="A divided jury's verdict.")
 @click.option("--further/--no-further", default=True, show_default=True,
               help="Ask a model three times more per claim: floor, repetition, other order.")  # fmt: skip
-@click.option("--keep", type=_FILE, help="Write all verdicts to this file (JSON lines), to be replayed.")
-@click.option("--out", type=_FILE, default=Path("judge-card.json"), show_default=True, help="Where the card is stored.")
+@click.option("--keep", type=Write(replace=True), help="Write all verdicts to this file (JSON lines), to be replayed.")
+@click.option(
+    "--out",
+    type=Write(replace=True),
+    default=Path("judge-card.json"),
+    show_default=True,
+    help="Where the card is stored.",
+)
 def calibrate(
     files: tuple[Path, ...],
     judges: str | None,
@@ -192,12 +197,12 @@ def _percent(value: Sequence[float | None], digits: int = 1) -> str:
 
 
 @judge.command("correct")
-@click.argument("judged", nargs=-1, required=True, type=_FILE)
-@click.option("--labels", required=True, type=_FILE, help="Human labels of some of the judged claims.")
+@click.argument("judged", nargs=-1, required=True, type=Read())
+@click.option("--labels", required=True, type=Read(), help="Human labels of some of the judged claims.")
 @click.option("--judge", "judges", default=None, metavar="NAME[,NAME]", help="Judges of a verdict file. [default: all]")
 @click.option("--tie", type=click.Choice(TIES), default="unscored", show_default=True, help="A divided jury's verdict.")
 @click.option("--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True)
-@click.option("--out", type=_FILE, help="Write the figures as JSON.")
+@click.option("--out", type=Write(replace=True), help="Write the figures as JSON.")
 def correct_command(
     judged: tuple[Path, ...], labels: Path, judges: str | None, tie: str, confidence: float, out: Path | None
 ) -> None:

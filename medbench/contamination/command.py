@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medbench.files.options import Write
+
 if TYPE_CHECKING:
     from medbench.contamination.run import Findings, Say
 
@@ -37,7 +39,7 @@ NAMES = {
 @click.option("--permutations", default=25, show_default=True, type=click.IntRange(1), help="Random orders per shard.")
 @click.option("--seed", default=0, show_default=True, help="Of every random choice.")
 @click.option("--on-bad-row", type=click.Choice(["error", "skip"]), default="error", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Directory for items.jsonl, summary.json, manifest.json.")
+@click.option("--out", type=Write(replace=True), help="Directory for items.jsonl, summary.json, manifest.json.")
 def command(
     model: str,
     model_args: tuple[str, ...],

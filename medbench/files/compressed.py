@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+from medbench.files.places import open_bytes
+
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)  # what reading a compressed file that is cut short raises
 _BUFFER = 1 << 20
 # Compressed bytes that are decompressed together. Four of them may stand for 128 KiB (a block of one repeated byte),
@@ -19,13 +21,13 @@ _PIECE = 512
 
 
 def open_binary(file: str | Path) -> IO[bytes]:
-    """The bytes of a file, decompressed by its ending."""
+    """The bytes of a file, here or at a URL, decompressed by its ending."""
     suffix = Path(file).suffix.lower()
     if suffix == ".gz":
-        return gzip.open(file, "rb")  # type: ignore[return-value]
+        return gzip.open(open_bytes(file), "rb")  # type: ignore[return-value]
     if suffix == ".zst":
         return io.BufferedReader(Zstandard(file), _BUFFER)  # type: ignore[return-value]
-    return open(file, "rb")
+    return open_bytes(file)
 
 
 class Zstandard(io.RawIOBase):
@@ -38,7 +40,7 @@ class Zstandard(io.RawIOBase):
         import zstandard
 
         self._new, self._error = zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
-        self._file = open(file, "rb")  # noqa: SIM115
+        self._file = open_bytes(file)
         self._frame: Any = None
         self._ready = b""
 

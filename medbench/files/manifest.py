@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from medbench import __version__
 from medbench.errors import MedbenchError
+from medbench.files.copies import origins
 from medbench.files.redact import shown_command, shown_settings
 
 NAME = "manifest.json"
@@ -74,8 +75,8 @@ def write_manifest(
         "kind": kind,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(shown_command(sys.argv)),
-        "settings": shown_settings(settings),
-        "inputs": shown_settings(inputs),
+        "settings": shown_settings(origins(settings)),
+        "inputs": shown_settings(origins(inputs)),
         **facts,
         "versions": versions(),
     }

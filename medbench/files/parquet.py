@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medbench.files.places import open_bytes
+
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
 
@@ -23,10 +25,11 @@ def batches(file: str | Path, size: int, groups: list[int] | None = None) -> Ite
     import pyarrow.parquet
 
     try:
-        source = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
-        for batch in source.iter_batches(batch_size=size, row_groups=groups):
-            batch.validate(full=True)  # text that is no UTF-8, offsets that lead outside
-            yield batch
+        with open_bytes(file) as handle:
+            source = pyarrow.parquet.ParquetFile(handle, page_checksum_verification=True)
+            for batch in source.iter_batches(batch_size=size, row_groups=groups):
+                batch.validate(full=True)  # text that is no UTF-8, offsets that lead outside
+                yield batch
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise EOFError(str(error).strip().rstrip(".")) from error
 

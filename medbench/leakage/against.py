@@ -9,6 +9,7 @@ from typing import Any
 
 from medbench.benchmark import catalog
 from medbench.errors import BadRow, MedbenchError
+from medbench.files import places
 from medbench.sources.items import Item
 from medbench.sources.layout import item_of
 from medbench.sources.records import BadRows, Record, convert, read_records
@@ -47,7 +48,8 @@ def load(
 
 
 def _source(name: str, bad_rows: BadRows) -> list[Item]:
-    path = Path(name)
+    path = places.local(name)
+    name = str(path) if places.is_remote(name) else name
     if catalog.is_mapping(name) or path.suffix == ".py":
         return _task_items(name, "", bad_rows)
     if path.is_file():
@@ -55,6 +57,7 @@ def _source(name: str, bad_rows: BadRows) -> list[Item]:
             return _log_items(path)
         return convert(read_records(path, bad_rows=bad_rows), item_of, bad_rows)
     task, _, file = name.partition("=")
+    file = str(places.local(file)) if file else ""
     if file and not Path(file).is_file():
         raise MedbenchError(f"--against {name}: {file} does not exist.")
     if not file and ("/" in name.removeprefix("medbench/") or path.suffix):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import orjson
 
 from medbench.errors import BadRow, MedbenchError
+from medbench.files import places
 from medbench.files.compressed import open_binary
 from medbench.files.directories import replace_directory, workplace
 from medbench.files.manifest import NAME, open_atomic, sha256_file, write_atomic, write_manifest
@@ -160,7 +160,7 @@ def _finish(
         "findings",
         settings=settings,
         inputs={
-            **{file: sha256_file(file) for file in files if Path(file).is_file()},
+            **{file: places.sha256(file) for file in files if places.is_file(file)},
             **{f"items of {name}": _hash_ids(item.id for item in items) for name, items in sources},
         },
         counts={key: summary[key] for key in ("findings", "items", "records", "leaking")},
@@ -238,9 +238,8 @@ def _state(directory: Path, index: Index, shards: Sequence[corpora.Shard], metho
     described: list[Any] = [dataclasses.asdict(index.thresholds), index.simplify, index.ids, index.against, method]
     for shard in shards:
         described.append(dataclasses.asdict(shard))
-        if Path(shard.file).is_file():
-            stat = os.stat(shard.file)
-            described.append((stat.st_size, stat.st_mtime_ns))
+        if places.is_file(shard.file):
+            described.append(places.version(shard.file))
     digest = hashlib.sha256(json.dumps(described).encode() + index.target_hash.tobytes()).hexdigest()
     state = directory / _STATE
     if not (state / digest).exists():

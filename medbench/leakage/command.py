@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medbench.errors import DISK_FULL, MedbenchError
+from medbench.files.options import Read, Write
 from medbench.leakage.audit import audit as run_audit
 from medbench.leakage.findings import Findings
 from medbench.leakage.table import data_table, read_data_sets, to_markdown
@@ -50,11 +51,9 @@ if TYPE_CHECKING:
 @click.option("--address", default=None, help="A running Ray cluster; without it --engine ray starts a local one.")
 @click.option("--on-bad-row", type=click.Choice(["error", "skip"]), default="error", show_default=True)
 @click.option("--within", is_flag=True, help="Also look for duplicates inside the corpus.")
-@click.option("--data-sets", type=click.Path(path_type=Path), help="YAML list of data sets: print the paper's Table 1.")
-@click.option(
-    "--write-clean", type=click.Path(path_type=Path), help="Directory for the corpus without flagged records."
-)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory of the findings.")
+@click.option("--data-sets", type=Read(), help="YAML list of data sets: print the paper's Table 1.")
+@click.option("--write-clean", type=Write(replace=True), help="Directory for the corpus without flagged records.")
+@click.option("--out", type=Write(replace=True), required=True, help="Directory of the findings.")
 def audit(
     corpus: tuple[str, ...],
     against: str,
@@ -75,7 +74,7 @@ def audit(
     write_clean: Path | None,
     out: Path,
 ) -> None:
-    """Find test items in a training CORPUS: files, folders, globs, hub ids.
+    """Find test items in a training CORPUS: files, folders, globs, fsspec URLs, hub ids.
 
     Every finding names the corpus record, the item, what of it leaked and how it shows, with the text of both sides.
 

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from medbench.errors import MedbenchError
+from medbench.files import places
 from medbench.files.compressed import DAMAGED, open_binary
 from medbench.leakage import formats
 from medbench.leakage.formats import Unreadable, json_elements
@@ -123,7 +124,7 @@ def leaves(value: object, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def expand(sources: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Files and hub ids named by paths, folders, globs and ids; and the files of folders that have no known format.
+    """Files and hub ids that paths, folders, globs, URLs and ids name; and files of folders of no known format.
 
     Raises:
         MedbenchError: nothing there, a folder without data, or a file of unknown format named by itself.
@@ -132,7 +133,13 @@ def expand(sources: Sequence[str]) -> tuple[list[str], list[str]]:
     ignored: list[str] = []
     for source in sources:
         path = Path(source)
-        if path.is_dir():
+        if places.is_remote(source):
+            files = places.files_of(source)
+            known = [file for file in files if form_of(Path(file))]
+            ignored += [file for file in files if not form_of(Path(file))]
+            if not known:
+                raise MedbenchError(f"no data file lies at {source}; known endings: {_endings()}, also .gz or .zst.")
+        elif path.is_dir():
             files = [p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith(".")]
             known = [str(p) for p in files if form_of(p)]
             ignored += [str(p) for p in files if not form_of(p)]
@@ -175,10 +182,10 @@ def shards(files: Iterable[str]) -> list[Shard]:
     whole = {}  # of each file: its form, and its size if it can be cut
     for file in files:
         path = Path(file)
-        form = form_of(path) if path.is_file() else "hub"
+        form = form_of(path) if places.is_remote(file) or path.is_file() else "hub"
         assert form is not None
         lines = form in ("jsonl", "text") and path.suffix.lower() not in _COMPRESSION
-        whole[file] = form, path.stat().st_size if lines else None
+        whole[file] = form, places.size(file) if lines else None
     step = min(SHARD, max(formats.BLOCK, sum(size or 0 for _, size in whole.values()) // SHARDS))
     found = []
     for file, (form, size) in whole.items():

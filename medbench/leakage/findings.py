@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from medbench.errors import BadRow, MedbenchError
+from medbench.files import places
 from medbench.files.manifest import NAME
 from medbench.leakage.severity import SIGNALS
 
@@ -47,7 +48,7 @@ def read_findings(source: str | Path) -> Iterator[dict[str, Any]]:
         MedbenchError: there is no such file, or the audit that writes the directory did not finish.
         BadRow: a line is no finding.
     """
-    path = Path(source)
+    path = places.local(source)
     if (path / SUMMARY).is_file() and not (path / NAME).is_file():
         raise MedbenchError(f"{path} holds an audit that did not finish (no {NAME}): run the same command again.")
     path = path / FINDINGS if path.is_dir() else path

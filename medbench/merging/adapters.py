@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench.errors import MedbenchError, unknown
+from medbench.files import places
 from medbench.files.manifest import require_finished
 from medbench.merging.checkpoints import read_json
 from medbench.merging.patterns import CONFIG, Patterns
@@ -120,7 +121,7 @@ def read_adapter(name: str, path: str | Path) -> Adapter:
         MedbenchError: files missing, pickled or damaged; a training that did not finish; an adapter of another kind
             than LoRA; NaN or Inf; factors that lack their partner or whose rank is not the recorded one.
     """
-    path = Path(path).expanduser()
+    path = places.local(path).expanduser()
     if not path.is_dir():
         raise MedbenchError(f"adapter {name}: no directory {path}.")
     require_finished(path)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from medbench.errors import DISK_FULL, MedbenchError
+from medbench.files import places
 from medbench.files.manifest import require_finished
 from medbench.merging.stored import Stored, read_header
 
@@ -42,7 +43,7 @@ class Checkpoint:
 
 def find_model(name: str | Path, revision: str | None = None) -> Path:
     """The directory of a model: itself, or a Hugging Face id's snapshot (downloaded unless cached)."""
-    path = Path(name).expanduser()
+    path = places.local(name).expanduser()
     if path.is_dir():
         return path
     if len(path.parts) != 2 or path.is_absolute() or str(name).startswith("."):

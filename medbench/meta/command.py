@@ -15,6 +15,7 @@ from rich.table import Table
 
 from medbench.errors import MedbenchError
 from medbench.files.manifest import write_atomic
+from medbench.files.options import ReadText, Write
 from medbench.meta.card import load_cards
 from medbench.meta.columns import Columns
 from medbench.meta.evaluate import FIGURES, Settings
@@ -40,7 +41,7 @@ def _parts(text: str | None) -> tuple[str, ...]:
 
 
 @click.command("meta")
-@click.argument("file")
+@click.argument("file", type=ReadText())
 @click.option("--prediction", required=True, metavar="COLUMN", help="What was judged.")
 @click.option("--reference", required=True, metavar="COLUMN", help="What the metrics compare it with.")
 @click.option(
@@ -61,8 +62,10 @@ def _parts(text: str | None) -> tuple[str, ...]:
 @click.option("--licence", default="", help="Of the data; kept in the card.")
 @click.option("--language", type=click.Choice(LANGUAGES), help="Of all rows. Default: detected row by row.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of the file.")
-@click.option("--out", type=click.Path(path_type=Path), help="Where the card goes: a .json file, or a directory.")
-@click.option("--against", metavar="CARD", help="Does this file replicate that card (a file, or mslr, kqa)?")
+@click.option("--out", type=Write(replace=True), help="Where the card goes: a .json file, or a directory.")
+@click.option(
+    "--against", metavar="CARD", type=ReadText(), help="Does this file replicate that card (a file, or mslr, kqa)?"
+)
 @click.option("--profile", type=click.Choice(PROFILES), help="Show one profile. Default: both.")
 @click.option("--resamples", default=Settings.resamples, show_default=True, type=click.IntRange(100))
 @click.option("--seed", default=Settings.seed, show_default=True, help="Of the bootstrap; kept in the card.")

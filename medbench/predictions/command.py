@@ -13,6 +13,7 @@ from rich.table import Table
 
 from medbench import stats
 from medbench.errors import MedbenchError
+from medbench.files.options import ReadText
 from medbench.predictions.formats import FORMATS
 from medbench.predictions.importing import import_predictions
 from medbench.predictions.tables import COLUMNS
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.argument("file")
+@click.argument("file", type=ReadText())
 @click.option(
     "--format",
     "form",
@@ -42,7 +43,12 @@ if TYPE_CHECKING:
 @click.option("--task", metavar="NAME", help="Benchmark whose scorers judge, e.g. f5. Default: trace statistics alone.")
 @click.option("--model", metavar="NAME", help="What the log calls the model. Default: the rows' own field `model`.")
 @click.option("--log-dir", default="logs", show_default=True, help="Where the log is written.")
-@click.option("--source", metavar="FILE", help="The benchmark's items. Default: the items that FILE itself holds.")
+@click.option(
+    "--source",
+    metavar="FILE",
+    type=ReadText(),
+    help="The benchmark's items. Default: the items that FILE itself holds.",
+)
 @click.option(
     "-T", "arguments", multiple=True, metavar="NAME=VALUE", help="The task's own parameters, as in inspect eval."
 )

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medbench.files import places
 from medbench.files.directories import full_disk_named, workplace
 
 
@@ -49,13 +50,12 @@ def staging(log_dir: str, name: str) -> Iterator[Path]:
 def put(log: Path, log_dir: str, name: str) -> str:
     """Move a complete log into `log_dir`, in the place of the earlier one of this name; returns where it is."""
     if "://" in log_dir:
-        import fsspec
-
-        files, root = fsspec.core.url_to_fs(log_dir)
-        files.makedirs(root, exist_ok=True)
-        before = files.glob(f"{root}/*_{name}{log.suffix}")
-        target = before[0] if before else f"{root}/{log.name}"
-        files.put_file(str(log), target)
+        files, root = places.filesystem(log_dir)
+        with places.named(log_dir, "written"):
+            files.makedirs(root, exist_ok=True)
+            before = files.glob(f"{root}/*_{name}{log.suffix}")
+            target = before[0] if before else f"{root}/{log.name}"
+            files.put_file(str(log), target)
         return str(files.unstrip_protocol(target))
     place = Path(log_dir).resolve()
     place.mkdir(parents=True, exist_ok=True)

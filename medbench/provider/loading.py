@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import medbench
 from medbench.errors import MedbenchError, unknown
+from medbench.files import places
 from medbench.provider.errors import ProviderError, need
 from medbench.sources.hub import require_model
 
@@ -62,7 +63,7 @@ def resolve(model: str) -> str:
                 "Make one with: medbench microlab build --out DIR, then use --model medbench/DIR"
             )
         return str(MICROLAB)
-    path = Path(model).expanduser()
+    path = places.local(model).expanduser()
     if not path.exists():
         if model.startswith(("/", ".", "~")) or model.count("/") > 1:
             raise ProviderError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medbench.errors import MedbenchError
+from medbench.files import places
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 _NAME = re.compile(r"(?:hf://datasets/)?(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?::(?P<split>\w+))?")
@@ -117,7 +118,7 @@ def model_commit(name: str, revision: str | None = None) -> str | None:
     """The commit of a hub model that was loaded in this process, from the cache; None for a directory."""
     from huggingface_hub import try_to_load_from_cache
 
-    if Path(name).expanduser().exists():
+    if places.is_remote(name) or Path(name).expanduser().exists():
         return None
     file = try_to_load_from_cache(name, "config.json", revision=revision)
     return Path(file).parent.name if isinstance(file, str) else None

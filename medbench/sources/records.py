@@ -18,7 +18,7 @@ from typing import IO, Any, Literal, TypeVar
 
 from medbench.advice import install
 from medbench.errors import BadRow, LeftOut, MedbenchError
-from medbench.files import parquet
+from medbench.files import parquet, places
 from medbench.files.compressed import DAMAGED, open_binary
 
 OnBadRow = Literal["error", "skip"]
@@ -116,7 +116,7 @@ def read_records(
     encoding: str = "utf-8",
     columns: Sequence[str] | None = None,
 ) -> Iterator[Record]:
-    """Rows of a local file in any format of `_FORMATS`, plain or compressed.
+    """Rows of a file, here or at an fsspec URL, in any format of `_FORMATS`, plain or compressed.
 
     A `.json` file may hold an array, an object of objects (the outer key is kept as ``_key``), or JSON lines, as many
     published ones do. Row names count from 1.
@@ -131,7 +131,7 @@ def read_records(
         MedbenchError: the file is missing, empty, of no known format, or in another encoding.
         BadRow: a malformed row, unless `bad_rows` skips it.
     """
-    path = Path(source)
+    path = places.local(source)
     bad_rows = bad_rows or BadRows()
     if not path.is_file():
         what = "is a folder; name one file" if path.is_dir() else "does not exist"

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from medbench import thinking
 from medbench.errors import MedbenchError
+from medbench.files.options import ReadText
 from medbench.meta.card import load_cards
 from medbench.meta.line import lines
 from medbench.sources.records import BadRows, OnBadRow, Record, read_records
@@ -42,8 +43,13 @@ class Row:
 
 
 @click.command("metrics")
-@click.argument("file")
-@click.option("--references", metavar="FILE", help="Read the references from this file instead, in the same order.")
+@click.argument("file", type=ReadText())
+@click.option(
+    "--references",
+    metavar="FILE",
+    type=ReadText(),
+    help="Read the references from this file instead, in the same order.",
+)
 @click.option("--prediction", metavar="COLUMN", help=f"Default: the first of {', '.join(PREDICTION_COLUMNS)}.")
 @click.option("--reference", metavar="COLUMN", help=f"Default: the first of {', '.join(REFERENCE_COLUMNS)}.")
 @click.option("--profile", type=click.Choice(PROFILES), help="One profile. Default: both.")
@@ -52,7 +58,12 @@ class Row:
 @click.option("--encoding", default="utf-8", show_default=True, help="Of the files, e.g. gb18030.")
 @click.option("--on-bad-row", type=click.Choice(["error", "skip"]), default="error", show_default=True)
 @click.option(
-    "--card", "cards", multiple=True, metavar="FILE", help="What people say of a metric: a card of `medbench meta`."
+    "--card",
+    "cards",
+    multiple=True,
+    type=ReadText(),
+    metavar="FILE",
+    help="What people say of a metric: a card of `medbench meta`.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def metrics(
