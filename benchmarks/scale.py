@@ -1,7 +1,7 @@
 """How each command's cost grows: processor time and peak memory at three sizes in a constant ratio.
 
     python benchmarks/scale.py costs --work DIR [--only sweep --only audit ...] [--rounds 1]
-    python benchmarks/scale.py workers --work DIR --workers 2 [--limit 24]
+    python benchmarks/scale.py workers --work DIR --workers 2 [--limit 24] [--apart]
 
 Each point is the command itself as a process of its own; its processor time (user and system) and its peak memory are
 what the kernel counted. With sizes n, rn and r^2 n, and a cost of a + b n^k, the exponent is
@@ -216,7 +216,7 @@ def importing(work: Path, rows: int) -> list[str]:
 
 
 GROWTHS = [
-    Growth("sweep", "items", "item", (100, 400, 1600), lambda w, n: sweep(w, n, 1, 1)),
+    Growth("sweep", "items", "item", (50, 200, 800), lambda w, n: sweep(w, n, 1, 1)),
     Growth("sweep", "candidates (25 items)", "run", (2, 8, 32), lambda w, n: sweep(w, 25, n, 1)),
     Growth("sweep", "repeats (25 items)", "repeat", (2, 8, 32), lambda w, n: sweep(w, 25, 1, n)),
     Growth("audit", "corpus, files of 10.4 MB (1,200 items)", "file", (4, 16, 64), lambda w, n: audit(w, n, 1200)),
@@ -300,8 +300,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 @click.option("--work", type=click.Path(path_type=Path), required=True)
 @click.option("--workers", default=2, show_default=True)
 @click.option("--limit", default=24, show_default=True, help="Items of each task.")
-@click.option("--rounds", default=1, show_default=True)
-def workers(work: Path, workers: int, limit: int, rounds: int) -> None:
+@click.option("--apart", is_flag=True, help="One worker after the other: processor time, where the machine is busy.")
+def workers(work: Path, workers: int, limit: int, apart: bool) -> None:
     """The demo's study, 13 candidates on 3 tasks of the micro-lab, by one process and by several."""
     import yaml
 
@@ -312,18 +312,31 @@ def workers(work: Path, workers: int, limit: int, rounds: int) -> None:
     work.mkdir(parents=True, exist_ok=True)
     path = work / "study.yaml"
     path.write_text(yaml.safe_dump({**study(MICROLAB.resolve(), 0), "limit": limit}))
-    for _ in range(rounds):
-        walls = []
-        for count in (1, workers):
-            out = _fresh(work / f"by-{count}")
-            arguments = ["sweep", str(path), "--out", str(out), "--workers", str(count), "--display", "none"]
-            spent = cost(arguments, work / "output.log")
-            walls.append(spent.wall)
-            click.echo(
-                f"{count} workers: wall {spent.wall:.1f} s, processor {spent.cpu:.1f} s, peak of a process "
-                f"{spent.peak:.2f} GB, load {os.getloadavg()[0]:.1f}"
-            )
-        click.echo(f"{walls[0] / walls[1]:.2f} times as fast")
+
+    def spent(name: str, count: int, *options: str) -> Cost:
+        out = work / f"by-{count}"
+        found = cost(["sweep", str(path), "--out", str(out), "--display", "none", *options], work / "output.log")
+        click.echo(
+            f"{name}: processor {found.cpu:.1f} s, wall {found.wall:.1f} s, peak of a process {found.peak:.2f} GB, "
+            f"load {os.getloadavg()[0]:.1f}"
+        )
+        return found
+
+    for count in (1, workers):
+        _fresh(work / f"by-{count}")
+    one = spent("one process", 1)
+    if apart:
+        each = [
+            spent(f"worker {number} of {workers}", workers, "--worker", str(number), "--of", str(workers))
+            for number in range(workers)
+        ]
+        click.echo(
+            f"{one.cpu / max(found.cpu for found in each):.2f} times as fast, were each worker alone on its core"
+        )
+    else:
+        click.echo(
+            f"{one.wall / spent(f'{workers} workers', workers, '--workers', str(workers)).wall:.2f} times as fast"
+        )
 
 
 if __name__ == "__main__":
