@@ -213,8 +213,8 @@ def _remove_killed(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-# What a killed Inspect leaves among the logs: one on its way, and the empty file that tells it whether it may write.
-_INSPECTS_OWN = re.compile(r"\.inspect_tmp_.+\.writing|[A-Za-z0-9]{22}")
+# What a killed sweep leaves among the logs: one on its way, an id, and the empty file that tells whether it may write.
+_INSPECTS_OWN = re.compile(r"\.inspect_tmp_.+\.writing|\.eval-set-id\..+|[A-Za-z0-9]{22}")
 
 
 def groups(runs: Sequence[Run], slots: int = 0) -> Iterator[list[Run]]:
