@@ -219,7 +219,7 @@ GROWTHS = [
     Growth("sweep", "items", "item", (50, 200, 800), lambda w, n: sweep(w, n, 1, 1)),
     Growth("sweep", "candidates (25 items)", "run", (2, 8, 32), lambda w, n: sweep(w, 25, n, 1)),
     Growth("sweep", "repeats (25 items)", "repeat", (2, 8, 32), lambda w, n: sweep(w, 25, 1, n)),
-    Growth("audit", "corpus, files of 10.4 MB (1,200 items)", "file", (4, 16, 64), lambda w, n: audit(w, n, 1200)),
+    Growth("audit", "corpus, files of 10.4 MB (1,200 items)", "file", (1, 4, 16), lambda w, n: audit(w, n, 1200)),
     Growth("audit", "items (21 MB)", "item", (300, 1200, 4800), lambda w, n: audit(w, 2, n)),
     Growth("report", "items (3 candidates, 2 tasks)", "item", (100, 400, 1600), lambda w, n: report(w, 3, n)),
     Growth("report", "candidates (50 items, 2 tasks)", "candidate", (3, 9, 27), lambda w, n: report(w, n, 50)),
