@@ -155,19 +155,6 @@ def test_a_run_resumes_with_another_number_of_processes(one: dict[str, Path], tw
     assert_equal(one["pt"], alone(two, "pt", "back-pt", "resume_from_checkpoint=true"))
 
 
-@pytest.mark.slow
-def test_sharded_by_fsdp2_they_train_as_one(one: dict[str, Path], work: Path) -> None:
-    """With the configuration that the package ships for 14B; what is resumed was sharded too."""
-    more = "save_total_limit=9"
-    together(work, "fsdp2", [{"stage": "sft", "settings": settings(work, "sft", "fsdp", 2, more)}])
-    assert_equal(one["sft"], work / "fsdp")
-    assert read_manifest(work / "fsdp")["distributed"] == "FSDP"
-    unfinished(work / "fsdp", work / "fsdp-resumed")
-    resumed = settings(work, "sft", "fsdp-resumed", 2, "resume_from_checkpoint=true")
-    together(work, "fsdp2", [{"stage": "sft", "settings": resumed}])
-    assert_equal(one["sft"], work / "fsdp-resumed")
-
-
 Ended = Callable[[str], tuple[BaseException, str]]
 
 
