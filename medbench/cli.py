@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import json
 import shlex
 import shutil
@@ -182,6 +183,9 @@ def _tell_controls(report: Path) -> None:
 
 def main() -> None:
     """Entry point: bad input ends with its message and exit code 2, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks is shown escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli()
     except BadRow as error:
@@ -194,11 +198,12 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         refused = isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError | FileExistsError)
-        if not refused and error.errno not in DISK_FULL | {errno.EROFS}:
+        if not refused and error.errno not in DISK_FULL | {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP}:
             raise
         advice = "Make room and run the same command again." if error.errno in DISK_FULL else "Name another place."
         click.echo(
-            f"medbench: {error.filename or 'output'} cannot be written or read: {error.strerror}. {advice}", err=True
+            f"medbench: {error.filename or 'output'!s:.200} cannot be written or read: {error.strerror}. {advice}",
+            err=True,
         )
         sys.exit(2)
     except ModuleNotFoundError as error:

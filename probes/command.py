@@ -53,7 +53,7 @@ def calibrate(files: tuple[Path, ...], out: Path, judge: str | None) -> None:
     card = card_of(rows, judged=judged, sources={file.name: sha256_file(file) for file in files})
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, json.dumps(card, ensure_ascii=False, indent=1) + "\n")
-    console = Console()
+    console = Console(markup=False)
     console.print(agreement_table(card, "with their prompt" if card["prompts"] else ""))
     if card["without_prompt"]:
         console.print(agreement_table(card["without_prompt"], "without their prompt"))

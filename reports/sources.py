@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medbench.errors import BadRow, MedbenchError
+from medbench.errors import MedbenchError
+from medbench.files.json_files import read_json
 from medbench.files.manifest import NAME, sha256_file
+from medbench.leakage.findings import read_findings
 from medbench.meta.card import load_cards
 from medbench.reports.logs import Notice
 from medbench.sources.records import read_records
@@ -68,7 +69,7 @@ def load_sources(
     for root in roots:
         for path in sorted([root] if root.is_file() else root.rglob(NAME)):
             try:
-                manifest = json.loads(path.read_text("utf-8"))
+                manifest = _object(path)
                 # A report beside the logs is no source of the next one.
                 if manifest.get("kind") == "report":
                     continue
@@ -76,15 +77,22 @@ def load_sources(
                 sources.hashes[str(path)] = sha256_file(path)
                 if manifest.get("kind") == "geometry":
                     _load_geometry(path.with_name("geometry.json"), sources)
-            except (ValueError, AttributeError, OSError) as error:
+            except (MedbenchError, OSError) as error:
                 notices.append(Notice("manifest", f"{path} cannot be read ({error}); what it describes is not shown."))
     return sources
 
 
+def _object(file: Path) -> dict[str, Any]:
+    found = read_json(file)
+    if not isinstance(found, dict):
+        raise MedbenchError(f"{file} holds {type(found).__name__}, not a JSON object.")
+    return found
+
+
 def _load_geometry(file: Path, sources: Sources) -> None:
-    document = json.loads(file.read_text("utf-8"))
+    document = _object(file)
     if not {"adapters", "weights", "all", "by_kind", "by_weight"} <= document.keys():
-        raise ValueError("not what medbench geometry writes")
+        raise MedbenchError(f"{file} is not what medbench geometry writes")
     sources.geometry.append(document)
     sources.hashes[str(file)] = sha256_file(file)
 
@@ -96,8 +104,8 @@ def _load_seen(directory: Path, sources: Sources) -> None:
             raise MedbenchError(f"{file}: no such file. --contamination takes a directory of `medbench contamination`.")
         sources.hashes[str(file)] = sha256_file(file)
     scores = {str(record.data.get("item_id")): dict(record.data) for record in read_records(rows)}
-    found = json.loads(summary.read_text("utf-8"))
-    if not isinstance(found, dict) or "leak_shown" not in found or "None" in scores:
+    found = _object(summary)
+    if "leak_shown" not in found or "None" in scores:
         raise MedbenchError(f"{directory} was not written by `medbench contamination`: it lacks item_id or leak_shown.")
     sources.seen.append((found, scores))
 
@@ -109,18 +117,15 @@ def _load_audit(path: Path, sources: Sources) -> None:
             f"{file}: no such file. --audit takes the findings.jsonl that `medbench audit --out DIR` wrote."
         )
     findings: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    # No finding is a result, too: an empty file says that nothing was found.
-    for record in read_records(file) if file.read_bytes().strip() else ():
-        if "item_id" not in record.data:
-            raise BadRow(str(file), record.row, "item_id", "missing; expected the findings of `medbench audit`.")
-        findings[str(record.data["item_id"])].append(dict(record.data))
+    for row in read_findings(file, needed=("item_id",)):
+        findings[row["item_id"]].append(row)
     sources.findings = dict(findings)
     sources.hashes[str(file)] = sha256_file(file)
     manifest = file.with_name(NAME)
     if manifest.exists():
-        sources.manifests[str(manifest)] = json.loads(manifest.read_text("utf-8"))
+        sources.manifests[str(manifest)] = _object(manifest)
         sources.hashes[str(manifest)] = sha256_file(manifest)
     summary = file.with_name("summary.json")
     if summary.exists():
-        sources.audit_summary = json.loads(summary.read_text("utf-8"))
+        sources.audit_summary = _object(summary)
         sources.hashes[str(summary)] = sha256_file(summary)

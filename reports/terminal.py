@@ -7,8 +7,8 @@ from typing import Literal
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from medbench.reports.logs import Notice
 from medbench.reports.page import Section, Table, show
@@ -27,7 +27,7 @@ def _drawn(table: Table, width: int) -> RichTable:
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= width else 1
     left = max(8, width - sum(widths[1:]) - gap * (len(widths) - 1))
     drawn = RichTable(
-        title=escape(visible(table.title)),
+        title=Text(visible(table.title)),
         title_justify="left",
         title_style="bold",
         header_style="dim",
@@ -38,11 +38,11 @@ def _drawn(table: Table, width: int) -> RichTable:
     for index, column in enumerate(table.columns):
         justify: Literal["left", "right"] = "left" if column.unit == "text" else "right"
         if index:
-            drawn.add_column(escape(column.name), justify=justify, min_width=widths[index])
+            drawn.add_column(Text(column.name), justify=justify, min_width=widths[index])
         else:
-            drawn.add_column(escape(column.name), max_width=min(left, widths[0]), overflow="fold")
+            drawn.add_column(Text(column.name), max_width=min(left, widths[0]), overflow="fold")
     for row in cells:
-        drawn.add_row(*[escape(visible(cell)) for cell in row])
+        drawn.add_row(*[Text(visible(cell)) for cell in row])
     return drawn
 
 
@@ -68,17 +68,17 @@ def _compact(text: str) -> str:
 
 def show_section(section: Section, notices: Sequence[Notice], console: Console | None = None) -> None:
     """Print a section's sentences, tables and notes, then what was left out. Markup in names is shown, not obeyed."""
-    console = console or Console()
+    console = console or Console(markup=False)
     for sentence in section.findings:
-        console.print(escape(visible(sentence)))
+        console.print(Text(visible(sentence)))
     if section.findings:
         console.print()
     for table in section.tables:
         console.print(_drawn(table, console.width))
         console.print()
         if table.note:
-            console.print(escape(table.note))
+            console.print(Text(table.note))
     for note in section.notes:
-        console.print(f"[dim]{escape(visible(note))}[/dim]")
+        console.print(Text(visible(note), style="dim"))
     for notice in notices:
-        console.print(f"[yellow]note:[/yellow] {escape(visible(notice.text))}")
+        console.print(Text.assemble(("note:", "yellow"), " ", visible(notice.text)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,14 @@ def test_a_place_that_cannot_be_written_is_named(before: str, told: str, tmp_pat
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_markup_in_names_is_shown_and_not_obeyed() -> None:
+    files = [
+        path
+        for room in ("medbench", "trainers", "reports", "probes")
+        for path in (Path(__file__).parents[1] / room).rglob("*.py")
+    ]
+    made = [(path.name, text) for path in files for text in re.findall(r"(?<!\w)Console\(.*", path.read_text("utf-8"))]
+    assert len(made) > 8
+    assert [one for one in made if "markup=False" not in one[1]] == []

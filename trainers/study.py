@@ -28,6 +28,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -48,6 +49,7 @@ _KEYS = (
 )  # fmt: skip
 _RANGE = re.compile(r"(?P<first>[-+.\d]+)\s*\.\.\s*(?P<last>[-+.\d]+?)(?:\s+step\s+(?P<step>[.\d]+))?")
 MOST_STEPS = 1000
+MOST_CANDIDATES = 5000  # of a study; each is a model to evaluate
 _REST = re.compile(r"(?P<total>[-+.\d]+)\s*-\s*(?P<name>[A-Za-z_]\w*)")
 
 
@@ -139,10 +141,14 @@ def _study(path: Path, document: dict[str, Any]) -> Study:
         if not isinstance(document.get(key), list) or not document[key]:
             raise MedbenchError(f"{key} must be a list with at least one entry.")
     candidates = list(_candidates(path.parent, document))
-    names = [candidate.name for candidate in candidates]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise MedbenchError(f"candidates: two are called {twice!r}; give one of them another name.")
+    if len(candidates) > MOST_CANDIDATES:
+        raise MedbenchError(f"candidates: over {MOST_CANDIDATES:,}; each is a model to evaluate.")
+    twice = Counter(candidate.name for candidate in candidates).most_common(1)[0]
+    if twice[1] > 1:
+        raise MedbenchError(f"candidates: two are called {twice[0]!r}; give one of them another name.")
+    for key in ("thinking", "decoding"):
+        if document.get(key, [{}]) in ([], None):
+            raise MedbenchError(f"{key} is empty; list at least one, or leave the key out.")
     thinking = _listed(document.get("thinking", "default"))
     # YAML reads on and off as booleans.
     thinking = [("on" if mode else "off") if isinstance(mode, bool) else mode for mode in thinking]
@@ -317,13 +323,26 @@ def _series(weights: Mapping[str, float]) -> str:
 
 def _plain(folder: Path, entry: dict[str, Any]) -> Candidate:
     _known("key of a plain model", entry, ("model", "name", "args", "weights"))
-    provider, slash, rest = str(entry["model"]).partition("/")
+    provider, slash, rest = entry["model"].partition("/") if isinstance(entry["model"], str) else ("", "", "")
     if not slash:
-        raise MedbenchError(f"candidates: model {entry['model']!r}; expected PROVIDER/NAME, e.g. openai/gpt-5-mini.")
+        raise MedbenchError(
+            f"candidates: model {entry['model']!r:.80}; expected PROVIDER/NAME, e.g. openai/gpt-5-mini."
+        )
+    args = entry.get("args") or {}
+    if not isinstance(args, dict):
+        raise MedbenchError(f"candidates: args of {entry['model']} are {args!r:.80}; expected a mapping.")
     model = f"{provider}/{_near(folder, rest)}" if provider_of(provider).files else entry["model"]
     weights = _stated_weights(entry)
     series = _series(weights) if weights else "model"
-    return Candidate(entry.get("name") or entry["model"], series, model, entry.get("args") or {}, weights)
+    return Candidate(_name(entry, entry["model"]), series, model, args, weights)
+
+
+def _name(entry: Mapping[str, Any], default: str) -> str:
+    """What a candidate is called: by the user, or else by default."""
+    name = entry.get("name") or default
+    if not isinstance(name, str):
+        raise MedbenchError(f"candidates: name is {name!r:.80}; expected a text.")
+    return name
 
 
 def _stated_weights(entry: Mapping[str, Any]) -> dict[str, float]:
@@ -354,6 +373,12 @@ def _expand(entry: dict[str, Any], paths: Mapping[str, str]) -> Iterator[tuple[d
     free = {name: _values(name, entry[name]) for name in paths if name in entry and not _depends(entry[name])}
     if not free:
         raise MedbenchError(f"candidates: {entry!r} names no weight; known adapters: {', '.join(paths) or 'none'}.")
+    if math.prod(map(len, free.values())) > MOST_CANDIDATES:
+        sizes = ", ".join(f"{name} has {len(values):,}" for name, values in free.items())
+        raise MedbenchError(
+            f"candidates: over {MOST_CANDIDATES:,} combinations ({sizes}); each is a model to evaluate. "
+            "Take larger steps, or tie one weight to another: '1 - pt'."
+        )
     for combination in itertools.product(*free.values()):
         weights = dict(zip(free, combination, strict=True))
         for name in paths:
@@ -420,7 +445,7 @@ def _weighted(
     name = ",".join(f"{adapter}={weight:g}" for adapter, weight in weights.items())
     if merge != "linear":
         name = f"{merge}({','.join(f'{key}={value}' for key, value in settings.items())}) {name}"
-    name = entry.get("name") or name
+    name = _name(entry, name)
     args = dict(document.get("model_args") or {})
     merged = tuple(f"{adapter}={paths[adapter]}:{weight!r}" for adapter, weight in weights.items())
     serve = read_serve(document.get("serve"))

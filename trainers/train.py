@@ -385,7 +385,7 @@ def _train_and_tell(stage: Stage, recipe: Recipe, origin: Mapping[str, str]) -> 
     from rich.console import Console
     from rich.table import Column, Table
 
-    console = Console(quiet=processes.rank() != 0)
+    console = Console(quiet=processes.rank() != 0, markup=False)
     table = Table("setting", Column("value", overflow="fold"), "from", title=f"medbench train {stage}")
     for field in dataclasses.fields(recipe):
         source = origin[field.name]

@@ -48,7 +48,7 @@ def _list() -> None:
             items = "–" if about.items is None else f"{about.items:,}"
             told = (items, about.language, about.scores, str(about.version))
         table.add_row(*map(Text, (name, *told, _from(name))))
-    Console().print(table)
+    Console(markup=False).print(table)
     click.echo(
         "\nRun one: inspect eval medbench/NAME --model MODEL. What it is, and its parameters: medbench tasks NAME.\n"
         "A copy of its data on this machine: -T source=FILE. An own set: inspect eval medbench/custom -T source=FILE"

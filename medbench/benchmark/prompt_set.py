@@ -170,13 +170,18 @@ def _read(source: str, path: str, written: int) -> PromptSet:
         if template.name in templates:
             raise MedbenchError(f"{source}: two prompts are called {template.name!r}.")
         templates[template.name] = template
-    items = document.get("items") or {}
+    items, tuning = document.get("items") or {}, document.get("tuning") or {}
+    lists = isinstance(items, dict) and all(isinstance(items.get(key) or [], list) for key in ("only", "without"))
+    if not lists or not isinstance(tuning, dict):
+        raise MedbenchError(
+            f"{source}: expected items: {{only: [ID, ...]}} or {{without: [ID, ...]}}, and tuning: {{...}}."
+        )
     return PromptSet(
         source,
         templates,
-        only=frozenset(map(str, items["only"])) if "only" in items else None,
+        only=frozenset(map(str, items["only"] or ())) if "only" in items else None,
         without=frozenset(map(str, items.get("without") or ())),
-        tuning=document.get("tuning") or {},
+        tuning=tuning,
     )
 
 

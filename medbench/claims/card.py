@@ -223,10 +223,26 @@ def lexical_card() -> dict[str, Any]:
     return card
 
 
+_INTERVAL = [(float, None)]
+# What is read of a card.
+_SHAPE = {
+    "judge": str,
+    "n": int,
+    "questions": int,
+    "people": [{"kappa": _INTERVAL}],
+    "agreement": {
+        "kappa": _INTERVAL,
+        ENTAILED: {"found": _INTERVAL, "people": int},
+        CONTRADICTED: {"judge": int, "people": int},
+    },
+    "floor": (None, {"entailed": _INTERVAL}),
+}
+
+
 def load(path: str | Path) -> dict[str, Any]:
     """A stored card.
 
     Raises:
         MedbenchError: the file is missing, no JSON, or another kind of file.
     """
-    return read_card(path, KIND, "no card of a judge", "medbench judge calibrate FILE")
+    return read_card(path, KIND, "no card of a judge", "medbench judge calibrate FILE", _SHAPE)

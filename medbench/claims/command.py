@@ -75,7 +75,7 @@ def calibrate(
     if keep is not None:
         _write(keep, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept(rows, asked)))
     _write(out, json.dumps(made, ensure_ascii=False, indent=1) + "\n")
-    console = Console()
+    console = Console(markup=False)
     _show(made, console)
     if jury.name == LEXICAL:
         console.print(_shipped(rows), markup=False, soft_wrap=True, highlight=False)
@@ -212,7 +212,7 @@ def correct_command(
     people label must not depend on the answers: draw questions at random and label all their claims.
     """
     rows = labelled(read_verdicts(labels))
-    console = Console()
+    console = Console(markup=False)
     results = {}
     for path in _expanded(judged):
         name, answers = _answers(path, judges, tie)

@@ -110,7 +110,7 @@ def _print(findings: Findings, out: Path | None) -> None:
     from medbench.contamination.run import largest_reasons
     from medbench.contamination.tests import LEVEL
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     judged = findings.judged
     console.print(verdict(findings))
     table = Table(box=None)
@@ -166,7 +166,12 @@ def _progress() -> Iterator[Say]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = (
+        TextColumn("{task.description:<14}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bar:
         running = bar.add_task("", total=None)
         yield lambda step, done, total: bar.update(running, description=step, completed=done, total=total)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from medbench.errors import MedbenchError
+from medbench.files.json_files import Shape, misfit, read_json
 
 
-def read_card(path: str | Path, kind: str, other: str, command: str) -> dict[str, Any]:
+def read_card(path: str | Path, kind: str, other: str, command: str, shape: Shape) -> dict[str, Any]:
     """A stored card.
 
     Args:
@@ -17,18 +17,20 @@ def read_card(path: str | Path, kind: str, other: str, command: str) -> dict[str
         kind: what its key ``kind`` must say.
         other: what a file of another kind is, e.g. ``no card of a judge``.
         command: what makes one, e.g. ``medbench judge calibrate FILE``.
+        shape: what is read of it (`medbench.files.json_files.misfit`).
 
     Raises:
-        MedbenchError: the file is missing, a directory, no JSON, or another kind of file.
+        MedbenchError: the file is missing, a directory, no JSON, another kind of file, or not whole.
     """
     try:
-        card: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
+        card = read_json(path)
     except FileNotFoundError:
         raise MedbenchError(f"{path} does not exist; write one with `{command}`.") from None
     except IsADirectoryError:
         raise MedbenchError(f"{path} is a directory; name the card in it.") from None
-    except ValueError as error:  # also of text that is not UTF-8
-        raise MedbenchError(f"{path} is not valid JSON ({error}).") from None
     if not isinstance(card, dict) or card.get("kind") != kind:
         raise MedbenchError(f"{path} is {other}: its kind is not {kind!r}.")
+    problem = misfit(card, shape)
+    if problem:
+        raise MedbenchError(f"{path} is no whole card: {problem}; make it again with `{command}`.")
     return card

@@ -21,6 +21,7 @@ from typing import IO, Any
 from medbench import __version__
 from medbench.errors import MedbenchError
 from medbench.files.copies import origins
+from medbench.files.json_files import misfit, read_json
 from medbench.files.redact import shown_command, shown_settings
 
 NAME = "manifest.json"
@@ -94,13 +95,17 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     """
     path = Path(directory) / NAME
     try:
-        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        document = read_json(path)
     except FileNotFoundError:
         raise MedbenchError(
             f"{directory} holds no {NAME}: it was not made by medbench, or the run that made it did not finish."
         ) from None
-    except ValueError as error:
-        raise MedbenchError(f"{path} is not valid JSON ({error}); make the artefact again.") from None
+    except MedbenchError as error:
+        raise MedbenchError(f"{error} Make the artefact again.") from None
+    problem = misfit(document, {"kind": str})
+    if problem:
+        raise MedbenchError(f"{path} is no manifest of medbench: {problem}; make the artefact again.")
+    assert isinstance(document, dict)
     return document
 
 

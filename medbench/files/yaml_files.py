@@ -9,8 +9,11 @@ import yaml
 
 from medbench.errors import MedbenchError
 
-# A hand-written file is a few KiB. One that is larger is another file, and the parser would take minutes over it.
+# A hand-written file is a few KiB. One that is larger is another file.
 MOST_BYTES = 1 << 20
+# What people write is less than ten levels deep; libyaml's own recursion ends with the process.
+MOST_LEVELS = 50
+Loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
 def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
@@ -44,11 +47,31 @@ def parse_yaml(text: str | bytes, where: str) -> object:
     Raises:
         MedbenchError: it is not valid, or nested too deeply; begins with `where`.
     """
+    return load_yaml(text, where, Loader)
+
+
+def load_yaml(text: str | bytes, where: str, loader: type[yaml.SafeLoader]) -> object:
+    """As `parse_yaml`, by a loader of one's own that is made from `Loader`.
+
+    Raises:
+        MedbenchError: it is not valid, or nested more than `MOST_LEVELS` deep; begins with `where`.
+    """
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        if _too_deep(text):
+            raise MedbenchError(f"{where} is not valid YAML: nested too deeply (over {MOST_LEVELS} levels).")
+        return yaml.load(text, loader)
+    # Beside its own errors: a date of the 45th of May, text that is not UTF-8, an alias of what holds it, a bad tag.
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise MedbenchError(f"{where} is not valid YAML: {error}") from None
-    except ValueError as error:  # such as a date of the 45th of May
-        raise MedbenchError(f"{where} is not valid YAML: {error}") from None
-    except RecursionError:
-        raise MedbenchError(f"{where} is not valid YAML: nested too deeply.") from None
+
+
+def _too_deep(text: str | bytes) -> bool:
+    depth = 0
+    for event in yaml.parse(text, Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MOST_LEVELS:
+                return True
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return False

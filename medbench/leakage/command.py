@@ -122,7 +122,7 @@ def _print(findings: Findings) -> None:
     summary = findings.summary
     unchecked = summary["unchecked"]
     read = sum(total["records"] for total in summary["corpus"].values()) - unchecked["records_unreadable"]
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"{summary['leaking']['items']} of {summary['against']['items']} items leak, "
         f"in {summary['leaking']['records']} of {read} records (public contexts not counted)."

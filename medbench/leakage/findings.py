@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from medbench.errors import BadRow, MedbenchError
+from medbench.errors import MedbenchError
 from medbench.files import places
+from medbench.files.json_files import misfit
 from medbench.files.manifest import NAME
 from medbench.leakage.severity import SIGNALS
+from medbench.sources.records import read_records
 
 FINDINGS, SUMMARY, UNCHECKED = "findings.jsonl", "summary.json", "unchecked.jsonl"
 DUPLICATES = "duplicates.jsonl"
@@ -41,11 +42,19 @@ class Findings:
         return int(self.summary["findings"])
 
 
-def read_findings(source: str | Path) -> Iterator[dict[str, Any]]:
+# What is read of a finding, by whoever reads it.
+_SHAPE = {"corpus_file": str, "record": int, "item_id": str, "field": str, "signal": str, "score": float}
+
+
+def read_findings(source: str | Path, *, needed: Collection[str] = tuple(_SHAPE)) -> Iterator[dict[str, Any]]:
     """Rows of a `findings.jsonl`, named itself or by its directory.
 
+    Args:
+        source: the file, or the directory that an audit wrote.
+        needed: the fields that a row must have; those that it has beyond them must be of their kind, too.
+
     Raises:
-        MedbenchError: there is no such file, or the audit that writes the directory did not finish.
+        MedbenchError: there is no such file, it is not UTF-8, or the audit that writes the directory did not finish.
         BadRow: a line is no finding.
     """
     path = places.local(source)
@@ -54,16 +63,16 @@ def read_findings(source: str | Path) -> Iterator[dict[str, Any]]:
     path = path / FINDINGS if path.is_dir() else path
     if not path.is_file():
         raise MedbenchError(f"{path} does not exist; make it with medbench audit CORPUS --against ITEMS --out DIR.")
-    with open(path, encoding="utf-8") as handle:
-        for number, line in enumerate(handle, 1):
-            try:
-                row = json.loads(line)
-                missing = {"corpus_file", "record", "item_id", "field", "signal", "score"} - set(row)
-            except (ValueError, TypeError) as error:
-                raise BadRow(str(path), f"line {number}", None, f"not a finding ({error})") from None
-            if missing:
-                raise BadRow(str(path), f"line {number}", None, f"not a finding: no {', '.join(sorted(missing))}")
-            yield row
+    if not path.stat().st_size:  # that nothing was found is a result, too
+        return
+    for record in read_records(path):
+        present = {name: shape for name, shape in _SHAPE.items() if name in needed or name in record.data}
+        problem = misfit(record.data, present)
+        if problem is None and not 0 <= record.data.get("score", 0) <= 1:
+            problem = f"score is {record.data['score']}, not 0 to 1"
+        if problem:
+            raise record.error(None, f"not a finding of medbench audit: {problem}")
+        yield dict(record.data)
 
 
 def flagged_records(

@@ -43,20 +43,23 @@ class Checkpoint:
 
 def find_model(name: str | Path, revision: str | None = None) -> Path:
     """The directory of a model: itself, or a Hugging Face id's snapshot (downloaded unless cached)."""
-    path = places.local(name).expanduser()
-    if path.is_dir():
-        return path
+    try:
+        path = places.local(name).expanduser()
+        if path.is_dir():
+            return path
+    except (OSError, RuntimeError):  # a name that is too long, an unknown user's home
+        path = Path()
     if len(path.parts) != 2 or path.is_absolute() or str(name).startswith("."):
         raise MedbenchError(
-            f"no model directory {name}: give a directory, or a Hugging Face id such as Qwen/Qwen3-0.6B."
+            f"no model directory {name!s:.200}: give a directory, or a Hugging Face id such as Qwen/Qwen3-0.6B."
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         others = ["*.bin", "*.pth", "*.gguf", "*.h5", "*.msgpack"]
         return Path(snapshot_download(str(name), revision=revision, ignore_patterns=others))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         raise MedbenchError(f"no model directory {name}, and the hub did not give it either ({error}).") from None
 
 

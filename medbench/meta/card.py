@@ -14,9 +14,21 @@ from typing import Any
 
 from medbench.errors import MedbenchError
 from medbench.files.cards import read_card
+from medbench.files.json_files import ANY
 
 CARD_KIND = "metric-card"
-_PARTS = ("name", "human", "groups", "texts", "settings", "profiles", "other")
+_FIGURE = {"estimate": (float, None), "interval": (None, [float])}
+_FIGURES = {"pairs": _FIGURE, "auc": _FIGURE}
+# What is read of a card.
+_SHAPE = {
+    "name": str,
+    "human": {"kind": str, "positive": str},
+    "groups": dict,
+    "texts": {"languages": {ANY: int}, "median_reference": float},
+    "settings": dict,
+    "profiles": {ANY: {"metrics": {ANY: _FIGURES}}},
+    "other": {ANY: _FIGURES},
+}
 # The one that fits whole answers first (docs/meta-evaluation.md).
 SHIPPED = ("mslr", "kqa")
 
@@ -47,13 +59,7 @@ def _load(path: str | Path) -> dict[str, Any]:
         raise MedbenchError(
             f"{path} does not exist; write one with `medbench meta FILE`, or name a shipped one: {', '.join(SHIPPED)}."
         )
-    card = read_card(path, CARD_KIND, "not a card of `medbench meta`", "medbench meta FILE")
-    missing = [part for part in _PARTS if part not in card]
-    if missing:
-        raise MedbenchError(
-            f"{path} is no whole card: it lacks {', '.join(missing)}; make it again with `medbench meta`."
-        )
-    return card
+    return read_card(path, CARD_KIND, "not a card of `medbench meta`", "medbench meta FILE", _SHAPE)
 
 
 def figures_of(card: dict[str, Any], metric: str, profile: str) -> dict[str, Any] | None:

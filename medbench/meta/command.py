@@ -10,7 +10,6 @@ from typing import Any
 import click
 import rich.box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from medbench.errors import MedbenchError
@@ -105,7 +104,7 @@ def command(
     columns = Columns(prediction, reference, group, rater, _parts(score))
     asked = Asked(columns, human, labels, positive, name, source, licence, language, encoding)
     card, listed = make_card(file, asked, Settings(resamples, seed), _command(ctx))
-    console = Console()
+    console = Console(markup=False)
     if as_json:
         click.echo(json.dumps(card, ensure_ascii=False, indent=1))
     else:
@@ -191,7 +190,7 @@ def _tables(card: dict[str, Any], profiles: list[str], width: int) -> list[Table
             table.add_column(_HEADINGS[name], justify="right", no_wrap=True)
         for metric, figures in metrics.items():
             cells = [_cell(figures[name], 100 if name == "pairs" else 1, tight=not wide) for name in shown]
-            table.add_row(escape(title(metric)), *map(escape, cells), end_section=metric.endswith("_recall"))
+            table.add_row(title(metric), *cells, end_section=metric.endswith("_recall"))
         tables.append(table)
     return tables
 

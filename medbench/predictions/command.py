@@ -98,7 +98,7 @@ def import_command(
         task_args=task_arguments(arguments),
         columns=named_columns(columns),
     )
-    render(log, Console())
+    render(log, Console(markup=False))
 
 
 def task_arguments(given: Sequence[str]) -> dict[str, Any]:

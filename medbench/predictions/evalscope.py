@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from medbench.predictions.prediction import Prediction, message_text, text_row, user_turn
+from medbench.predictions.prediction import Prediction, inner, message_text, text_row, user_turn
 from medbench.sources.records import Record
 
 
@@ -18,7 +18,8 @@ def read(record: Record) -> Prediction:
     Raises:
         BadRow: it holds no output, or several.
     """
-    messages = [one for one in record.data.get("messages") or [] if isinstance(one, dict)]
+    listed = record.data.get("messages")
+    messages = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     prompts = [message_text(record, "messages", one.get("content")) for one in messages if one.get("role") == "user"]
     prompt = prompts[-1] if prompts else None
     target = record.data.get("target")
@@ -33,16 +34,15 @@ def _output(record: Record, messages: list[dict[str, Any]]) -> str:
     """The output as generated: a prediction's first choice, or the assistant's last message of a review."""
     if "model_output" in record.data:
         output = record.value("model_output")
-        choices = output.get("choices") if isinstance(output, dict) else None
+        choices = inner(output, "choices")
         if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
             count = len(choices) if isinstance(choices, list) else 0
             raise record.error("model_output", f"holds {count} choices; expected one")
-        return message_text(record, "model_output", (choices[0].get("message") or {}).get("content"))
+        return message_text(record, "model_output", inner(choices[0], "message", "content"))
     said = [one for one in messages if one.get("role") == "assistant"]
     if said:
         return message_text(record, "messages", said[-1].get("content"))
-    score = (record.data.get("sample_score") or {}).get("score") or {}
-    prediction = score.get("prediction")
+    prediction = inner(record.data, "sample_score", "score", "prediction")
     if not isinstance(prediction, str):
         raise record.error("sample_score", "holds no `prediction`; import the file under predictions/ instead")
     return prediction

@@ -52,7 +52,8 @@ def _instances(file: str, encoding: str) -> dict[str, Any]:
 
 
 def _states(file: str, whole: Record, bad_rows: BadRows) -> Iterator[Record]:
-    adapter = whole.data.get("adapter_spec") or {}
+    adapter = whole.data.get("adapter_spec")
+    adapter = adapter if isinstance(adapter, dict) else {}
     method = str(adapter.get("method"))
     if method.startswith("multiple_choice_separate"):
         raise MedbenchError(
@@ -63,29 +64,39 @@ def _states(file: str, whole: Record, bad_rows: BadRows) -> Iterator[Record]:
     for number, state in enumerate(states if isinstance(states, list) else [], 1):
         row = f"request {number}"
         try:
-            instance, result = state["instance"], state.get("result") or {}
-            completions = result.get("completions") or []
-            prompt = state["request"].get("prompt") or "\n".join(
-                str(message["content"]) for message in state["request"].get("messages") or []
-            )
+            found, problem = _request(state)
         except (KeyError, TypeError, AttributeError):
             bad_rows.add(BadRow(file, row, None, "not a request of HELM: it lacks instance, request or result"))
             continue
-        if instance.get("perturbation"):
-            bad_rows.add(_perturbed(file, row, str(instance.get("id"))))
-        elif not result.get("success") or len(completions) != 1:
-            why = result.get("error") or f"{len(completions)} completions; expected one"
-            bad_rows.add(BadRow(file, row, "result", str(why)))
+        if found["instance"].get("perturbation"):
+            bad_rows.add(_perturbed(file, row, str(found["instance"].get("id"))))
+        elif problem:
+            bad_rows.add(BadRow(file, row, "result", problem))
         else:
-            found = {
-                "instance": instance,
-                "output": completions[0].get("text"),
-                "thinking": (completions[0].get("thinking") or {}).get("text"),
-                "prompt": prompt,
-                "shown": list((state.get("output_mapping") or {}).values()),
-                "model": adapter.get("model"),
-            }
+            found["model"] = adapter.get("model")
             yield Record(file, row, {name: value for name, value in found.items() if value is not None})
+
+
+def _request(state: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What one request asked and was answered, and why it has no one output ("" where it has).
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is not laid out as HELM writes one.
+    """
+    instance, result = state["instance"], state.get("result") or {}
+    completions = list(result.get("completions") or [])
+    prompt = state["request"].get("prompt") or "\n".join(
+        str(message["content"]) for message in state["request"].get("messages") or []
+    )
+    found = {
+        "instance": {**instance},
+        "prompt": str(prompt),
+        "shown": list((state.get("output_mapping") or {}).values()),
+    }
+    if not result.get("success") or len(completions) != 1:
+        return found, str(result.get("error") or f"{len(completions)} completions; expected one")
+    thinking = (completions[0].get("thinking") or {}).get("text")
+    return {**found, "output": completions[0].get("text"), "thinking": thinking}, ""
 
 
 def _perturbed(file: str, row: str, name: str) -> BadRow:

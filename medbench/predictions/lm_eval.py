@@ -34,7 +34,7 @@ def read(record: Record) -> Prediction:
         return Prediction(record, "", prompt, label, doc, options=options)  # type: ignore[arg-type]
     while len(responses) == 1 and isinstance(responses[0], list):
         responses = responses[0]
-    if not all(isinstance(response, str) for response in responses):
+    if not responses or not all(isinstance(response, str) for response in responses):
         raise record.error("resps", "holds neither one generated text nor the log-likelihood of every option")
     if len(responses) > 1:
         raise record.error("resps", f"holds {len(responses)} responses to one prompt; run lm-eval with repeats: 1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +50,13 @@ def raw_text(record: Record, field: str) -> str:
     return value
 
 
+def inner(value: object, *names: str) -> object:
+    """A field of a field of a JSON object; None where one of them is missing or no object."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
 def choice_row(question: str, options: Sequence[str], key: str) -> dict[str, Any] | None:
     """A multiple-choice item as `question, options {A: ...}, answer_idx`, which MedQA's page and own sets read."""
     if not question or len(options) < 2 or not key:
@@ -91,21 +97,24 @@ def in_tags(trace: str) -> str:
     return f"<think>\n{stripped}\n</think>\n\n" if trace.strip() else ""
 
 
-# The last user turn in prompts of common chat templates; LLaMA-Factory drops the special tokens of some.
-_TURNS = [
-    re.compile(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", re.DOTALL),
-    re.compile(r"<\|start_header_id\|>user<\|end_header_id\|>\n\n(.*?)<\|eot_id\|>", re.DOTALL),
-    re.compile(r"<｜User｜>(.*?)<｜Assistant｜>", re.DOTALL),
-    re.compile(r"\[INST\](.*?)\[/INST\]", re.DOTALL),
-    re.compile(r"(?:^|\n)user\n(.*?)\nassistant\n", re.DOTALL),
-    re.compile(r"(?:^|\n)Human: (.*?)\nAssistant:", re.DOTALL),
-]
+# What stands around a user's turn in prompts of common chat templates; LLaMA-Factory drops the special tokens of some.
+_TURNS = (
+    ("<|im_start|>user\n", "<|im_end|>"),
+    ("<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"),
+    ("<｜User｜>", "<｜Assistant｜>"),
+    ("[INST]", "[/INST]"),
+    ("\nuser\n", "\nassistant\n"),
+    ("\nHuman: ", "\nAssistant:"),
+)
 
 
 def user_turn(prompt: str) -> str:
     """What the user said last in a rendered prompt; the prompt itself where no known chat template is found."""
-    for turn in _TURNS:
-        turns = turn.findall(prompt)
-        if turns:
-            return str(turns[-1]).strip()
+    text = f"\n{prompt}"
+    for begins, ends in _TURNS:
+        said, place = None, 0
+        while (start := text.find(begins, place)) != -1 and (end := text.find(ends, start + len(begins))) != -1:
+            said, place = text[start + len(begins) : end], end + len(ends)
+        if said is not None:
+            return said.strip()
     return prompt.strip()

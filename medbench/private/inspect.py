@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import inspect_ai._util.zipfile  # noqa: F401  registers zstandard, in which members of .eval archives are compressed
+import yaml
 
 # Tasks by name, from a path or the registry. `inspect_ai.list_tasks` finds files but makes nothing.
 from inspect_ai._eval.loader import create_tasks, load_tasks
@@ -26,6 +27,8 @@ from inspect_ai._util.registry import is_registry_object, registry_add, registry
 from inspect_ai.model._model import active_model
 from inspect_ai.util import AdaptiveConcurrency
 from rich.text import Text
+
+from medbench.errors import MedbenchError
 
 if TYPE_CHECKING:
     from inspect_ai.model import ModelInfo
@@ -59,10 +62,20 @@ def reason(error: PrerequisiteError) -> str:
 
 
 def parsed_arguments(arguments: tuple[str, ...]) -> dict[str, Any]:
-    """``NAME=VALUE`` pairs as `inspect eval -T` reads them: values are YAML."""
+    """``NAME=VALUE`` pairs as `inspect eval -T` reads them: values are YAML.
+
+    Raises:
+        MedbenchError: a value is no YAML.
+    """
     from inspect_ai._cli.util import parse_cli_args
 
-    return parse_cli_args(arguments)
+    try:
+        return parse_cli_args(arguments)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        told = " ".join(str(error).split())
+        raise MedbenchError(
+            f"-T takes NAME=VALUE, the value as YAML; {', '.join(arguments)!r:.200} is not: {told}"
+        ) from None
 
 
 def answers_of_choices(text: str, labels: tuple[str, ...], multiple: bool) -> list[str]:

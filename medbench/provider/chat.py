@@ -13,6 +13,7 @@ from jinja2 import TemplateError
 
 from medbench.errors import unknown
 from medbench.provider.errors import ProviderError
+from medbench.provider.template_bound import require_bounded
 
 if TYPE_CHECKING:
     from inspect_ai.model import ChatMessage
@@ -55,7 +56,17 @@ def template_source(tokenizer: PreTrainedTokenizerBase, override: str | None) ->
     Args:
         tokenizer: its own template is the default.
         override: ``none`` for completion only, a path to a Jinja file, or the source itself.
+
+    Raises:
+        ProviderError: there is no such file, or the template runs away (`template_bound`).
     """
+    source = _source(tokenizer, override)
+    if source is not None:
+        require_bounded(source)
+    return source
+
+
+def _source(tokenizer: PreTrainedTokenizerBase, override: str | None) -> str | None:
     if override is None:
         try:
             return tokenizer.get_chat_template()
@@ -65,12 +76,13 @@ def template_source(tokenizer: PreTrainedTokenizerBase, override: str | None) ->
         return None
     if "{" in override:
         return override
-    path = Path(override)
-    if not path.is_file():
+    try:
+        return Path(override).read_text("utf-8")
+    except (OSError, ValueError) as error:
         raise ProviderError(
-            f"-M chat_template={override}: no such file. Give a Jinja file, Jinja source, or 'none' for a base model."
-        )
-    return path.read_text("utf-8")
+            f"-M chat_template={override:.200}: no such file ({getattr(error, 'strerror', None) or error}). "
+            "Give a Jinja file, Jinja source, or 'none' for a base model."
+        ) from None
 
 
 def template_hash(template: str | None) -> str:
@@ -119,7 +131,16 @@ def render(
             rendered = tokenizer.apply_chat_template(
                 turns, chat_template=template, tokenize=False, add_generation_prompt=True, **variables
             )
-        except TemplateError as error:
+        # Beside Jinja's own errors, what its expressions raise: a division by zero, a range too long for the sandbox.
+        except (
+            TemplateError,
+            ArithmeticError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             roles = ", ".join(turn["role"] for turn in turns)
             raise ProviderError(
                 f"the chat template cannot render this conversation ({roles}): {error}. Some templates take no system "

@@ -43,7 +43,7 @@ def explain(
     said = views(_text_or_file(text))["answer"]
     choices = [part.strip() for part in options.split("|")] if options else None
     result, steps = read_choice(said, letters, choices=choices, multiple=multiple, question=question, form=form)
-    console = Console()
+    console = Console(markup=False)
     print_reading(console, said, result, steps)
 
 

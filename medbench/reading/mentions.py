@@ -169,8 +169,11 @@ def likeliest(clean: str, mentions: list[Mention]) -> list[Mention]:
         weights = [weight for *_, weight in entries]
         distinct = {mention.letters for mention, *_ in entries}
         if len(entries) == len(distinct) > 1 and sum(weights) <= 1.05:  # more than 1 is no distribution
-            best = sorted(mention.letters[0] for mention, _, weight in entries if weight == max(weights))
-            kind = entries[0][0].kind if len(best) == 1 else "run"
+            likely = [mention for mention, _, weight in entries if weight == max(weights)]
+            best = sorted(mention.letters[0] for mention in likely)
+            kind = "run" if len(best) > 1 else "letter" if entries[0][0].kind == "outside" else entries[0][0].kind
+            if any(mention.kind == "outside" for mention in likely):
+                kind = "outside"
             found.append(Mention(entries[0][0].start, entries[-1][1], tuple(best), kind))
     starts = [mention.start for mention in found]
     for mention in mentions:
@@ -314,11 +317,17 @@ def _text_mentions(clean: str, texts: dict[str, str]) -> list[Mention]:
 _OWN_STOP = re.compile(r"[.。](?= ?[)）]| [a-z(])")  # the full stop of an option that is a sentence, within another
 
 
+_SPACES = re.compile(r"(?P<unit>(?<=\d)\s*(?=[a-z]))|\s+")
+
+
 @lru_cache(maxsize=64)
 def _needle(text: str) -> re.Pattern[str]:
     """An option's text, however its words are wrapped and its units spaced ("100 mg" is "100mg")."""
-    marked = re.sub(r"\s+", "\1", re.sub(r"(?<=\d)\s*(?=[a-z])", "\0", text))
-    return re.compile(re.escape(marked).replace("\0", r"\s{0,2}").replace("\1", r"\s+"))
+    written, at = "", 0
+    for space in _SPACES.finditer(text):
+        written += re.escape(text[at : space.start()]) + (r"\s{0,2}" if space["unit"] is not None else r"\s+")
+        at = space.end()
+    return re.compile(written + re.escape(text[at:]))
 
 
 def _joins(text: str, left: int, right: int) -> bool:

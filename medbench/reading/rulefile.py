@@ -32,12 +32,14 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from medbench.errors import MedbenchError, unknown
+from medbench.files.yaml_files import Loader, load_yaml
 
+K = TypeVar("K", dict[Any, Any], list[Any])
 _CATEGORY = re.compile(r"\[\^?([A-Z][A-Z_]+(?:\|[A-Z][A-Z_]+)*)\]")
 _RULE_FIELDS = {"name", "kind", "sign", "pattern", "patterns", "language", "examples", "note"}
 _SECTIONS = ("language", "categories", "fragments", "rules")
@@ -209,19 +211,19 @@ def load(*paths: str | Path, kinds: Collection[str], extra_categories: Collectio
         document = _document(Path(path))
         language = str(document.get("language", ""))
         name = Path(path).name
-        for key, row in (document.get("categories") or {}).items():
+        for key, row in _section(name, document, "categories", dict).items():
             if key != _LINE:
                 categories.append(_category(name, key, row, language))
-        for key, text in (document.get("fragments") or {}).items():
+        for key, text in _section(name, document, "fragments", dict).items():
             if key != _LINE:
                 _fragment(f"{name}, fragment {key!r}", text, set(fragments), categories, extra_categories)
                 fragments[key] = text
-        rules += [_rule(name, row, language, kinds) for row in document.get("rules") or ()]
+        rules += [_rule(name, row, language, kinds) for row in _section(name, document, "rules", list)]
     _check_names(categories, rules, {*extra_categories, *fragments})
     return RuleSet(tuple(categories), tuple(rules), fragments)
 
 
-class _Loader(yaml.SafeLoader if not yaml.__with_libyaml__ else yaml.CSafeLoader):  # type: ignore[misc]
+class _Loader(Loader):  # type: ignore[misc]
     """Keeps the line at which every mapping begins."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -236,17 +238,25 @@ _Loader.yaml_implicit_resolvers = {}
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text("utf-8"), _Loader)
+        document = load_yaml(path.read_bytes(), f"rule file {path}", _Loader)
     except OSError as error:
         raise MedbenchError(f"rule file {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MedbenchError(f"rule file {path} is not YAML: {error}") from error
     if not isinstance(document, dict):
         raise MedbenchError(f"rule file {path}: expected 'categories:' and 'rules:' at the top.")
     strange = set(document) - {*_SECTIONS, _LINE}
     if strange:
         raise MedbenchError(f"rule file {path}: {unknown('section', min(strange), _SECTIONS)}")
     return document
+
+
+def _section(file: str, document: Mapping[str, Any], name: str, kind: type[K]) -> K:
+    """One section of a rule file, empty where it has none."""
+    found = document.get(name) or kind()
+    if not isinstance(found, kind):
+        raise MedbenchError(
+            f"{file}: {name!r} must be a {'list' if kind is list else 'mapping'}, found {type(found).__name__}."
+        )
+    return found
 
 
 def _fields(where: str, row: object, known: Collection[str], needed: Sequence[str]) -> dict[str, Any]:

@@ -137,10 +137,12 @@ def _all_but(clean: str, group: Group, letters: tuple[str, ...], multiple: bool)
     start, end = group.mentions[0].start, group.mentions[-1].end
     others = tuple(x for x in letters if x not in group.letters) if multiple else group.letters
     rest = _REST_RIGHT.match(clean, end)
-    if rest and group.letters and _WRONG.search(clean, max(0, start - 12), rest.end()):
+    if rest and others and group.letters and _WRONG.search(clean, max(0, start - 12), rest.end()):
         return Statement(start, end, others, STATED, rule="rest_is_right")
     before = _ALL_BUT.search(clean, max(0, start - 48), start)
     if not before or not group.letters or (before.group()[0] == "除" and not _ALL_BUT_ZH.match(clean, end)):
         return None
     kept = group.letters if _WRONG.match(clean, end) else others
+    if not kept:
+        return None  # "all except A" of one option
     return Statement(before.start(), end, kept, STATED, rule="all_but")

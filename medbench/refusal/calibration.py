@@ -246,6 +246,10 @@ def default_card() -> dict[str, Any]:
     return card
 
 
+# What is read of a card.
+_SHAPE = {"overall": {"confusion": {name: dict.fromkeys(CLASSES, int) for name in CLASSES}}}
+
+
 def load_card(path: str | Path | None = None) -> dict[str, Any]:
     """A stored card, or the shipped one.
 
@@ -254,7 +258,7 @@ def load_card(path: str | Path | None = None) -> dict[str, Any]:
     """
     if path is None:
         return default_card()
-    return read_card(path, CARD_KIND, "not a calibration card", "medbench probes calibrate FILE")
+    return read_card(path, CARD_KIND, "not a calibration card", "medbench probes calibrate FILE", _SHAPE)
 
 
 def rogan_gladen(

@@ -71,7 +71,7 @@ class Item:
             _normal(self.reference) if free_text else "",
         ]
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     @property
     def letters(self) -> str:

@@ -110,7 +110,8 @@ def _conversation(record: Record) -> Item | None:
         return _item(record, question, reference=_text(row.get("output")))
     turns = row.get("messages") or row.get("conversations")
     if isinstance(turns, list) and turns:
-        said = [(t.get("role") or t.get("from"), _text(t.get("content") or t.get("value"))) for t in turns]
+        told = [turn for turn in turns if isinstance(turn, Mapping)]
+        said = [(t.get("role") or t.get("from"), _text(t.get("content") or t.get("value"))) for t in told]
         question = next((text for role, text in said if role in ("user", "human")), "")
         return _item(record, question, reference=next((t for role, t in said if role in ("assistant", "gpt")), ""))
     return None

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _COMPRESSION = (".gz", ".zst")
 MAX_LINE = 64 << 20  # characters of a line of JSON; a longer one is refused by its number, so that memory stays bounded
+_SHEET_ROWS = 1 << 20  # of a spreadsheet, by its format
 _FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -160,7 +161,7 @@ def read_records(
             for record in readers[form](handle, str(source), bad_rows):
                 found = True
                 yield record
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             raise _encoding_error(path, encoding, error) from None
         except DAMAGED as error:
             raise MedbenchError(f"{source}: the compressed file is damaged or cut short ({error}).") from None
@@ -225,7 +226,7 @@ def _instead(encoding: str) -> str:
     return f"pass encoding={encoding} where that can be set, or convert it: iconv -f {encoding} -t UTF-8 FILE > NEW"
 
 
-def _encoding_error(path: Path, encoding: str, error: UnicodeDecodeError) -> MedbenchError:
+def _encoding_error(path: Path, encoding: str, error: UnicodeError) -> MedbenchError:
     hint = "name its encoding with encoding=..."
     if path.suffix.lower() not in _COMPRESSION:
         with open(path, "rb") as handle:
@@ -239,8 +240,8 @@ def _encoding_error(path: Path, encoding: str, error: UnicodeDecodeError) -> Med
                     continue
             hint = f"it reads as {candidate}: {_instead(candidate)}"
             break
-    bad = error.object[error.start]
-    return MedbenchError(f"{path} is not {encoding} (byte 0x{bad:02x}); {hint}.")
+    bad = f"byte 0x{error.object[error.start]:02x}" if isinstance(error, UnicodeDecodeError) else str(error)
+    return MedbenchError(f"{path} is not {encoding} ({bad}); {hint}.")
 
 
 def _read_jsonl(handle: IO[str], name: str, bad_rows: BadRows, maybe_array: bool = True) -> Iterator[Record]:
@@ -413,9 +414,14 @@ def _read_xlsx(path: Path, bad_rows: BadRows) -> Iterator[Record]:
 
 def _sheet_rows(path: Path, load_workbook: Callable[..., Any]) -> Iterator[tuple[Any, ...]]:
     try:
-        yield from load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True)
+        sheet = load_workbook(path, read_only=True, data_only=True).worksheets[0]
+        for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
+            if number > _SHEET_ROWS:  # a damaged cell reference: openpyxl makes up all rows before it
+                raise ValueError(f"it has cells beyond row {_SHEET_ROWS:,}, where a sheet ends")
+            yield cells
     except Exception as error:  # openpyxl lets errors of zipfile, XML and its own through
-        raise MedbenchError(f"{path} cannot be read as a spreadsheet: {str(error).rstrip('.')}.") from None
+        told = f"{type(error).__name__}: {str(error).strip().rstrip('.') or 'no reason given'}"
+        raise MedbenchError(f"{path} cannot be read as a spreadsheet: {told}.") from None
 
 
 def _cell(value: object) -> str:

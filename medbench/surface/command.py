@@ -96,7 +96,7 @@ def metrics(
     if as_json:
         click.echo(json.dumps(to_json(file, rows, statuses, results, notes, worth), ensure_ascii=False, indent=1))
     else:
-        render(results, statuses, notes, Console(), worth)
+        render(results, statuses, notes, Console(markup=False), worth)
 
 
 def worth_of(

@@ -31,7 +31,9 @@ LANGUAGES = ("en", "zh", "other")
 
 _HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff]+")
 _KANA = re.compile("[\u3041-\u30ff]+")
-_LATIN_WORD = re.compile("[A-Za-z]*[a-z]{2,}")  # not option letters, nor acronyms, which Chinese texts use too
+# Not option letters, nor acronyms, which Chinese texts use too. At most one in a run of letters, looked for from its
+# start alone: from every letter of a long run of capitals it would take quadratic time.
+_LATIN_WORD = re.compile("(?<![A-Za-z])[A-Za-z]*[a-z]{2,}")
 _ANY_LATIN_WORD = re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]{2,}")
 # Letters neither Latin nor Chinese. Greek ones count from two in a row: "α-blocker" is English.
 _OTHER_SCRIPT = re.compile(

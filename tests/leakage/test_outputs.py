@@ -164,3 +164,21 @@ def test_a_clean_copy_is_written_by_one_process_at_a_time(corpus: Path, items: P
     audit(corpus, items, out=tmp_path / "out", write_clean=tmp_path / "clean")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clean", "corpus.jsonl", "items.jsonl", "out"]
     assert read_manifest(tmp_path / "clean")["settings"]["counts"][str(corpus)]["removed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"item_id": ["a"]}, "item_id is"),
+        ({"score": 7}, "score is 7, not 0 to 1"),
+        ({"score": "0.9"}, "score is '0.9', not a number"),
+        ({"corpus_file": {}}, "corpus_file is"),
+        ({"record": None}, "record is None"),
+    ],
+)
+def test_what_is_no_finding(changes: dict[str, object], said: str, tmp_path: Path) -> None:
+    row = {"corpus_file": "c", "record": 0, "item_id": "i", "field": "question", "signal": "near", "score": 0.9}
+    path = tmp_path / "findings.jsonl"
+    path.write_text(json.dumps({**row, **changes}) + "\n", "utf-8")
+    with pytest.raises(BadRow, match=said):
+        list(read_findings(path))

@@ -298,7 +298,7 @@ def test_a_file_that_is_no_card_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MedbenchError, match="not a card of"):
         load_cards([path])
     path.write_text(json.dumps({"kind": CARD_KIND}), "utf-8")
-    with pytest.raises(MedbenchError, match="lacks name"):
+    with pytest.raises(MedbenchError, match="name is missing"):
         load_cards([path])
     with pytest.raises(MedbenchError, match="is a directory"):
         load_cards([tmp_path])

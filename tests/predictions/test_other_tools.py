@@ -327,3 +327,26 @@ def test_decisions_asked_by_letter_are_judged_as_multiple_choice(tmp_path: Path)
     again = imported(Path(log.location), tmp_path, task="custom")
     assert [s.target for s in again.samples or []] == ["B"]
     assert right(again) == {question}
+
+
+@pytest.mark.parametrize(
+    ("form", "row"),
+    [
+        (
+            "helm",
+            {"adapter_spec": "x", "request_states": [{"instance": {}, "request": {}, "result": {"completions": 3}}]},
+        ),
+        (
+            "helm",
+            {"request_states": [{"instance": {}, "request": {}, "result": {"success": True, "completions": ["r"]}}]},
+        ),
+        ("evalscope", {"index": 0, "model_output": {"choices": [{"message": "text"}]}}),
+        ("evalscope", {"index": 0, "messages": 3, "sample_score": {"score": "B"}}),
+        ("lm-eval", {"doc": {}, "resps": [[]]}),
+    ],
+)
+def test_rows_of_another_shape_are_refused(form: str, row: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n", "utf-8")
+    with pytest.raises(MedbenchError, match=r"rows\.jsonl"):
+        read_predictions(str(path), form, BadRows())

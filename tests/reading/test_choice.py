@@ -135,3 +135,14 @@ def test_time_is_linear_in_length(piece: str) -> None:
 
 def test_a_megabyte_of_one_character() -> None:
     assert max(seconds(piece, 1_000_000) for piece in "Ax \n") < 60
+
+
+def test_a_likely_letter_that_is_no_option_is_no_answer() -> None:
+    found = extract_choice("A: 10%, F: 80%", "ABCD")
+    assert (found.status, found.reason) == ("abstain", "outside_options")
+    assert extract_choice("F: 10%, B: 80%", "ABCD").letters == ("B",)
+
+
+def test_an_options_text_of_control_characters() -> None:
+    assert extract_choice(".", "AB", choices=["\0", "\1"]).status == "abstain"
+    assert extract_choice("100mg is right.", "AB", choices=["100 mg", "5 mg"]).letters == ("A",)

@@ -83,7 +83,7 @@ def test_a_row_that_no_example_notices_is_named(tmp_path: Path) -> None:
         ),
         ("expect: \"yes\", multiple", "multiple", r"rule 'answer_is': an example needs 'text' and 'expect'"),
         ("language: en", "languages: en", "unknown section 'languages'. Did you mean language"),
-        ("language: en", "language: [", "is not YAML"),
+        ("language: en", "language: [", "is not valid YAML"),
         ('"the [IS_IT]"', "[the]\n    sign: '?'", "sign must be"),
     ],
 )  # fmt: skip

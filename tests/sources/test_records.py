@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zipfile
 from pathlib import Path
 
 import pyarrow
@@ -141,3 +142,28 @@ def test_convert_hands_over_what_it_refuses() -> None:
         convert(records, odd, BadRows())
     with pytest.raises(MedbenchError, match="on_bad_row"):
         BadRows("ignore")  # type: ignore[arg-type]
+
+
+def test_utf_16_without_its_mark_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer\nQ?,A\n", "utf-8")
+    with pytest.raises(MedbenchError, match=r"is not utf-16 \(UTF-16 stream does not start with BOM\)"):
+        rows(path, encoding="utf-16")
+
+
+def test_a_sheet_with_a_cell_beyond_its_end(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.worksheets[0].append(["question", "answer"])
+    book.worksheets[0].append(["Q?", "A"])
+    path = tmp_path / "a.xlsx"
+    book.save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    members[sheet] = members[sheet].replace(b'"A1:B2"', b'"A1:B99999999"').replace(b'<row r="2"', b'<row r="99999999"')
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(MedbenchError, match="cells beyond row 1,048,576"):
+        rows(path)
