@@ -223,7 +223,7 @@ def lexical_card() -> dict[str, Any]:
     return card
 
 
-_INTERVAL = [(float, None)]
+_INTERVAL = [(float, None)] * 3
 # What is read of a card.
 _SHAPE = {
     "judge": str,

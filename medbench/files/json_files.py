@@ -10,7 +10,7 @@ from typing import Any
 from medbench.errors import MedbenchError
 
 # What a document must hold: a type (`float` takes whole numbers, too); a dictionary of required keys (the key `ANY`
-# stands for all values); a list of one shape; a tuple of alternatives; None.
+# stands for all values); a list of one shape, or of one for each of its members; a tuple of alternatives; None.
 Shape = object
 ANY = "*"
 
@@ -40,7 +40,11 @@ def misfit(value: object, shape: Shape, at: str = "") -> str | None:
     if isinstance(shape, list):
         if not isinstance(value, list):
             return _told(value, "a list", at)
-        return next((why for n, one in enumerate(value) if (why := misfit(one, shape[0], f"{at}[{n}]"))), None)
+        if len(shape) > 1 and len(value) != len(shape):
+            return _told(value, f"a list of {len(shape)}", at)
+        shapes = shape if len(shape) > 1 else shape * len(value)
+        pairs = enumerate(zip(value, shapes, strict=True))
+        return next((why for n, (one, own) in pairs if (why := misfit(one, own, f"{at}[{n}]"))), None)
     if shape is None:
         return None if value is None else _told(value, "null", at)
     if shape in (int, float):

@@ -25,6 +25,7 @@ from medbench.refusal.calibration import default_card, load_card
         ({}, {"a": str}, "a is missing"),
         ([], {"a": str}, "it is [], not an object"),
         ({"a": [1, None, "x"]}, {"a": [(float, None)]}, "a[2] is 'x', not a number"),
+        ({"a": [1, 2]}, {"a": [float, float, float]}, "a is [1, 2], not a list of 3"),
         ({"a": None}, {"a": (None, {"b": int})}, None),
         ({"x": {"n": 1}, "y": {"n": "1"}}, {ANY: {"n": int}}, "y.n is '1', not a whole number"),
     ],
