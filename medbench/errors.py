@@ -42,6 +42,6 @@ class LeftOut(BadRow):
 def unknown(what: str, name: str, choices: Iterable[str]) -> MedbenchError:
     """The error for a name that is not one of `choices`, with the nearest ones first."""
     known = sorted(set(choices))
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return MedbenchError(f"unknown {what} {name!r}.{hint} Known: {', '.join(known)}.")

@@ -139,11 +139,17 @@ def mapped(path: str, settings: Settings, own: dict[str, Any]) -> tuple[Settings
     for key in document:
         if key not in own and key not in common:
             raise MedbenchError(f"{path}: {unknown('parameter of medbench/custom', str(key), [*own, *common])}")
+    if isinstance(document.get("options"), list):
+        document["options"] = ",".join(map(str, document["options"]))
+    for key, value in document.items():
+        plain = isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
+        if value is not None and not plain and (key in own or key.endswith("source")):
+            raise MedbenchError(f"{path}: {key} is {value!r:.80}; expected a name.")
+        if key in own and value is not None:
+            document[key] = str(value)  # a column called 1
     for key in ("source", "fewshot_source", "rephrased"):
         if document.get(key) is not None:
             document[key] = str(Path(path).parent / str(document[key]))
-    if isinstance(document.get("options"), list):
-        document["options"] = ",".join(map(str, document["options"]))
     changed = {key: value for key, value in document.items() if key in common and _unset(settings, key)}
     left = {key: document.get(key, value) if value in (None, "auto") else value for key, value in own.items()}
     return dataclasses.replace(settings, **changed), left

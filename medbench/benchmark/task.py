@@ -199,10 +199,13 @@ def user_file(path: str) -> str:
     """A file named by the user, found from the working directory or from where the process started, or at a URL."""
     if places.is_remote(path):
         return str(places.local(path))
-    if Path(path).exists() or Path(path).is_absolute():
-        return path
-    started = _STARTED_IN / path
-    return str(started) if started.exists() else path
+    try:
+        if Path(path).exists() or Path(path).is_absolute():
+            return path
+        started = _STARTED_IN / path
+        return str(started) if started.exists() else path
+    except OSError as error:  # a name that is too long
+        raise MedbenchError(f"{path:.200} cannot be a file's name: {error.strerror}.") from None
 
 
 @contextlib.contextmanager
