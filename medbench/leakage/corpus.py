@@ -134,9 +134,9 @@ def expand(sources: Sequence[str]) -> tuple[list[str], list[str]]:
     for source in sources:
         path = Path(source)
         if places.is_remote(source):
-            files = places.files_of(source)
-            known = [file for file in files if form_of(Path(file))]
-            ignored += [file for file in files if not form_of(Path(file))]
+            urls = places.files_of(source)
+            known = [url for url in urls if form_of(Path(url))]
+            ignored += [url for url in urls if not form_of(Path(url))]
             if not known:
                 raise MedbenchError(f"no data file lies at {source}; known endings: {_endings()}, also .gz or .zst.")
         elif path.is_dir():
