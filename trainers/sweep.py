@@ -323,6 +323,11 @@ def command(
         raise MedbenchError("--worker and --of belong together: --worker 0 --of 4 is the first of four.")
     if worker is not None and workers > 1:
         raise MedbenchError("--workers starts all of them; --worker and --of are one of them. Give one or the other.")
+    if out is not None and re.match(r"\w[\w+.-]+:/", str(out)):
+        raise MedbenchError(
+            f"--out {out}: workers and a resumed sweep need a file system. Name a directory, and then copy it: "
+            "medbench publish DIRECTORY URL"
+        )
     checked = read_study(study)
     out = out or study.with_suffix("")
     if dry_run or tell:
