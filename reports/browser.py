@@ -106,9 +106,13 @@ def _read_samples(run: Run, ids: list[str]) -> list[ShownSample]:
 
 
 def _prompt(sample: ShownSample) -> dict[str, str]:
-    target = sample.target if isinstance(sample.target, str) else ", ".join(sample.target)
     item = sample.metadata.get("item") or {}
-    reference = str(item.get("reference") or "")
+    references = [str(text) for text in (item.get("reference"), *(item.get("more_references") or ())) if text]
+    targets = [sample.target] if isinstance(sample.target, str) else list(sample.target)
+    several = len(references) > 1 and targets == references
+    target, reference = ", ".join(targets), "\n\n".join(references)
+    if several:
+        target = f"{len(references)} references"
     return {
         "prompt": clean(sample.prompt),
         "target": clean(target),

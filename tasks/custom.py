@@ -6,7 +6,7 @@
 
 `own.yaml` holds the same parameters (`name: ward_exam`, `source: own.jsonl`, `question: stem`, ...), its paths relative
 to itself, and stands wherever medbench takes the name of a task. A row with options is multiple choice; one whose key
-is yes, no or maybe is a decision; one with a reference text is free text.
+is yes, no or maybe is a decision; one with a reference text, or several that count alike, is free text.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def custom(
     answer: str | None = None,
     context: str | None = None,
     reference: str | None = None,
+    separator: str | None = None,
     group: str | None = None,
 ) -> Task:
     """Your own set: multiple choice, decisions or free text, by the columns of its file.
@@ -61,12 +62,13 @@ def custom(
         options: column of the options, or one column each joined by commas.
         answer: column of the key: letters, an option's number from 0 or its text, or yes, no, maybe.
         context: column of a text that the question is to be answered from.
-        reference: column of the reference text.
+        reference: column of the reference text, or several columns joined by commas; a cell may hold a list of texts.
+        separator: what stands between several references in one cell, for CSV and spreadsheets, e.g. `||`.
         group: column whose equal values mark items that belong together (one case, one patient).
     """
     own: dict[str, Any] = {
         "name": name, "kind": kind, "question": question, "options": options, "answer": answer, "context": context,
-        "reference": reference, "group": group,
+        "reference": reference, "separator": separator, "group": group,
     }  # fmt: skip
     if mapping is not None:
         settings, own = mapped(user_file(mapping), settings, own)
@@ -139,8 +141,9 @@ def mapped(path: str, settings: Settings, own: dict[str, Any]) -> tuple[Settings
     for key in document:
         if key not in own and key not in common:
             raise MedbenchError(f"{path}: {unknown('parameter of medbench/custom', str(key), [*own, *common])}")
-    if isinstance(document.get("options"), list):
-        document["options"] = ",".join(map(str, document["options"]))
+    for key in ("options", "reference"):
+        if isinstance(document.get(key), list):
+            document[key] = ",".join(map(str, document[key]))
     for key, value in document.items():
         plain = isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
         if value is not None and not plain and (key in own or key.endswith("source")):

@@ -186,7 +186,7 @@ def free_text_task(
     others = floor_references(loaded.items)
     turns = [(example, example.reference) for example in loaded.examples]
     samples = [
-        to_sample(item, prompts.plain, item.reference, settings, examples=turns, floor_reference=other)
+        to_sample(item, prompts.plain, _text_target(item), settings, examples=turns, floor_reference=other)
         for item, other in zip(loaded.items, others, strict=True)
     ]
     return benchmark_task(
@@ -232,6 +232,10 @@ def explain_task(loaded: Loaded, settings: Settings, *, name: str, version: int,
         scorers=[judge, surface_overlap(part="explanation"), trace_statistics()],
         headline=f"{'decision' if decision else 'option'}_accuracy.accuracy/answer",
     )
+
+
+def _text_target(item: Item) -> str | tuple[str, ...]:
+    return item.references if item.more_references else item.reference
 
 
 def target(item: Item) -> str:

@@ -339,11 +339,11 @@ def _examples(
 def to_sample(
     item: Item,
     prompt: Prompter,
-    target: str,
+    target: str | Sequence[str],
     settings: Settings,
     *,
     examples: Sequence[tuple[Item, str]] = (),
-    floor_reference: str | None = None,
+    floor_reference: Sequence[str] = (),
     shows_options: bool = True,
 ) -> Sample:
     """An Inspect sample: the rendered prompt, the item's content-derived id, and all that judging needs as metadata.
@@ -360,27 +360,27 @@ def to_sample(
     metadata: dict[str, Any] = {"item": item.to_metadata()}
     if settings.prefilled is not None:
         metadata["prefilled"] = settings.prefilled
-    if floor_reference is not None:
-        metadata["floor_reference"] = floor_reference
+    if floor_reference:
+        metadata["floor_reference"] = floor_reference[0] if len(floor_reference) == 1 else list(floor_reference)
     return Sample(
         id=item.id,
         input=messages if len(messages) > 1 else messages[0].text,
         choices=(list(item.options) or None) if shows_options else None,
-        target=target,
+        target=target if isinstance(target, str) else list(target),
         metadata=metadata,
     )
 
 
-def floor_references(items: Sequence[Item]) -> list[str | None]:
-    """For each item another item's reference: what the floor of its surface scores is computed against.
+def floor_references(items: Sequence[Item]) -> list[tuple[str, ...]]:
+    """For each item references of others, as many as its own: what the floor of its surface scores is computed against.
 
-    None where no other text of the same language exists.
+    Empty where no other text of the same language exists.
     """
     from medbench import surface  # slow to import; only open questions need it
 
-    references = [item.reference for item in items]
-    others = surface.other_references(references, [item.language for item in items])
-    return [None if other is None else references[other] for other in others]
+    references = [item.references for item in items]
+    places = surface.unrelated(references, [item.language for item in items])
+    return [tuple(references[other][number] for other, number in own) for own in places]
 
 
 def benchmark_task(

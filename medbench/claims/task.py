@@ -92,7 +92,7 @@ def claims_task(
     )
 
 
-def _sample(item: ClaimItem, other: ClaimItem | None, reference: str | None, settings: Settings) -> Sample:
+def _sample(item: ClaimItem, other: ClaimItem | None, reference: tuple[str, ...], settings: Settings) -> Sample:
     sample = to_sample(item, prompts.plain, item.reference, settings, floor_reference=reference)
     if other is not None:
         parts = {"question": other.question, "must_have": other.must_have, "nice_to_have": other.nice_to_have}

@@ -26,7 +26,7 @@ _TASKS = """
     source revision encoding on_bad_row mode shuffle_options fewshot fewshot_source fewshot_seed prompt_language
     control orders rephrased prompt answers
     prefilled subset subjects language judge verdicts tie views floor calibration ids facts mapping
-    name kind question options answer context reference group
+    name kind question options answer context reference separator group
 """
 # Settings of a merge.
 _MERGES = """

@@ -96,7 +96,7 @@ def build_brief(items: Sequence[Item], first: int, *, simplify: bool) -> Brief:
     )  # fmt: skip
     weights = [weigh(tokens.unit_hash[a:b]) for a, b in zip(tokens.unit_start[:-1], tokens.unit_start[1:], strict=True)]
     query, query_start = tokens.unit_hash[: tokens.unit_start[-1]].copy(), tokens.unit_start
-    texts = [text for item in items for text in (item.question, item.reference, *item.options)]
+    texts = [text for item in items for text in (item.question, *item.references, *item.options)]
     tokens = tokenise([text.encode("utf-8", "replace") for text in texts])
     return Brief(
         **{field.name: getattr(looked, field.name) for field in dataclasses.fields(looked)},

@@ -210,18 +210,20 @@ def reach_of(units: np.ndarray) -> np.ndarray:
 
 def _fields(items: Sequence[Item], tokenise: Tokeniser) -> list[Target]:
     """Long questions, short ones with their options, answers and explanations; no contexts, which are public."""
-    texts = [item.question for item in items] + [item.reference for item in items]
-    start = tokenise([text.encode("utf-8", "replace") for text in texts]).unit_start
-    size = np.diff(start).tolist()
+    texts = [[item.question, *item.references] for item in items]
+    start = tokenise([text.encode("utf-8", "replace") for own in texts for text in own]).unit_start
+    sizes = iter(np.diff(start).tolist())
     targets = []
     for number, item in enumerate(items):
-        if size[number] >= WHOLE:
+        asked = next(sizes)
+        if asked >= WHOLE:
             targets.append(Target(number, "question", (item.question,)))
-        elif item.options and size[number] >= SHORT + 1:
+        elif item.options and asked >= SHORT + 1:
             targets.append(Target(number, "question+options", (item.question, *item.options)))
-        if size[len(items) + number] >= WHOLE:
-            field = "explanation" if item.options or item.answer else "answer"
-            targets.append(Target(number, field, (item.reference,)))
+        name = "explanation" if item.options or item.answer else "answer"
+        for place, text in enumerate(item.references, 1):
+            if next(sizes) >= WHOLE:
+                targets.append(Target(number, name if place == 1 else f"{name} {place}", (text,)))
     return targets
 
 

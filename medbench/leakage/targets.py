@@ -23,7 +23,8 @@ class Target:
 def targets_of(item: Item, number: int) -> list[Target]:
     """What of an item is searched for. A field of two parts ("question+options") follows the two.
 
-    A question with options is the set of all their shingles, in any order of the options.
+    A question with options is the set of all their shingles, in any order of the options. Further references are fields
+    of their own (``answer 2``).
     """
     fields: list[tuple[str, tuple[str, ...]]] = [("question", (item.question,))]
     if item.options:
@@ -32,6 +33,8 @@ def targets_of(item: Item, number: int) -> list[Target]:
         fields += [("answer", (item.reference,)), ("question+answer", (item.question, item.reference))]
     if item.reference and (item.options or item.answer):
         fields.append(("explanation", (item.reference,)))
+    name = "explanation" if item.options or item.answer else "answer"
+    fields += [(f"{name} {number}", (text,)) for number, text in enumerate(item.references[1:], 2)]
     if item.context:
         fields.append(("context", (item.context,)))
     return [Target(number, field, texts) for field, texts in fields]

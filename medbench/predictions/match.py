@@ -90,9 +90,9 @@ def agreeing(pairs: Sequence[tuple[Prediction, Sample]], bad_rows: BadRows) -> l
         item = Item.from_metadata((sample.metadata or {})["item"])
         label = prediction.label
         if item.reference and label and not item.options and not item.answer:
-            ours, theirs = _squeezed(item.reference), _squeezed(label)
+            theirs = _squeezed(label)
             # LLaMA-Factory cuts long labels at its cutoff_len
-            if not ours.startswith(theirs[:-1]):
+            if not any(_squeezed(ours).startswith(theirs[:-1]) for ours in item.references):
                 bad_rows.add(prediction.record.error("label", "is not the reference text of the item that it answers"))
                 continue
         if item.options and label:

@@ -66,7 +66,7 @@ _OVERLAP = {"bleu4/answer": [mean(), stderr()]} | {
 
 @scorer(metrics=[_OVERLAP, corpus_overlap(), other_views(but=("bleu4",))])
 def surface_overlap(part: str = "whole") -> Scorer:
-    """BLEU-4 and ROUGE against the item's reference text, in both profiles, each beside its floor (0-100).
+    """BLEU-4 and ROUGE against the item's reference text or texts, in both profiles, each beside its floor (0-100).
 
     Keys: ``bleu4/<view>``, ``rouge1/…``, ``rouge2/…``, ``rougeL/…`` in the standard profile,
     ``bleu4_llamafactory/<view>`` and so on in the paper's, and ``bleu4_floor/<view>`` … for
@@ -84,12 +84,13 @@ def surface_overlap(part: str = "whole") -> Scorer:
         value: dict[str, float] = {}
         statistics: dict[str, dict[str, list[int]]] = {"bleu4": {}, "bleu4_floor": {}}
 
-        reference = surface.tokenize(item.reference, item.language)
-        unrelated = surface.tokenize(other, item.language) if other else None
+        references = [surface.tokenize(text, item.language) for text in item.references or ("",)]
+        others = [other] if isinstance(other, str) else list(other or ())
+        unrelated = [surface.tokenize(text, item.language) for text in others if text]
 
         def judge(text: str) -> tuple[surface.ItemScore, surface.ItemScore | None]:
             words = surface.tokenize(explanation_part(text) if part == "explanation" else text, item.language)
-            return surface.score_item(words, reference), surface.score_item(words, unrelated) if unrelated else None
+            return surface.score_item(words, references), surface.score_item(words, unrelated) if unrelated else None
 
         judged = once_per_text(judge)
         views = judged_views(state)
@@ -111,7 +112,10 @@ def surface_overlap(part: str = "whole") -> Scorer:
             explanation="the answer view is empty: there is only a trace, or nothing" if empty else None,
             metadata={
                 "statistics": statistics,
-                "signature": {profile: surface.signature(profile, [item.language]) for profile in surface.PROFILES},
+                "signature": {
+                    profile: surface.signature(profile, [item.language], [len(references)])
+                    for profile in surface.PROFILES
+                },
                 "part": part,
             },
         )

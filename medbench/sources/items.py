@@ -33,6 +33,7 @@ class Item:
         answer: the key: option letters, one of ``yes``, ``no``, ``maybe``, or a quantity as text; empty for free text.
         context: what the question is to be answered from (an abstract), or "".
         reference: reference text: the answer of a free-text item, the explanation of a multiple-choice one, or "".
+        more_references: further texts that count as the reference as well; empty where there is one.
         source: where the row was read, e.g. ``us_4_options_test.jsonl, line 3``; not part of the identity.
         group: items that share a group are not independent (several questions on one case), or "".
         labels: how the data set sorts it, (name, value) each, e.g. ``(("subject", "anatomy"),)``; not part of the
@@ -47,6 +48,7 @@ class Item:
     answer: tuple[str, ...] = ()
     context: str = ""
     reference: str = ""
+    more_references: tuple[str, ...] = ()
     source: str = field(default="", compare=False)
     group: str = field(default="", compare=False)
     labels: tuple[tuple[str, str], ...] = field(default=(), compare=False)
@@ -58,20 +60,26 @@ class Item:
         """16 hex digits of the SHA-256 of the normalised content.
 
         Question, context and options (order-free) identify an item; the reference takes part only where there are no
-        options and no key, because explanations get revised and free-text questions repeat. A variant has the id of
-        the item that it was made from.
+        options and no key, because explanations get revised and free-text questions repeat; several references in any
+        order. A variant has the id of the item that it was made from.
         """
         if self.variant_of:
             return self.variant_of
         free_text = not self.options and not self.answer
-        content = [
+        references = sorted(_normal(text) for text in self.references)
+        content: list[Any] = [
             _normal(self.question),
             _normal(self.context),
             sorted(_normal(option) for option in self.options),
-            _normal(self.reference) if free_text else "",
+            (references if self.more_references else _normal(self.reference)) if free_text else "",
         ]
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All reference texts; empty where there is none."""
+        return tuple(text for text in (self.reference, *self.more_references) if text)
 
     @property
     def letters(self) -> str:
@@ -81,7 +89,7 @@ class Item:
     def to_metadata(self) -> dict[str, Any]:
         """Plain values for `Sample.metadata["item"]`; `from_metadata` is its inverse."""
         values = asdict(self) | {"labels": dict(self.labels)}
-        for name in ("labels", "limits", "variant_of"):  # logs of plain items stay as they were
+        for name in ("labels", "limits", "variant_of", "more_references"):  # logs of plain items stay as they were
             if not values[name]:
                 del values[name]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
@@ -90,7 +98,7 @@ class Item:
     def from_metadata(values: dict[str, Any]) -> Item:
         """The item kept in a log's sample metadata."""
         known = {key: values[key] for key in Item.__dataclass_fields__ if key in values}
-        for key in ("options", "answer"):
+        for key in ("options", "answer", "more_references"):
             known[key] = tuple(known.get(key) or ())
         known["labels"] = tuple((known.get("labels") or {}).items())
         known["limits"] = tuple(known["limits"]) if known.get("limits") else None

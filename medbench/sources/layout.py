@@ -7,6 +7,7 @@ and question answering.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -20,10 +21,11 @@ from medbench.sources.records import Record
 NAMES = {
     "question": ("question", "query", "prompt", "problem", "stem", "text", "问题", "题目", "题干", "提问"),
     "options": ("options", "choices", "选项", "备选答案"),
-    "answer": ("answer_idx", "final_decision", "answer", "label", "key", "答案", "正确答案", "标准答案"),
+    "answer": ("answer_idx", "final_decision", "answer", "answers", "label", "key", "答案", "正确答案", "标准答案"),
     "context": ("context", "contexts", "passage", "材料", "背景"),
     "reference": (
-        "explanation", "long_answer", "output", "response", "reference", "exp", "参考答案", "回答", "解析", "解释",
+        "explanation", "long_answer", "output", "response", "reference", "references", "exp",
+        "参考答案", "回答", "解析", "解释",
     ),
 }  # fmt: skip
 _DECISIONS = {"yes": "yes", "no": "no", "maybe": "maybe", "是": "yes", "否": "no", "不是": "no", "不确定": "maybe"}
@@ -40,8 +42,9 @@ class Columns:
             commas.
         answer: the key: letters, the number of an option from 0, an option's text, or yes, no, maybe.
         context: what the question is to be answered from.
-        reference: the reference text.
+        reference: the reference text: one column, or several joined by commas; a cell may hold a list.
         group: items with the same value here are not independent.
+        separator: what stands between several references in one cell of text.
     """
 
     question: str | None = None
@@ -50,6 +53,7 @@ class Columns:
     context: str | None = None
     reference: str | None = None
     group: str | None = None
+    separator: str | None = None
 
     def value(self, part: str, record: Record) -> object:
         """A part of the item as the row holds it, or None.
@@ -66,7 +70,7 @@ class Columns:
     @property
     def given(self) -> bool:
         """Whether the user named any column."""
-        return any(getattr(self, field.name) is not None for field in fields(self))
+        return any(getattr(self, field.name) is not None for field in fields(self) if field.name != "separator")
 
 
 def _named(part: str, named: str, record: Record) -> object:
@@ -85,11 +89,14 @@ def item_of(record: Record, columns: Columns = Columns()) -> Item:
     Raises:
         BadRow: no column holds a question, or a named column is missing.
     """
-    if not columns.given and (item := _conversation(record)) is not None:
+    if not columns.given and (item := _conversation(record, columns)) is not None:
         return item
     options = _options(columns.value("options", record))
-    answer, key = _key(columns.value("answer", record), options)
-    reference = _text(columns.value("reference", record)) or ("" if options or answer else key)
+    key = columns.value("answer", record)
+    answer = _key(key, options)
+    references = reference_texts(columns.value("reference", record), columns.separator)
+    if not references and not options and not answer:
+        references = reference_texts(key, columns.separator)
     group = columns.value("group", record)
     return _item(
         record,
@@ -97,28 +104,29 @@ def item_of(record: Record, columns: Columns = Columns()) -> Item:
         options=options,
         answer=answer,
         context=_text(columns.value("context", record)),
-        reference=reference,
+        references=references,
         group="" if group is None else str(group),
     )
 
 
-def _conversation(record: Record) -> Item | None:
+def _conversation(record: Record, columns: Columns) -> Item | None:
     """A row of instruction tuning or chat, or None."""
     row = {str(key).strip().lower(): value for key, value in record.data.items()}
     if "instruction" in row:
         question = "\n".join(part for part in (_text(row.get("instruction")), _text(row.get("input"))) if part)
-        return _item(record, question, reference=_text(row.get("output")))
+        return _item(record, question, references=reference_texts(row.get("output"), columns.separator))
     turns = row.get("messages") or row.get("conversations")
     if isinstance(turns, list) and turns:
         told = [turn for turn in turns if isinstance(turn, Mapping)]
         said = [(t.get("role") or t.get("from"), _text(t.get("content") or t.get("value"))) for t in told]
         question = next((text for role, text in said if role in ("user", "human")), "")
-        return _item(record, question, reference=next((t for role, t in said if role in ("assistant", "gpt")), ""))
+        replies = [text for role, text in said if role in ("assistant", "gpt")]
+        return _item(record, question, references=reference_texts(next(iter(replies), ""), None))
     return None
 
 
-def _key(value: object, options: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The answer key as letters or a decision, empty where it is neither; and as text."""
+def _key(value: object, options: tuple[str, ...]) -> tuple[str, ...]:
+    """The answer key as letters or a decision; empty where it is neither."""
     if options and isinstance(value, int | float) and not isinstance(value, bool) and value in range(len(options)):
         value = LETTERS[int(value)]  # MMLU's and others': counted from 0
     if isinstance(value, bool):
@@ -126,18 +134,34 @@ def _key(value: object, options: tuple[str, ...]) -> tuple[tuple[str, ...], str]
     key = ",".join(map(str, value)) if isinstance(value, list) else _text(value)
     used = LETTERS[: len(options)]
     if options and re.fullmatch(rf"[{used}](?:[\s,;、，]*[{used}])*", key.upper()):
-        return tuple(sorted(set(key.upper()) & set(used))), key
+        return tuple(sorted(set(key.upper()) & set(used)))
     if options and key in options:
-        return (LETTERS[options.index(key)],), key
+        return (LETTERS[options.index(key)],)
+    if options and key.isascii() and key.isdigit() and int(key) < len(options):
+        return (LETTERS[int(key)],)  # in a table's cell every number is text
     decision = _DECISIONS.get(key.lower())
-    return ((decision,) if decision and not options else ()), key
+    return (decision,) if decision and not options else ()
+
+
+def reference_texts(value: object, separator: str | None) -> tuple[str, ...]:
+    """The reference texts in a cell: a list, a list written as JSON, text parted by a separator, or one text."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):
+            listed = json.loads(value)
+            value = listed if all(isinstance(one, str) for one in listed) else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    several = value if isinstance(value, list) else [_text(value)]
+    if separator:
+        several = [part for text in several if isinstance(text, str) for part in text.split(separator)]
+    return tuple(dict.fromkeys(text.strip() for text in several if isinstance(text, str) and text.strip()))
 
 
 def _item(
     record: Record,
     question: str,
     *,
-    reference: str,
+    references: tuple[str, ...],
     options: tuple[str, ...] = (),
     answer: tuple[str, ...] = (),
     context: str = "",
@@ -152,7 +176,8 @@ def _item(
         options=options,
         answer=answer,
         context=context,
-        reference=reference,
+        reference=next(iter(references), ""),
+        more_references=references[1:],
         source=f"{record.file}, {record.row}",
         group=group,
     )

@@ -34,11 +34,11 @@ TITLES = {"bleu4": "BLEU-4", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL":
 
 @dataclass(frozen=True)
 class Row:
-    """One prediction with its reference, and where it stands in the file."""
+    """One prediction with its reference or references, and where it stands in the file."""
 
     where: str
     prediction: str
-    reference: str
+    references: tuple[str, ...]
     prefilled: bool
 
 
@@ -51,7 +51,12 @@ class Row:
     help="Read the references from this file instead, in the same order.",
 )
 @click.option("--prediction", metavar="COLUMN", help=f"Default: the first of {', '.join(PREDICTION_COLUMNS)}.")
-@click.option("--reference", metavar="COLUMN", help=f"Default: the first of {', '.join(REFERENCE_COLUMNS)}.")
+@click.option(
+    "--reference",
+    metavar="COLUMN[,COLUMN]",
+    help=f"Default: the first of {', '.join(REFERENCE_COLUMNS)}. A cell may hold a list of several texts.",
+)
+@click.option("--separator", metavar="TEXT", help="What stands between several references in one cell.")
 @click.option("--profile", type=click.Choice(PROFILES), help="One profile. Default: both.")
 @click.option("--language", type=click.Choice(LANGUAGES), help="Of all items. Default: detected item by item.")
 @click.option("--prefilled", is_flag=True, help="The prompts already held the opening think tag.")
@@ -71,6 +76,7 @@ def metrics(
     references: str | None,
     prediction: str | None,
     reference: str | None,
+    separator: str | None,
     profile: str | None,
     language: str | None,
     prefilled: bool,
@@ -87,7 +93,7 @@ def metrics(
     """
     known = load_cards(cards)
     bad_rows = BadRows(on_bad_row)
-    rows = read_rows(file, references, prediction, reference, bad_rows, encoding, prefilled)
+    rows = read_rows(file, references, prediction, reference, separator, bad_rows, encoding, prefilled)
     statuses = Counter(thinking.statistics(row.prediction, prefilled=row.prefilled).status for row in rows)
     views = VIEWS if statuses.keys() - {"absent"} else ("raw",)
     results = score_views(rows, views, profile, language)
@@ -106,7 +112,7 @@ def worth_of(
     languages = next(iter(next(iter(results.values())).values())).languages
     # The first thousand references say how long they are.
     some = list(zip(rows, languages, strict=True))[:1000]
-    sizes = [len(tokenize(row.reference, language).bleu_words[1]) for row, language in some]
+    sizes = [len(tokenize(row.references[0], language).bleu_words[1]) for row, language in some]
     language = Counter(languages).most_common(1)[0][0]
     return {
         profile: lines(METRICS, profile, cards, language=language, reference=statistics.median(sizes))
@@ -119,6 +125,7 @@ def read_rows(
     references: str | None,
     prediction: str | None,
     reference: str | None,
+    separator: str | None,
     bad_rows: BadRows,
     encoding: str,
     prefilled: bool,
@@ -142,19 +149,20 @@ def read_rows(
             "they must have one row an item, in the same order."
         )
     hyp_column = _column(records, prediction, PREDICTION_COLUMNS, "prediction", file)
-    ref_column = _column(others, reference, REFERENCE_COLUMNS, "reference", references or file)
+    ref_columns = _columns(others, reference, references or file)
     # named twice it is meant: references scored as predictions show the floor of a data set
-    if references is None and hyp_column == ref_column and not (prediction and reference):
+    if references is None and hyp_column in ref_columns and not (prediction and reference):
         raise MedbenchError(
             f"{file}: predictions and references cannot both be column {hyp_column!r}; "
             "name them with --prediction and --reference, or the references' own file with --references."
         )
     rows = []
     for record, other in zip(records, others, strict=True):
-        if _has_text(record, hyp_column, bad_rows) and _has_text(other, ref_column, bad_rows):
+        texts = _references(other, ref_columns, separator, bad_rows)
+        if _has_text(record, hyp_column, bad_rows) and texts:
             prompt = record.data.get("prompt")
             opened = isinstance(prompt, str) and thinking.split(prompt).status == "unterminated"
-            rows.append(Row(record.row, record.data[hyp_column], other.data[ref_column], prefilled or opened))
+            rows.append(Row(record.row, record.data[hyp_column], texts, prefilled or opened))
     if not rows:
         raise MedbenchError(f"{file}: no row can be used; the first problem: {bad_rows.listed()[0]}")
     return rows
@@ -175,6 +183,36 @@ def _column(records: list[Record], given: str | None, known: Iterable[str], what
     )
 
 
+def _columns(records: list[Record], given: str | None, file: str) -> list[str]:
+    """The column of the references, or the several that were named."""
+    whole = given is None or any(given in record.data for record in records)
+    names = [given] if whole else [name.strip() for name in (given or "").split(",")]
+    return [_column(records, name, REFERENCE_COLUMNS, "reference", file) for name in names]
+
+
+def _references(record: Record, columns: Sequence[str], separator: str | None, bad_rows: BadRows) -> tuple[str, ...]:
+    """The references of a row, white space kept; empty where it has none, which `bad_rows` then knows.
+
+    Of several columns, those that are empty say nothing.
+    """
+    cells = [record.data.get(column) for column in columns]
+    if len(columns) > 1:
+        cells = [cell for cell in cells if cell not in (None, "")]
+    texts = [text for cell in cells for text in (cell if isinstance(cell, list) else [cell])]
+    if separator:
+        texts = [part for text in texts for part in (text.split(separator) if isinstance(text, str) else [text])]
+    if texts and all(isinstance(text, str) for text in texts):
+        return tuple(texts)
+    found = "missing" if not texts or cells == [None] else f"{cells!r:.80}"
+    bad_rows.add(
+        record.error(
+            ", ".join(columns),
+            f'expected text or a list of texts, found {found}; an answer that is empty is written ""',
+        )
+    )
+    return ()
+
+
 def _has_text(record: Record, column: str, bad_rows: BadRows) -> bool:
     value = record.data.get(column)
     if isinstance(value, str):
@@ -189,7 +227,7 @@ def score_views(
 ) -> dict[str, dict[str, SurfaceScores]]:
     """Scores by profile and view."""
     texts = [thinking.views(row.prediction, prefilled=row.prefilled) for row in rows]
-    references = [row.reference for row in rows]
+    references = [row.references for row in rows]
     results: dict[str, dict[str, SurfaceScores]] = {}
     for view in views:
         predictions = [text[view] for text in texts]
@@ -206,10 +244,10 @@ def problems(rows: list[Row], views: Iterable[str], bad_rows: BadRows) -> list[s
     """What a reader of the figures must know: rows left out, and empty texts, which score 0."""
     notes = [f"left out: {problem}" for problem in bad_rows.listed()]
     for what in ("prediction", "reference"):
-        empty = [row.where for row in rows if not getattr(row, what).strip()]
+        empty = [row.where for row in rows if not any(text.strip() for text in _written(row, what))]
         if empty:
             notes.append(f"{len(empty)} of {len(rows)} {what}s are empty and score 0: {_few(empty)}")
-    marks = [row.where for row in rows if row.reference.strip().lower() == "nan"]
+    marks = [row.where for row in rows if any(text.strip().lower() == "nan" for text in row.references)]
     if marks:
         notes.append(
             f"{len(marks)} of {len(rows)} references read 'nan', pandas' mark for a missing text: {_few(marks)}"
@@ -222,6 +260,10 @@ def problems(rows: list[Row], views: Iterable[str], bad_rows: BadRows) -> list[s
         if cut:
             notes.append(f"{cut} of {len(rows)} predictions hold a trace and no answer; view answer scores them 0")
     return notes
+
+
+def _written(row: Row, what: str) -> tuple[str, ...]:
+    return row.references if what == "reference" else (row.prediction,)
 
 
 def _few(places: list[str]) -> str:

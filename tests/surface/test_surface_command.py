@@ -92,7 +92,7 @@ def test_references_from_another_file(tmp_path: Path) -> None:
 
 
 def test_bad_rows_are_named_or_listed(tmp_path: Path) -> None:
-    broken = write(tmp_path / "p.jsonl", [*ROWS, {"predict": None, "label": "x"}, {"predict": "y", "label": ["z"]}])
+    broken = write(tmp_path / "p.jsonl", [*ROWS, {"predict": None, "label": "x"}, {"predict": "y", "label": [3]}])
     message = failure(broken)
     assert "line 4, field 'predict': expected text, found missing" in message
     result = run(broken, "--on-bad-row", "skip", "--json")
