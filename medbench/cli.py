@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from medbench import __version__
-from medbench.errors import DISK_FULL, BadRow, MedbenchError, unknown
+from medbench.errors import DISK_FULL, BadRow, MedbenchError, NoColumn, unknown
 
 # name -> (module:attribute of a click command, the line `medbench --help` shows). Loaded when called.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -190,8 +190,9 @@ def main() -> None:
         cli()
     except BadRow as error:
         skips = {"import", "metrics"} & set(sys.argv[1:2])
-        advice = ". Mend the row, or leave such rows out and listed: --on-bad-row skip" if skips else ""
-        click.echo(f"medbench: {error}{advice}", err=True)
+        helps = skips and not isinstance(error, NoColumn)
+        advice = ". Mend the row, or leave such rows out and listed: --on-bad-row skip" if helps else ""
+        click.echo(f"medbench: {str(error).rstrip('.') if helps else error}{advice}", err=True)
         sys.exit(2)
     except MedbenchError as error:
         click.echo(f"medbench: {error}", err=True)

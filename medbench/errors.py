@@ -39,6 +39,10 @@ class LeftOut(BadRow):
     """
 
 
+class NoColumn(BadRow):
+    """A column that the user named is not in a row: a matter of the setting, which no mending of rows helps."""
+
+
 def unknown(what: str, name: str, choices: Iterable[str]) -> MedbenchError:
     """The error for a name that is not one of `choices`, with the nearest ones first."""
     known = sorted(set(choices))

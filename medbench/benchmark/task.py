@@ -24,7 +24,7 @@ from inspect_ai.solver import Solver
 
 from medbench.benchmark.prompt_set import SHIPPED, PromptSet, Template, read_template, split_reference
 from medbench.benchmark.solvers import ThinkingMode, answer, option_logprobs, require_logprobs
-from medbench.errors import MedbenchError, unknown
+from medbench.errors import MedbenchError, NoColumn, unknown
 from medbench.files import places
 from medbench.files.manifest import sha256_file
 from medbench.private.inspect import active_model
@@ -215,8 +215,12 @@ def as_task_error() -> Iterator[None]:
         yield
     except TaskError:
         raise
+    except NoColumn as error:
+        raise TaskError(str(error)) from error
     except BadRow as error:
-        raise TaskError(f"{error}. Mend the row, or leave such rows out and listed: -T on_bad_row=skip") from error
+        raise TaskError(
+            f"{str(error).rstrip('.')}. Mend the row, or leave such rows out and listed: -T on_bad_row=skip"
+        ) from error
     except MedbenchError as error:
         raise TaskError(str(error)) from error
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from medbench.errors import unknown
+from medbench.errors import NoColumn, unknown
 from medbench.sources.items import LETTERS, Item
 from medbench.sources.records import Record
 
@@ -77,7 +77,7 @@ def _named(part: str, named: str, record: Record) -> object:
     names = [named] if named in record.data else [name.strip() for name in named.split(",")]
     for name in names:
         if name not in record.data:
-            raise record.error(None, str(unknown(f"column for {part}", name, record.data)))
+            raise NoColumn(record.file, record.row, None, str(unknown(f"column for {part}", name, record.data)))
     values = [record.data[name] for name in names]
     # Option columns of a table have gaps where an item has fewer options than another.
     return values[0] if len(values) == 1 else [value for value in values if value not in (None, "")]

@@ -113,7 +113,8 @@ def test_a_live_evaluation_scores_as_sacrebleu_and_rouge_do(log: EvalLog) -> Non
     )
     bleu = next(value for (_, key), value in means.items() if key == "bleu4/answer")
     assert bleu == pytest.approx(BLEU().corpus_score(SAID, columns).score)
-    kept = [(sample.scores or {})["surface_overlap"] for sample in log.samples or []]
+    by_question = {(sample.metadata or {})["item"]["question"]: sample for sample in log.samples or []}
+    kept = [(by_question[question].scores or {})["surface_overlap"] for question in QUESTIONS]
     scores = medbench.score_surface(SAID, REFERENCES, language="en")
     assert [one.as_dict()["rougeL/answer"] for one in kept] == pytest.approx(scores.per_item["rougeL"].tolist())
     floors = [one.as_dict()["rougeL_floor/answer"] for one in kept]
