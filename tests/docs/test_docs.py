@@ -1,7 +1,8 @@
 """The pages' commands are run as a reader would run them, in an empty folder; what is not run says why, and is checked.
 
-A page in `RUN` is followed from top to bottom. A block of it that is not run has ``<!-- not run: REASON -->`` before it;
-another page with commands has ``<!-- commands not run: REASON -->`` under its title, and its commands and options must exist.
+A page in `RUN` is followed from top to bottom. A block of it that is not run has ``<!-- not run: REASON -->`` before
+it; another page with commands has ``<!-- commands not run: REASON -->`` under its title, and its commands and options
+must exist.
 """
 
 from __future__ import annotations
