@@ -140,6 +140,7 @@ def render(
             LookupError,
             AttributeError,
             RecursionError,
+            SyntaxError,
         ) as error:
             roles = ", ".join(turn["role"] for turn in turns)
             raise ProviderError(
