@@ -330,7 +330,8 @@ def _item_facts(metadata: dict[str, Any]) -> dict[str, Any]:
     """
     item = metadata.get("item") or {}
     facts = {key: metadata.get(key, item.get(key)) for key in _FACTS}
-    facts["cluster"] = item.get("group") or item.get("context") or None
+    group = item.get("group") or item.get("context")
+    facts["cluster"] = str(group) if group else None
     facts["validity"] = bool(item.get("answer")) and bool(item.get("reference"))
     gold = tuple(map(str, item.get("answer") or ()))
     if gold:
