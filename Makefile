@@ -3,7 +3,7 @@
 # make test   the tests, without network
 # make check  lint, format, types, and the rules of reading
 # make wheel  the wheel without torch, from own questions to a report; make pip-audit  known vulnerabilities of the lock
-# make stress  kill -9 and full disks against the commands: hours; STRESS="kill --only merge" for a part
+# make stress  kill -9 and full disks against the commands, a million fuzzed inputs: hours; STRESS="kill --only merge" for a part
 # make site   the documentation as a site, in build/site; a broken link fails
 PYTHON ?= python3
 BIN := .venv/bin
@@ -77,8 +77,10 @@ pip-audit:
 
 # Not in CI: about two hours on two cores. A small disk needs the right to mount one.
 STRESS ?= kill disk
+FUZZ ?= --inputs 1000000 --seed 17
 stress: env
 	PYTHONPATH=benchmarks $(BIN)/python -m stress $(STRESS)
+	$(BIN)/python benchmarks/fuzz.py $(FUZZ)
 
 # The wheel of what is committed, installed without torch, from own questions to a report. PYTHON= another Python.
 wheel:

@@ -10,6 +10,7 @@ the length, and a megabyte may take at most `SECONDS_PER_MB`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fuzzing.case import OutOfTime, time_limit
+from medbench.errors import MedbenchError
 
 FIRST = (1 << 12, 1 << 14)  # characters
 LENGTHS = tuple(1 << power for power in range(16, 21))
@@ -26,7 +28,7 @@ SUSPECT_POWER, MOST_POWER = 1.25, 1.3
 SLOWEST = 2
 SECONDS_PER_MB = 60.0
 # Below this a doubling is as much noise as growth.
-TELLING_SECONDS = 0.02
+TELLING_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +191,8 @@ def measure(only: str | None = None) -> Iterator[Growth]:
     made = patterns()
     for name, function in functions().items():
         if only is None or only in name:
-            function("The answer is <answer>B</answer>.")  # what it loads on its first call is none of its growth
+            with contextlib.suppress(MedbenchError):  # what it loads on its first call is none of its growth
+                function("The answer is <answer>B</answer>.")
             for label in _screened(function, made):
                 yield grow(function, made[label], (name, label))
 
