@@ -48,10 +48,12 @@ def misfit(value: object, shape: Shape, at: str = "") -> str | None:
     if shape is None:
         return None if value is None else _told(value, "null", at)
     if shape in (int, float):
-        fits = isinstance(value, int if shape is int else int | float) and not isinstance(value, bool)
+        fits = isinstance(value, int if shape is int else (int, float)) and not isinstance(value, bool)
         name = "a whole number" if shape is int else "a number"
-        return None if fits and math.isfinite(value) else _told(value, name, at)
-    return None if isinstance(value, shape) else _told(value, {str: "text", dict: "an object"}[shape], at)
+        finite = not isinstance(value, float) or math.isfinite(value)
+        return None if fits and finite else _told(value, name, at)
+    kind, name = (str, "text") if shape is str else (dict, "an object")
+    return None if isinstance(value, kind) else _told(value, name, at)
 
 
 def _misfit_of_keys(value: object, shape: dict[str, Any], at: str) -> str | None:
