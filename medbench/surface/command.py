@@ -201,8 +201,9 @@ def _references(record: Record, columns: Sequence[str], separator: str | None, b
     texts = [text for cell in cells for text in (cell if isinstance(cell, list) else [cell])]
     if separator:
         texts = [part for text in texts for part in (text.split(separator) if isinstance(text, str) else [text])]
-    if texts and all(isinstance(text, str) for text in texts):
-        return tuple(texts)
+    said = tuple(text for text in texts if isinstance(text, str))
+    if said and len(said) == len(texts):
+        return said
     found = "missing" if not texts or cells == [None] else f"{cells!r:.80}"
     bad_rows.add(
         record.error(
