@@ -151,16 +151,15 @@ def test_a_label_may_be_any_of_the_references(written: Path, tmp_path: Path) -> 
         import_predictions(str(tmp_path / "a.jsonl"), log_dir=str(tmp_path / "logs"), **given)
 
 
-def test_an_audit_finds_a_leak_of_any_reference(written: Path, tmp_path: Path) -> None:
-    corpus = tmp_path / "corpus.jsonl"
-    leak = "He was told this: Rest it, cool it and raise the leg."
-    rows = [
-        "Nothing of interest stands here at all.",
-        f"{leak} And more.",
-        "He heard: Fever falls with ibuprofen. So be it.",
-    ]
-    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in rows), "utf-8")
-    findings = leakage.audit([str(corpus)], [str(written / "own.yaml")], out=str(tmp_path / "out"))
+def test_an_audit_finds_a_leak_of_any_reference(tmp_path: Path) -> None:
+    first = "Rest the ankle, cool it with ice for twenty minutes at a time, and raise the leg above the heart."
+    second = "On the first day a wet cloth, an elastic bandage and no walking at all are what most doctors advise."
+    row = {"question": "How is a sprained ankle treated?", "reference": [first, second]}
+    (tmp_path / "own.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    (tmp_path / "own.yaml").write_text("source: own.jsonl\n", "utf-8")
+    rows = ["Nothing of interest stands here at all.", f"He was told this. {first} And more.", f"{second} So be it."]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows), "utf-8")
+    findings = leakage.audit(str(tmp_path / "corpus.jsonl"), str(tmp_path / "own.yaml"), out=str(tmp_path / "out"))
     found = {(row["record"], row["field"]) for row in findings}
     assert (1, "answer") in found
     assert (2, "answer 2") in found
