@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from medbench.advice import install
 from medbench.errors import MedbenchError
 from medbench.trainers import claims
 
@@ -255,7 +256,7 @@ def on_ray(launch: Launch, address: str | None, gpus_each: float | None) -> int:
     try:
         import ray
     except ImportError:
-        raise MedbenchError("--engine ray needs Ray: pip install 'medbench[cluster]'.") from None
+        raise MedbenchError(f"--engine ray needs Ray: {install('cluster')}.") from None
     here: dict[str, Any] = {} if address else {"num_cpus": max(launch.count, _processors())}
     ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **here)
     try:

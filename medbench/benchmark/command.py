@@ -50,7 +50,7 @@ def _list() -> None:
         table.add_row(*map(Text, (name, *told, _from(name))))
     Console(markup=False).print(table)
     click.echo(
-        "\nRun one: inspect eval medbench/NAME --model MODEL. What it is, and its parameters: medbench tasks NAME.\n"
+        "\nRun one: inspect eval medbench/medqa --model MODEL. What it is, and its parameters: medbench tasks NAME.\n"
         "A copy of its data on this machine: -T source=FILE. An own set: inspect eval medbench/custom -T source=FILE"
     )
 
