@@ -104,6 +104,11 @@ class Claim:
         self.record.ended, self.record.success, self.record.logs = _now_text(), success, logs
         self._write()
 
+    def withdraw(self) -> None:
+        """Leave no record: this worker was refused, and the sweep's state is that of those that run."""
+        self.close()
+        self._path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Write no more."""
         self._stop.set()
@@ -149,7 +154,7 @@ def claimed(out: Path, record: Record, *, lost: Callable[[], None]) -> Iterator[
         try:
             other = _other_shares(folder, record)
             if other is not None:
-                claim.end(False, [])
+                claim.withdraw()
                 raise _running(out, record, other)
             yield claim
         except KeyboardInterrupt:

@@ -39,11 +39,11 @@ def test_a_worker_runs_once_at_a_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("running", "asked"), [((0, 2), (0, 1)), ((0, 1), (1, 2)), ((1, 3), (0, 2))])
 def test_all_workers_share_alike(tmp_path: Path, running: tuple[int, int], asked: tuple[int, int]) -> None:
-    with (
-        claimed(tmp_path, Record(*running, "study"), lost=never),
-        pytest.raises(MedbenchError, match="All workers of a sweep need the same number of shares"),
-    ):
-        hold(tmp_path, *asked)
+    with claimed(tmp_path, Record(*running, "study"), lost=never):
+        with pytest.raises(MedbenchError, match="All workers of a sweep need the same number of shares"):
+            hold(tmp_path, *asked)
+        # The sweep's state is that of those who run.
+        assert [(record.worker, record.of) for record in records(tmp_path)] == [running]
     hold(tmp_path, *asked)
     # Whoever was refused holds nothing.
     hold(tmp_path, *running)
