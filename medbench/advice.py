@@ -29,6 +29,11 @@ def install(extras: str) -> str:
     return f"pip install {shlex.quote(_requirement(extras, _direct_url()))}"
 
 
+def package(name: str) -> str:
+    """The command that installs a package that is no part of medbench, e.g. ``pip install gcsfs``."""
+    return f"pip install {name}"
+
+
 def missing(extras: str) -> list[str]:
     """The packages of optional parts that cannot be imported, by the names that pip knows, without importing any.
 

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from medbench import advice
 from medbench.errors import MedbenchError
 from medbench.files import copies
 from medbench.files.manifest import NAME, hash_files, sha256_file, write_atomic
@@ -65,9 +66,9 @@ def filesystem(name: str) -> tuple[AbstractFileSystem, str]:
         fs, path = fsspec.core.url_to_fs(name)
     except (ImportError, ValueError) as error:
         package = _PACKAGES.get(scheme)
-        advice = f"pip install {package}" if package else f"fsspec says: {error}"
+        told = advice.package(package) if package else f"fsspec says: {error}"
         known = "" if isinstance(error, ImportError) else " Is it a scheme of fsspec (s3, gs, hf, memory, ...)?"
-        raise MedbenchError(f"{name}: no file system for {scheme}:// is installed ({advice}).{known}") from error
+        raise MedbenchError(f"{name}: no file system for {scheme}:// is installed ({told}).{known}") from error
     return fs, path.rstrip("/")
 
 
