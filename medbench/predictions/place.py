@@ -33,11 +33,11 @@ def staging(log_dir: str, name: str) -> Iterator[Path]:
     Raises:
         MedbenchError: another process makes the same log, or the disk is full.
     """
-    if "://" in log_dir:
+    if places.is_remote(log_dir):
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
         return
-    place = Path(log_dir).resolve()
+    place = places.path_of(log_dir).resolve()
     with workplace(place.with_name(f"{place.name}.{name}")) as work, full_disk_named(place):
         shutil.rmtree(work)  # what a killed import left
         work.mkdir()
@@ -49,7 +49,7 @@ def staging(log_dir: str, name: str) -> Iterator[Path]:
 
 def put(log: Path, log_dir: str, name: str) -> str:
     """Move a complete log into `log_dir`, in the place of the earlier one of this name; returns where it is."""
-    if "://" in log_dir:
+    if places.is_remote(log_dir):
         files, root = places.filesystem(log_dir)
         with places.named(log_dir, "written"):
             files.makedirs(root, exist_ok=True)
@@ -57,7 +57,7 @@ def put(log: Path, log_dir: str, name: str) -> str:
             target = before[0] if before else f"{root}/{log.name}"
             files.put_file(str(log), target)
         return str(files.unstrip_protocol(target))
-    place = Path(log_dir).resolve()
+    place = places.path_of(log_dir).resolve()
     place.mkdir(parents=True, exist_ok=True)
     earlier = sorted(place.glob(f"*_{name}{log.suffix}"))
     into = earlier[0] if earlier else place / log.name
