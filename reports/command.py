@@ -12,7 +12,7 @@ import click
 
 from medbench.errors import MedbenchError
 from medbench.files import places
-from medbench.files.options import ReadText
+from medbench.files.options import ReadText, cards_option
 from medbench.reports.estimates import Analysis, Options
 from medbench.reports.report import Progress
 
@@ -37,14 +37,7 @@ _SHOWN_AFTER_SECONDS = 2.0
     metavar="DIR",
     help="Directory of `medbench contamination`. Repeatable.",
 )
-@click.option(
-    "--card",
-    "cards",
-    multiple=True,
-    type=ReadText(),
-    metavar="FILE",
-    help="What people say of a metric: a card of `medbench meta`.",
-)
+@cards_option
 @click.option(
     "--manifests",
     multiple=True,
@@ -134,14 +127,7 @@ def _check(
 @click.argument("logdir")
 @click.option("--resamples", default=Options.resamples, show_default=True, type=click.IntRange(100))
 @click.option("--seed", default=Options.seed, show_default=True)
-@click.option(
-    "--card",
-    "cards",
-    multiple=True,
-    type=ReadText(),
-    metavar="FILE",
-    help="What people say of a metric: a card of `medbench meta`.",
-)
+@cards_option
 def leaderboard(logdir: str, resamples: int, seed: int, cards: tuple[str, ...]) -> None:
     """Show the leaderboard of the eval logs in LOGDIR: intervals, open ranks, and groups that are tied."""
     from medbench.meta.card import load_cards

@@ -31,6 +31,16 @@ class ReadText(click.ParamType):
         return str(places.local(value)) if places.is_remote(value) else value
 
 
+cards_option = click.option(
+    "--card",
+    "cards",
+    multiple=True,
+    type=ReadText(),
+    metavar="FILE",
+    help="What people say of a metric: a card of `medbench meta`.",
+)
+
+
 class Write(click.ParamType):
     """Where something is made; what goes elsewhere is made here and written there when the command ends well.
 

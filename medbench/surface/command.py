@@ -17,7 +17,7 @@ from rich.table import Table
 
 from medbench import thinking
 from medbench.errors import MedbenchError
-from medbench.files.options import ReadText
+from medbench.files.options import ReadText, cards_option
 from medbench.meta.card import load_cards
 from medbench.meta.line import lines
 from medbench.sources.records import BadRows, OnBadRow, Record, read_records
@@ -62,14 +62,7 @@ class Row:
 @click.option("--prefilled", is_flag=True, help="The prompts already held the opening think tag.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of the files, e.g. gb18030.")
 @click.option("--on-bad-row", type=click.Choice(["error", "skip"]), default="error", show_default=True)
-@click.option(
-    "--card",
-    "cards",
-    multiple=True,
-    type=ReadText(),
-    metavar="FILE",
-    help="What people say of a metric: a card of `medbench meta`.",
-)
+@cards_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def metrics(
     file: str,
