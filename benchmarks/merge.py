@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from shapes import QWEN3
+from shapes import QWEN3, write_adapters
 
 WEIGHTS = {"pt": 0.3, "sft": 0.7}
 # Bytes of a shard: six of the 0.6B model's.
@@ -82,7 +82,6 @@ SCRIPTS = {
 def build(work: Path, shape: str) -> None:
     """A random model of one of Qwen3's shapes, and two adapters on all its linear layers."""
     import torch
-    from peft import LoraConfig, get_peft_model
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     if (work / "sft").exists():
@@ -94,14 +93,7 @@ def build(work: Path, shape: str) -> None:
     torch.set_default_dtype(torch.float32)
     model.save_pretrained(work / "base", max_shard_size=SHARD[shape])
     model.name_or_path = str(work / "base")
-    for seed, name in enumerate(WEIGHTS, start=1):
-        wrapped = get_peft_model(model, LoraConfig(r=16, lora_alpha=16, target_modules="all-linear"))
-        generator = torch.Generator().manual_seed(seed)
-        for key, parameter in wrapped.named_parameters():
-            if "lora_B" in key:
-                parameter.data = torch.randn(parameter.shape, generator=generator) * 0.01
-        wrapped.save_pretrained(work / name)
-        model = wrapped.unload()
+    write_adapters(model, work, WEIGHTS, size=0.01)
 
 
 def run(name: str, python: str, work: Path, shape: str) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""Shapes of Qwen3 models, for random weights: the arguments of `Qwen3Config`."""
+"""Shapes of Qwen3 models, for random weights: the arguments of `Qwen3Config`; and random adapters on a model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 QWEN3: dict[str, dict[str, Any]] = {
@@ -28,3 +30,18 @@ QWEN3: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 512, "tie_word_embeddings": False,
     },
 }  # fmt: skip
+
+
+def write_adapters(model: Any, work: Path, names: Iterable[str], *, size: float) -> None:
+    """Write an adapter of rank 16 on all linear layers to `work/NAME` for each name, B random with this deviation."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    for seed, name in enumerate(names, start=1):
+        wrapped = get_peft_model(model, LoraConfig(r=16, lora_alpha=16, target_modules="all-linear"))
+        generator = torch.Generator().manual_seed(seed)
+        for key, parameter in wrapped.named_parameters():
+            if "lora_B" in key:
+                parameter.data = torch.randn(parameter.shape, generator=generator) * size
+        wrapped.save_pretrained(work / name)
+        model = wrapped.unload()

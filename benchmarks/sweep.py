@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from shapes import write_adapters
 
 RATIOS = [round(number / 10, 1) for number in range(11)]
 TASK = """
@@ -38,22 +39,13 @@ def prompts(count: int, tokens: int) -> Task:
 
 def build(work: Path, layers: int, hidden: int) -> None:
     """A random base that never ends a text by itself, and two random adapters of rank 16."""
-    import torch
-    from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     from medbench.provider import tiny
 
     tiny.build(work / "base", layers=layers, hidden=hidden)
     model = AutoModelForCausalLM.from_pretrained(work / "base")
-    for seed, name in enumerate(("pt", "sft"), start=1):
-        wrapped = get_peft_model(model, LoraConfig(r=16, lora_alpha=16, target_modules="all-linear"))
-        generator = torch.Generator().manual_seed(seed)
-        for key, parameter in wrapped.named_parameters():
-            if "lora_B" in key:
-                parameter.data = torch.randn(parameter.shape, generator=generator) * 0.02
-        wrapped.save_pretrained(work / name)
-        model = wrapped.unload()
+    write_adapters(model, work, ("pt", "sft"), size=0.02)
 
 
 class Competitors:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shapes import write_adapters
+
 from stress.kind import Content, Kind, digest, steady
 
 _SHAPE = {
@@ -14,7 +16,6 @@ _SHAPE = {
 
 def _prepare(inputs: Path) -> None:
     import torch
-    from peft import LoraConfig, get_peft_model
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
@@ -23,14 +24,7 @@ def _prepare(inputs: Path) -> None:
     torch.set_default_dtype(torch.float32)
     model.save_pretrained(inputs / "base", max_shard_size="25MB")
     model.name_or_path = str(inputs / "base")
-    for seed, name in enumerate(("pt", "sft"), 1):
-        wrapped = get_peft_model(model, LoraConfig(r=16, lora_alpha=16, target_modules="all-linear"))
-        generator = torch.Generator().manual_seed(seed)
-        for key, parameter in wrapped.named_parameters():
-            if "lora_B" in key:
-                parameter.data = torch.randn(parameter.shape, generator=generator) * 0.01
-        wrapped.save_pretrained(inputs / name)
-        model = wrapped.unload()
+    write_adapters(model, inputs, ("pt", "sft"), size=0.01)
 
 
 def _command(inputs: Path, place: Path) -> list[str]:
