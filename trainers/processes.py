@@ -19,6 +19,7 @@ from medbench.errors import MedbenchError
 from medbench.trainers.recipe import SHIPPED, Recipe
 
 _ENDED_SOON = 120  # seconds: torchrun ends the others within two of the first one's end
+_KILLED_BY_THEN = 5  # seconds: torchrun looks ten times a second whether a process was killed, and ends the others
 _FAILED = "medbench/first process to fail"
 
 
@@ -68,14 +69,17 @@ def join() -> None:
 def one_error() -> Iterator[None]:
     """Let only the first process that fails raise its error; the others wait in silence for the launcher to end them.
 
-    What fails in the others is mostly that the first is gone.
+    What fails in the others is mostly that the first is gone. A killed process tells nobody that it was the first: so
+    the one that is waits until the launcher would have ended it for another's sake.
     """
     try:
         yield
     except Exception:
-        if world_size() > 1 and not _first():
-            time.sleep(_ENDED_SOON)
-            sys.exit(2)
+        if world_size() > 1:
+            if not _first():
+                time.sleep(_ENDED_SOON)
+                sys.exit(2)
+            time.sleep(_KILLED_BY_THEN)
         raise
 
 
