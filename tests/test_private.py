@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from inspect_ai import Task
+from inspect_ai import eval as evaluate
+from inspect_ai.dataset import Sample
+from inspect_ai.log import read_eval_log
+
+from medbench.private.inspect import replaced_logs_read_again
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = ("medbench", "tasks", "probes", "trainers", "reports", "tests", "benchmarks", "studies")
@@ -95,3 +103,40 @@ def test_the_front_needs_no_private_part_of_a_heavy_package() -> None:
     code = "import sys, medbench.private.inspect; print([n for n in ('torch', 'transformers') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def log_of(samples: int, directory: Path) -> Path:
+    dataset = [Sample(input=str(number) * 500, target="a") for number in range(samples)]
+    return Path(
+        evaluate(Task(dataset=dataset), model="mockllm/model", log_dir=str(directory), display="none")[0].location
+    )
+
+
+def test_a_log_replaced_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    """As a worker reads another's. Without it about a third of these readings fail ("EOCD not found")."""
+    log, other = log_of(1, tmp_path / "logs"), log_of(300, tmp_path / "other")
+    versions, ended = (log.read_bytes(), other.read_bytes()), threading.Event()
+
+    def replace() -> None:
+        number = 0
+        while not ended.wait(0.003):
+            number += 1
+            (tmp_path / "next").write_bytes(versions[number % 2])
+            os.replace(tmp_path / "next", log)
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        with replaced_logs_read_again():
+            found = {read_eval_log(str(log), header_only=True).eval.dataset.samples for _ in range(200)}
+    finally:
+        ended.set()
+        writer.join()
+    assert found == {1, 300}
+
+
+def test_a_damaged_log_is_still_refused(tmp_path: Path) -> None:
+    log = log_of(1, tmp_path)
+    log.write_bytes(log.read_bytes()[:-30])
+    with replaced_logs_read_again(), pytest.raises(ValueError, match="EOCD"):
+        read_eval_log(str(log), header_only=True)

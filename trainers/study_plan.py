@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medbench.private.inspect import replaced_logs_read_again
 from medbench.trainers import claims
 from medbench.trainers.shares import share, stay_together
 from medbench.trainers.study import Run, Study
@@ -18,7 +19,8 @@ def speeds_of(out: Path) -> dict[str, float]:
         return {}
     speeds = {}
     for info in list_eval_logs(str(out / "logs")):
-        log = read_eval_log(info, header_only=True)
+        with replaced_logs_read_again():  # as those of running workers are
+            log = read_eval_log(info, header_only=True)
         if log.status == "success" and log.results and log.results.completed_samples:
             begin, end = (_seconds(text) for text in (log.stats.started_at, log.stats.completed_at))
             speeds[info.name] = (end - begin) / log.results.completed_samples

@@ -24,6 +24,7 @@ from medbench.errors import MedbenchError
 from medbench.files.directories import full_disk_named
 from medbench.files.manifest import sha256_file, write_manifest
 from medbench.files.redact import shown_arguments
+from medbench.private.inspect import replaced_logs_read_again
 from medbench.provider.known import provider_of
 from medbench.trainers import claims, launch, serving
 from medbench.trainers.shares import share, stay_together
@@ -121,7 +122,7 @@ def _evaluate(
         _listeners[:] = [on_task_end]
         try:
             made = list({run.candidate.name: run.candidate for run in group if run.candidate.adapters}.values())
-            with serving.loaded(serve, made, study.base, out, adapter_hashes):
+            with serving.loaded(serve, made, study.base, out, adapter_hashes), replaced_logs_read_again():
                 done, headers = eval_set(
                     [tasks.prepared(run, models[run.candidate.name]) for run in group],
                     log_dir=str(out / "logs"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +32,9 @@ from rich.text import Text
 from medbench.errors import MedbenchError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from inspect_ai.log import EvalLog
     from inspect_ai.model import ModelInfo
     from inspect_ai.solver import TaskState
 
@@ -51,6 +55,7 @@ __all__ = [
     "registry_add",
     "registry_find",
     "registry_lookup",
+    "replaced_logs_read_again",
     "skip_model_database",
 ]
 
@@ -131,6 +136,51 @@ def open_connections(limit: int) -> None:
         if controller.max == AdaptiveConcurrency().max:
             controller.set_max(limit)
             controller._set_limit(limit, "manual")
+
+
+_REPLACED_AT_MOST = 20  # times in a row, for which a writer would have to be at it all the time
+
+
+@contextlib.contextmanager
+def replaced_logs_read_again() -> Iterator[None]:
+    """Within the block, a log that another process replaces while Inspect reads it is read again.
+
+    An eval set reads the headers of all logs in its directory, each in several steps and by name; another worker's next
+    snapshot of its log may take the place of the file in between, whose parts then do not fit together. Inspect guards
+    against that on S3 alone.
+    """
+    from inspect_ai.log import EvalLogInfo, _file
+
+    read = cast("Callable[..., Awaitable[EvalLog]]", _file.read_eval_log_async)
+
+    async def steadily(log_file: object, *args: object, **kwargs: object) -> EvalLog:
+        path = Path(str(log_file.name if isinstance(log_file, EvalLogInfo) else log_file).removeprefix("file://"))
+        for _ in range(_REPLACED_AT_MOST):
+            before = _identity(path)
+            try:
+                log = await read(log_file, *args, **kwargs)
+            except Exception:
+                if _identity(path) == before:
+                    raise
+            else:
+                if _identity(path) == before:
+                    return log
+        return await read(log_file, *args, **kwargs)
+
+    setattr(_file, read.__name__, steadily)
+    try:
+        yield
+    finally:
+        setattr(_file, read.__name__, read)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What changes as a file is replaced or written; None where there is none of this name, or it is elsewhere."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 # What follows is used by tests alone, which have to see the parts above at work.
