@@ -34,7 +34,7 @@ class Line:
         letter, letter_share: what it states most often, and in which share of the outputs that state anything, with
             its interval.
         standing: ``above``, ``at`` (the interval holds chance) or ``below`` chance.
-        one_letter: the letter's share is above `ONE_LETTER` and above that of the commonest key.
+        one_letter: the letter's share is above `ONE_LETTER`, and its whole interval above that of the commonest key.
     """
 
     accuracy: stats.Interval
@@ -129,7 +129,9 @@ def chance(table: TaskTable, confidence: float = 0.95) -> Chance | None:
         letter = used.most_common(1)[0][0] if used else ""
         share = _share(table, row, letter, confidence)
         standing = "at" if accuracy.low <= guess <= accuracy.high else "above" if accuracy.low > guess else "below"
-        lines[name] = Line(accuracy, letter, share, standing, bool(share.estimate > max(ONE_LETTER, majority)))
+        lines[name] = Line(
+            accuracy, letter, share, standing, bool(share.estimate > ONE_LETTER and share.low > majority)
+        )
     return Chance(guess, majority, key, lines)
 
 

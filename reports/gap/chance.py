@@ -43,7 +43,8 @@ def section(analysis: Analysis, sources: Sources) -> Section:
         return found
     found.notes.append(
         "Chance: one over the number of options, averaged over items; where several letters are right only the whole "
-        f"set counts. A letter in more than {show(ONE_LETTER, 'share')} of a candidate's answers is warned of."
+        f"set counts. A letter in more than {show(ONE_LETTER, 'share')} of a candidate's answers is warned of, "
+        "if the interval of its share lies above the part of the keys that the commonest has."
     )
     return found
 

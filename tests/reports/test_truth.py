@@ -206,16 +206,30 @@ def test_a_weak_change_has_no_share() -> None:
 # --- chance
 
 
-def test_a_model_that_says_a_to_everything_is_warned_of(tmp_path: Path) -> None:
-    log = sim.log(sim.Candidate("stuck", trace=0.0), "medqa", 60)
+def stating(letters: str, directory: Path) -> Analysis:
+    """A candidate that states these letters, one an item, where the keys are A, B, C and D in turn."""
+    log = sim.log(sim.Candidate("stuck", trace=0.0), "medqa", len(letters))
     for index, sample in enumerate(log.samples or []):
+        letter, key = letters[index], "ABCD"[index % 4]
         assert sample.scores
-        sample.metadata["item"]["answer"] = ["ABCD"[index % 4]]
+        sample.metadata["item"]["answer"] = [key]
         score = sample.scores["option_accuracy"]
-        score.value = {"accuracy/answer": float(index % 4 == 0), "answered/answer": 1.0}
-        score.metadata = {"gold": ["ABCD"[index % 4]], "extraction": {"answer": {"status": "answer", "letters": ["A"]}}}
-    sim.write(log, tmp_path)
-    analysis = Analysis(load_study(str(tmp_path)), QUICK)
+        score.value = {"accuracy/answer": float(letter == key), "answered/answer": 1.0}
+        score.metadata = {"gold": [key], "extraction": {"answer": {"status": "answer", "letters": [letter]}}}
+    sim.write(log, directory)
+    return Analysis(load_study(str(directory)), QUICK)
+
+
+def test_a_habit_is_not_seen_in_a_few_answers(tmp_path: Path) -> None:
+    """Of those who guess each time, a fifth state one letter in three of four answers, and none in thirty of forty."""
+    for letters, warned in (("AAAB", False), (10 * "AAAB", True), (10 * "ABAC", False)):
+        lines = chance(stating(letters, tmp_path / letters).study.tables["medqa"])
+        assert lines is not None
+        assert lines.lines["stuck"].one_letter is warned, letters
+
+
+def test_a_model_that_says_a_to_everything_is_warned_of(tmp_path: Path) -> None:
+    analysis = stating(60 * "A", tmp_path)
     lines = chance(analysis.study.tables["medqa"])
     assert lines is not None
     assert (lines.chance, lines.majority) == (0.25, 0.25)
