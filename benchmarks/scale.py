@@ -289,7 +289,7 @@ def line(growth: Growth, points: list[Cost]) -> str:
     told = f"{each:.2f} s" if each >= 0.1 else f"{1e3 * each:.2g} ms"
     cells = (
         growth.command, growth.what, ", ".join(f"{size:,}" for size in growth.sizes),
-        ", ".join(f"{point.cpu:.1f}" for point in points), f"{told} a {growth.unit}",
+        ", ".join(f"{point.cpu:.1f}" for point in points), f"{told} per {growth.unit}",
         "-" if math.isnan(exponent) else f"{exponent:.2f}", ", ".join(f"{point.peak:.2f}" for point in points),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
