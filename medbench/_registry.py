@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import pkgutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inspect_ai.model import modelapi
@@ -14,6 +17,7 @@ from inspect_ai.util import RegistryInfo, registry_info
 
 from medbench import tasks as _tasks
 from medbench.claims.scorer import claim_entailment
+from medbench.errors import unknown
 from medbench.private.inspect import is_registry_object, registry_add
 from medbench.probes.refusal import refusal
 from medbench.probes.trace import trace, trace_signals
@@ -103,3 +107,29 @@ for _factory in (
     trace_statistics,
 ):
     _also_by_bare_name(_factory)
+
+
+def refuse_misspelt(arguments: Sequence[str]) -> None:
+    """End an `inspect eval medbench/NAME` whose name is none of ours with the nearest ones.
+
+    Inspect itself would only say that it found no tasks, and does not ask whose name it is.
+
+    Args:
+        arguments: the command line that this process was started with.
+
+    Raises:
+        SystemExit: with the message.
+    """
+    if not arguments or Path(arguments[0]).stem != "inspect" or arguments[1:2] not in (["eval"], ["eval-set"]):
+        return
+    for before, argument in itertools.pairwise(arguments[1:]):
+        package, _, name = argument.partition("@")[0].partition("/")
+        of_option = before.startswith("-") and "=" not in before  # --model medbench/PATH
+        if package != "medbench" or of_option or not name.isidentifier() or Path(argument).exists():
+            continue
+        if name not in __all__:
+            known = [one for one in __all__ if registry_info(globals()[one]).type == "task"]
+            raise SystemExit(f"{unknown('task', name, known)} See them: medbench tasks")
+
+
+refuse_misspelt(sys.argv)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # of an OSError: no more can be written there
 
@@ -49,3 +50,18 @@ def unknown(what: str, name: str, choices: Iterable[str]) -> MedbenchError:
     near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return MedbenchError(f"unknown {what} {name!r}.{hint} Known: {', '.join(known)}.")
+
+
+def no_file(path: str | Path, what: str = "") -> MedbenchError:
+    """The error for a file that is not there, with the nearest names of its folder.
+
+    Args:
+        path: as the user named it.
+        what: kind of file, for the message.
+    """
+    folder, named = Path(path).parent, f"{what} {path}".strip()
+    if not folder.is_dir():
+        return MedbenchError(f"{named} does not exist, nor does the folder {folder}.")
+    near = difflib.get_close_matches(Path(path).name, sorted(one.name for one in folder.iterdir()), n=3, cutoff=0.7)
+    hint = f" Did you mean {' or '.join(str(folder / name) for name in near)}?" if near else ""
+    return MedbenchError(f"{named} does not exist.{hint}")

@@ -12,6 +12,7 @@ is yes, no or maybe is a decision; one with a reference text, or several that co
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from medbench.sources.records import Record
 Kind = Literal["auto", "choice", "decision", "free_text"]
 KINDS = ("choice", "decision", "free_text")
 _NEEDS = {"choice": "options and a key", "decision": "a key that is yes, no or maybe", "free_text": "a reference text"}
+_KEYS = re.compile(r"[A-J](?:[\s,;、，]*[A-J])*|\d")
 ABOUT = About(items=None, language="en, zh", scores="accuracy or BLEU, ROUGE", version=1)
 
 
@@ -45,10 +47,10 @@ def custom(
     name: str | None = None,
     kind: Kind = "auto",
     question: str | None = None,
-    options: str | None = None,
+    options: str | list[str] | None = None,
     answer: str | None = None,
     context: str | None = None,
-    reference: str | None = None,
+    reference: str | list[str] | None = None,
     separator: str | None = None,
     group: str | None = None,
 ) -> Task:
@@ -72,6 +74,7 @@ def custom(
     }  # fmt: skip
     if mapping is not None:
         settings, own = mapped(user_file(mapping), settings, own)
+    own = {part: _names(value) for part, value in own.items()}
     if settings.source is None:
         raise MedbenchError("an own set needs its file: -T source=FILE, or -T mapping=FILE.yaml that names it.")
     columns = Columns(**{part: own[part] for part in Columns.__dataclass_fields__})
@@ -89,6 +92,11 @@ def custom(
         several = any(len(item.answer) > 1 for item in loaded.items)
         made = choice_task(loaded, settings, multiple=several, name=called, version=ABOUT.version)
     return task_with(made, name=called)
+
+
+def _names(value: object) -> str | None:
+    """What names columns, as one text: Inspect reads ``-T options=A,B`` as a list, and ``-T answer=1`` as a number."""
+    return ",".join(map(str, value)) if isinstance(value, list) else None if value is None else str(value)
 
 
 class _Kind:
@@ -110,12 +118,19 @@ class _Kind:
             "decision": not item.options and item.answer != (),
             "free_text": not item.options and not item.answer and item.reference != "",
         }
-        self.name = self.name or next((kind for kind, fits in looks.items() if fits), "")
+        before = self.name
+        self.name = before or next((kind for kind, fits in looks.items() if fits), "")
         if not self.name:
             raise record.error(
                 None,
                 "holds neither options, nor a yes/no key, nor a reference text; name the columns with -T options=, "
                 f"-T answer= and -T reference= (the row has {', '.join(map(repr, record.data))})",
+            )
+        if not before and self.name == "free_text" and _KEYS.fullmatch(item.reference):
+            raise record.error(
+                None,
+                f"has no options, and {item.reference!r} reads like a key of options; name their columns with "
+                f"-T options= (the row has {', '.join(map(repr, record.data))}), or say -T kind=free_text",
             )
         if self.name == "free_text":
             if not item.reference:

@@ -76,6 +76,16 @@ def test_inspect_shows_brackets_of_an_error_as_they_stand(tmp_path: Path) -> Non
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_misspelt_task_of_inspects_own_command_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    code = "import sys; sys.argv[0] = 'inspect'; from medbench import _registry"
+    for arguments in (["eval", "medbench/medqaa"], ["eval-set", "--limit", "3", "medbench/medqaa@x", "-T", "a=b"]):
+        done = run(code, *arguments, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "unknown task 'medqaa'. Did you mean medqa or " in done.stderr
+    for arguments in (["eval", "medbench/medqa", "--model", "medbench/medqaa"], ["score", "medbench/medqaa"]):
+        assert run(code, *arguments, cwd=tmp_path).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("before", "told"),
     [

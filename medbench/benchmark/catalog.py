@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from medbench.errors import MedbenchError, unknown
+from medbench.errors import MedbenchError, no_file, unknown
 
 if TYPE_CHECKING:
     from inspect_ai import Task
@@ -65,7 +65,7 @@ def make(name: str, args: Mapping[str, Any] | None = None) -> Task:
     check(name)
     if is_mapping(name):
         if not file.is_file():
-            raise MedbenchError(f"no mapping file {name}.")
+            raise no_file(name, "mapping file")
         name, args = "medbench/custom", {"mapping": str(file), **args}
     elif "/" not in name and not file.suffix:
         name = f"medbench/{name}"

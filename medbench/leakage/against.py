@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medbench.benchmark import catalog
-from medbench.errors import BadRow, MedbenchError
+from medbench.errors import BadRow, MedbenchError, no_file
 from medbench.files import places
 from medbench.sources.items import Item
 from medbench.sources.layout import item_of
@@ -59,7 +59,7 @@ def _source(name: str, bad_rows: BadRows) -> list[Item]:
     task, _, file = name.partition("=")
     file = str(places.local(file)) if file else ""
     if file and not Path(file).is_file():
-        raise MedbenchError(f"--against {name}: {file} does not exist.")
+        raise MedbenchError(f"--against {name}: {no_file(file)}")
     if not file and ("/" in name.removeprefix("medbench/") or path.suffix):
         raise MedbenchError(f"--against {name}: neither an existing file nor the name of a task.")
     return _task_items(task.removeprefix("medbench/"), file, bad_rows)
@@ -69,14 +69,16 @@ def _task_items(task: str, file: str, bad_rows: BadRows) -> list[Item]:
     """Items of a task, through Inspect's registry: the core knows no benchmark by name."""
     settings = {"source": file, "on_bad_row": bad_rows.policy} if file else {}
     catalog.check(task)
+    own = catalog.is_mapping(task)
     try:
         created = catalog.make(task, settings)
     except MedbenchError as error:
         cause = error.__cause__ or error  # what the task raised, before Inspect's hints were added
-        hint = f"Here: --against {task}=FILE."
+        hint = "" if own else f"Here: --against {task}=FILE."
         if isinstance(cause, BadRow):
             hint = "--on-bad-row skip leaves such rows out and lists them."
-        raise MedbenchError(f"--against {task}: {str(cause).rstrip('.')}. {hint}") from error
+        told = str(cause) if str(cause).endswith("?") else f"{str(cause).rstrip('.')}."
+        raise MedbenchError(f"--against {task}: {told} {hint}".rstrip()) from error
     metadata = (created.metadata or {}).get("benchmark", {})
     bad_rows.rows += [BadRow(f"--against {task}", "left out", None, row) for row in metadata.get("left_out", [])]
     return _sample_items(task, (sample.metadata for sample in created.dataset))

@@ -141,10 +141,14 @@ def _print(findings: Findings) -> None:
             table.add_row(*(str(row[name]) for name in ("field", "signal", "findings", "items", "records")))
         console.print(table)
     _print_missed(console, summary)
-    console.print(
-        f"Not checked: {unchecked['item_fields_too_short']} item fields and {unchecked['records_too_short']} records "
-        f"of fewer than 5 units, {unchecked['records_unreadable']} unreadable records; listed in unchecked.jsonl."
-    )
+    not_checked = {
+        "fields of items of fewer than 5 units (words, or Chinese characters)": unchecked["item_fields_too_short"],
+        "records of fewer than 5 units": unchecked["records_too_short"],
+        "unreadable records": unchecked["records_unreadable"],
+    }
+    if any(not_checked.values()):
+        told = ", ".join(f"{count} {what}" for what, count in not_checked.items() if count)
+        console.print(f"Not checked: {told}; listed in unchecked.jsonl.")
     if summary["ignored_files"]:
         ignored = summary["ignored_files"]
         console.print(f"Left out: {len(ignored)} files of other formats (summary.json lists them), e.g. {ignored[0]}.")
@@ -169,7 +173,8 @@ def _print_missed(console: Console, summary: Mapping[str, Any]) -> None:
     if not summary["leaks"]:
         return
     missed = ", ".join(f"{name} {n}" for name, n in summary["missed_by"].items() if name != "edited")
-    console.print(f"Of {summary['leaks']} leaks (an item in a record) each signal alone would have missed: {missed}.")
+    leaks = f"{summary['leaks']} leak{'s' if summary['leaks'] > 1 else ''}"
+    console.print(f"Of {leaks} (an item in a record) each signal alone would have missed: {missed}.")
     only = ", ".join(f"{name} {n}" for name, n in summary["told_by_one_signal"].items() if n)
     if only:
         console.print(f"Told by one signal alone: {only}.")

@@ -137,7 +137,8 @@ def render(log: EvalLog, console: Console) -> None:
     outputs, items = len(log.samples or []), len(_by_item(log))
     size = f"{outputs} predictions" + ("" if outputs == items else f" for {items} prompts")
     table = Table(title=f"{log.eval.task}, {size}", title_justify="left")
-    for column in ("score", "view", "mean", "95% interval", "floor"):
+    floors = {key for key in values if key.partition("/")[0].endswith("_floor")}
+    for column in ("score", "view", "mean", "95% interval", *(("floor",) if floors else ())):
         table.add_column(column, justify="left" if column in ("score", "view") else "right", overflow="fold")
     traced = any(status != "absent" for status in trace_statuses(log))
     for metric, views in distinct_views(values, traced):
@@ -150,7 +151,7 @@ def render(log: EvalLog, console: Console) -> None:
             ", ".join(views),
             f"{interval.estimate:.{decimals}f}",
             "-" if math.isnan(interval.low) else f"{interval.low:.{decimals}f} to {interval.high:.{decimals}f}",
-            f"{np.nanmean(floor):.{decimals}f}" if floor else "",
+            *((f"{np.nanmean(floor):.{decimals}f}" if floor else "",) if floors else ()),
         )
     console.print(table)
     benchmark = (log.eval.metadata or {}).get("benchmark") or {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medbench.errors import unknown
+from medbench.errors import NoColumn, unknown
 from medbench.predictions.prediction import Prediction, raw_text, text_row, user_turn
 from medbench.sources.records import Record
 
@@ -43,11 +43,11 @@ def renamed(record: Record, named: Mapping[str, str]) -> Record:
         named: part -> the column that holds it, e.g. ``{"prediction": "模型输出"}``.
 
     Raises:
-        BadRow: the row has no such column, with the nearest names.
+        NoColumn: the row has no such column, with the nearest names.
     """
     data: dict[str, Any] = {name: value for name, value in record.data.items() if name not in named}
     for part, column in named.items():
         if column not in record.data:
-            raise record.error(None, str(unknown(f"column for {part}", column, record.data)))
+            raise NoColumn(record.file, record.row, None, str(unknown(f"column for {part}", column, record.data)))
         data[part] = record.data[column]
     return Record(record.file, record.row, data)

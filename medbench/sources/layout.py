@@ -29,6 +29,9 @@ NAMES = {
     ),
 }  # fmt: skip
 _DECISIONS = {"yes": "yes", "no": "no", "maybe": "maybe", "是": "yes", "否": "no", "不是": "no", "不确定": "maybe"}
+# Columns of one option each, in lower case.
+_LETTERED = re.compile(r"(?:(?:options?|opt|op|choice|选项)[ _.-]?)?([a-z])")
+_NUMBERED = re.compile(r"(?:options?|opt|op|choice|选项)[ _.-]?(\d{1,2})")
 _HAN = re.compile("[\u3400-\u9fff]")
 
 
@@ -65,7 +68,8 @@ class Columns:
         if named is not None:
             return _named(part, named, record)
         row = {str(key).strip().lower(): value for key, value in record.data.items()}
-        return next((row[name] for name in NAMES.get(part, ()) if row.get(name) not in (None, "", [], {})), None)
+        found = next((row[name] for name in NAMES.get(part, ()) if row.get(name) not in (None, "", [], {})), None)
+        return _without_gaps(record, _one_column_each(row)) or None if found is None and part == "options" else found
 
     @property
     def given(self) -> bool:
@@ -78,9 +82,33 @@ def _named(part: str, named: str, record: Record) -> object:
     for name in names:
         if name not in record.data:
             raise NoColumn(record.file, record.row, None, str(unknown(f"column for {part}", name, record.data)))
-    values = [record.data[name] for name in names]
-    # Option columns of a table have gaps where an item has fewer options than another.
-    return values[0] if len(values) == 1 else [value for value in values if value not in (None, "")]
+    values = {name: record.data[name] for name in names}
+    if len(values) == 1:
+        return values[names[0]]
+    return _without_gaps(record, values) if part == "options" else [v for v in values.values() if v not in (None, "")]
+
+
+def _one_column_each(row: Mapping[str, object]) -> dict[str, object]:
+    """The columns that hold one option each, in order: `A`, `option_a`, `opa`, `选项1` and those after it; or none."""
+    for pattern, marks in ((_LETTERED, LETTERS.lower()), (_NUMBERED, [str(n) for n in range(1, len(LETTERS) + 1)])):
+        by_mark = {found[1]: name for name in row if (found := pattern.fullmatch(name))}
+        names = [by_mark[mark] for mark in marks if mark in by_mark]
+        if len(names) > 1 and list(marks[: len(names)]) == [mark for mark in marks if mark in by_mark]:
+            return {name: row[name] for name in names}
+    return {}
+
+
+def _without_gaps(record: Record, options: Mapping[str, object]) -> list[object]:
+    """The options of a row; columns that other rows fill and this one does not are the last ones.
+
+    Raises:
+        BadRow: one is empty before one that is not, after which letters and numbers would name another option.
+    """
+    filled = [name for name, value in options.items() if value not in (None, "")]
+    empty = next((name for name in options if name not in filled), None)
+    if empty is not None and filled and list(options).index(empty) < len(filled):
+        raise record.error(None, f"option {empty!r} is empty, and {filled[-1]!r} after it is not")
+    return [options[name] for name in filled]
 
 
 def item_of(record: Record, columns: Columns = Columns()) -> Item:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
 from medbench.advice import install
-from medbench.errors import BadRow, LeftOut, MedbenchError
+from medbench.errors import BadRow, LeftOut, MedbenchError, no_file
 from medbench.files import parquet, places
 from medbench.files.compressed import DAMAGED, open_binary
 
@@ -134,9 +134,10 @@ def read_records(
     """
     path = places.local(source)
     bad_rows = bad_rows or BadRows()
+    if path.is_dir():
+        raise MedbenchError(f"{source} is a folder; name one file.")
     if not path.is_file():
-        what = "is a folder; name one file" if path.is_dir() else "does not exist"
-        raise MedbenchError(f"{source} {what}.")
+        raise no_file(source)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     inner = [suffix for suffix in suffixes if suffix not in _COMPRESSION]
     form = _FORMATS.get(inner[-1] if inner else "")
@@ -223,7 +224,8 @@ def _refuse_zero_bytes(path: Path, encoding: str) -> None:
 
 def _instead(encoding: str) -> str:
     """What to do about a file in another encoding, whoever reads it."""
-    return f"pass encoding={encoding} where that can be set, or convert it: iconv -f {encoding} -t UTF-8 FILE > NEW"
+    told = f"-T encoding={encoding} for a task's file, --encoding {encoding} for predictions"
+    return f"say so ({told}), or convert it: iconv -f {encoding} -t UTF-8 FILE > NEW"
 
 
 def _encoding_error(path: Path, encoding: str, error: UnicodeError) -> MedbenchError:

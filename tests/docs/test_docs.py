@@ -1,8 +1,8 @@
 """The pages' commands are run as a reader would run them, in an empty folder; what is not run says why, and is checked.
 
-A page in `RUN` is followed from top to bottom. A block of it that is not run has ``<!-- not run: REASON -->`` before
-it; another page with commands has ``<!-- commands not run: REASON -->`` under its title, and its commands and options
-must exist.
+A page in `RUN` is followed from top to bottom. A block of it that is not run has a line ``*Not run by the tests:
+REASON.*`` before it, which the reader sees too; another page with commands has ``*Commands not run by the tests:
+REASON.*`` under its title, and its commands and options must exist.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from pathlib import Path
 
 import click
 import pytest
+from inspect_ai.log import read_eval_log
 
 from medbench.cli import COMMANDS, cli
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RUN = ("quickstart.md", "own-benchmark.md", "own-model.md", "extending.md")
-_BLOCK = re.compile(r"(?P<skip><!-- not run: [^\n]+ -->\n)?```(?P<language>bash|sh|python)\n(?P<text>.*?)```", re.S)
+_BLOCK = re.compile(
+    r"(?P<skip>^\*Not run by the tests: [^\n]+\.\*\n\n)?^```(?P<language>bash|sh|python)\n(?P<text>.*?)^```$",
+    re.S | re.M,
+)
 _INDENTED = re.compile(r"(?:(?<=\n\n)|^)(?:    \S[^\n]*\n)+", re.M)
 _COMMAND = re.compile(r"^(?:medbench|inspect|make|pip|python|\.venv/bin/\S+) ")
-_PAGE = re.compile(r"\A# [^\n]+\n\n<!-- commands not run: (?P<reason>[^\n]+) -->\n")
+_PAGE = re.compile(r"\A# [^\n]+\n\n\*Commands not run by the tests: (?P<reason>[^\n]+)\.\*\n")
 PAGES = sorted(page.name for page in DOCS.glob("*.md"))
 
 
@@ -49,6 +53,9 @@ def follow(page: str, place: Path) -> str:
     command = ["bash", "-c", script(page)]
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    for log in place.rglob("*.eval"):  # `inspect eval` ends with 0 even where every sample failed
+        read = read_eval_log(str(log), header_only=True)
+        assert read.status == "success", f"{page}: {read.eval.task}: {read.error and read.error.message}"
     return done.stdout
 
 
@@ -75,6 +82,7 @@ def test_own_benchmarks_are_followed(tmp_path: Path) -> None:
     contamination = next(section for section in report["sections"] if section["key"] == "contamination")
     assert "1 of 2 items" in contamination["findings"][0]
     assert list((tmp_path / "page-logs").glob("*.eval"))
+    assert len(list((tmp_path / "logs").glob("*.eval"))) == 7
 
 
 def test_own_models_are_followed(tmp_path: Path) -> None:

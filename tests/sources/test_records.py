@@ -68,11 +68,11 @@ def test_a_broken_line_is_named_or_counted(tmp_path: Path, jsonl: bytes) -> None
 def test_another_encoding_is_recognised_and_named(tmp_path: Path) -> None:
     path = tmp_path / "gb.csv"
     path.write_bytes("Question,Answer\n上消化道出血可单纯表现为呕血,A\n".encode("gb18030"))
-    with pytest.raises(MedbenchError, match=r"not utf-8.*pass encoding=gb18030"):
+    with pytest.raises(MedbenchError, match=r"not utf-8.*-T encoding=gb18030"):
         rows(path)
     assert rows(path, encoding="gb18030") == [{"Question": "上消化道出血可单纯表现为呕血", "Answer": "A"}]
     path.write_text("Question,Answer\n上消化道出血可单纯表现为呕血,A\n", "utf-8")
-    with pytest.raises(MedbenchError, match=r"not ascii.*pass encoding=utf-8"):
+    with pytest.raises(MedbenchError, match=r"not ascii.*-T encoding=utf-8"):
         rows(path, encoding="ascii")
 
 
@@ -81,9 +81,9 @@ def test_another_encoding_is_recognised_and_named(tmp_path: Path) -> None:
     [
         ("a.jsonl", b"", "holds no rows"),
         ("a.json", b" \n", "holds no rows"),
-        ("a.jsonl", '{"a": 1}'.encode("utf-16-le"), "looks like utf-16-le: pass encoding=utf-16-le"),
+        ("a.jsonl", '{"a": 1}'.encode("utf-16-le"), "looks like utf-16-le: say so \\(-T encoding=utf-16-le"),
         ("a.jsonl", '{"a": 1}'.encode("utf-16-be"), "looks like utf-16-be"),
-        ("a.jsonl", '{"a": 1}'.encode("utf-16"), "reads as utf-16: pass encoding=utf-16"),
+        ("a.jsonl", '{"a": 1}'.encode("utf-16"), "reads as utf-16: say so \\(-T encoding=utf-16"),
         ("a.jsonl", bytes(range(200)), "it is no text file"),
         ("a.jsonl.zst", b"not zstandard", "damaged or cut short"),
         ("a.xyz", b"{}", "unknown format"),

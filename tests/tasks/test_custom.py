@@ -11,6 +11,7 @@ import openpyxl
 import pytest
 import yaml
 from inspect_ai import Task
+from inspect_ai import eval as evaluate
 from inspect_ai.log import read_eval_log
 from inspect_ai.util import registry_info
 
@@ -18,6 +19,7 @@ from medbench import leakage
 from medbench.benchmark import catalog
 from medbench.errors import MedbenchError
 from medbench.predictions.importing import import_predictions
+from medbench.private.inspect import parsed_arguments
 from medbench.sources.items import LETTERS, Item
 from medbench.tasks.custom import custom
 
@@ -105,6 +107,66 @@ def test_a_mapping_file_stands_for_a_task_everywhere(tmp_path: Path) -> None:
     corpus = lines(tmp_path / "corpus.jsonl", [{"text": WARD[2]["stem"] + " Paracetamol Salt Iron"}])
     findings = leakage.audit([corpus], str(mapping))
     assert {row["item_id"] for row in findings} == {items(task)[2].id}
+
+
+@pytest.mark.parametrize(
+    "names", [["A", "B", "C"], ["option_a", "option_b", "option_c"], ["opa", "opb", "opc"], ["选项1", "选项2", "选项3"]]
+)
+def test_one_column_an_option_is_found(tmp_path: Path, names: list[str]) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(f"Question,{','.join(names)},Answer\nWhich is iron?,Fe,Cu,Zn,A\nTwo or one?,two,one,,B\n", "utf-8")
+    task = custom(source=str(path))
+    assert [item.options for item in items(task)] == [("Fe", "Cu", "Zn"), ("two", "one")]
+    assert [item.answer for item in items(task)] == [("A",), ("B",)]
+    path.write_text(f"Question,{','.join(names)},Answer\nWhich is iron?,Fe,,Zn,C\n", "utf-8")
+    with pytest.raises(MedbenchError, match=r"option '.+' is empty, and '.+' after it is not"):
+        custom(source=str(path))
+
+
+def test_columns_are_named_on_the_command_line_as_documented(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("q,x,y,1\nWhich is iron?,Fe,Cu,A\n", "utf-8")
+    arguments = parsed_arguments(("question=q", "options=x,y", "answer=1"))
+    assert arguments["options"] == ["x", "y"]  # so Inspect reads it
+    assert [item.options for item in items(custom(source=str(path), **arguments))] == [("Fe", "Cu")]
+
+
+def test_keys_without_options_are_no_reference_texts(tmp_path: Path) -> None:
+    source = lines(
+        tmp_path / "own.jsonl", [{"question": "Which is iron?", "first": "Fe", "second": "Cu", "answer": "B"}]
+    )
+    with pytest.raises(MedbenchError, match=r"'B' reads like a key of options; name their columns with -T options="):
+        custom(source=source)
+    assert scorers(custom(source=source, options="first,second")) == {"option_accuracy", "trace_statistics"}
+    assert items(custom(source=source, kind="free_text"))[0].reference == "B"
+
+
+def test_a_misspelt_file_is_answered_with_the_one_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "ward.yaml").write_text(f"source: {lines(tmp_path / 'ward.jsonl', WARD)}\n", "utf-8")
+    misspelt = str(tmp_path / "wrad.yaml")
+    with pytest.raises(MedbenchError, match=r"mapping file .*wrad.yaml does not exist. Did you mean .*ward.yaml\?$"):
+        catalog.make(misspelt)
+    with pytest.raises(MedbenchError, match=r"--against .*wrad.yaml does not exist. Did you mean .*ward.yaml\?$"):
+        leakage.audit([], misspelt)
+    with pytest.raises(MedbenchError, match=r"wrad.jsonl does not exist. Did you mean .*ward.jsonl\?"):
+        custom(source=str(tmp_path / "wrad.jsonl"))
+    with pytest.raises(MedbenchError, match=r"nor does the folder .*nowhere"):
+        custom(source=str(tmp_path / "nowhere" / "ward.jsonl"))
+
+
+def test_a_dry_run_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("requests.get", refused)  # as Inspect's mock fetches the vocabulary by which it counts
+    monkeypatch.setattr("tiktoken.registry.ENCODINGS", {})
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "cache"))
+    source = lines(tmp_path / "ward.jsonl", WARD)
+    task = custom(source=source, question="stem", options="choices", answer="key")
+    (log,) = evaluate(task, model="mockllm/model", log_dir=str(tmp_path / "logs"), display="none")
+    assert log.status == "success", log.error
+    assert log.samples is not None
+    assert len(log.samples) == 6
 
 
 def test_a_page_by_path_stands_for_a_task(tmp_path: Path) -> None:
