@@ -64,6 +64,16 @@ def test_metrics_and_help_need_no_optional_install(tmp_path: Path) -> None:
     assert "bleu4" in done.stdout
 
 
+def test_a_sweep_of_models_elsewhere_needs_no_optional_install(tmp_path: Path) -> None:
+    row = {"question": "Which organ makes insulin?", "options": ["liver", "pancreas"], "answer": "B"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    (tmp_path / "own.yaml").write_text("source: own.jsonl\n", "utf-8")
+    (tmp_path / "study.yaml").write_text("candidates: [{model: mockllm/model}]\ntasks: [own.yaml]\n", "utf-8")
+    done = run(WITHOUT_EXTRAS, "sweep", "study.yaml", "--out", "out", "--display", "none", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 runs done" in done.stdout
+
+
 def test_inspect_shows_brackets_of_an_error_as_they_stand(tmp_path: Path) -> None:
     # rich would take [/b] for a closing tag that nothing opened
     row = {"question": "Which drug?", "options": {"A": "x", "B": "y"}, "answer": "x", "answer_idx": "[/b]"}

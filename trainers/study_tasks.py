@@ -93,11 +93,14 @@ def system_prompt(study: Study) -> str | None:
     Raises:
         MedbenchError: two adapters were trained under different ones.
     """
-    from medbench.merging.adapters import parse_adapter
-
     given = study.document.get("system", "training")
     if given != "training":
         return None if given == "none" else given
+    if not any(candidate.adapters for candidate in study.candidates):
+        return None  # nothing of what reads adapters has to be installed
+
+    from medbench.merging.adapters import parse_adapter
+
     directories = {
         name: directory
         for candidate in study.candidates
@@ -116,6 +119,9 @@ def system_prompt(study: Study) -> str | None:
 
 def adapter_hashes(candidate: Candidate) -> dict[str, str]:
     """SHA-256 of the weights of each adapter of a candidate, so that a log says what exactly was merged."""
+    if not candidate.adapters:
+        return {}
+
     from medbench.merging.adapters import WEIGHTS, parse_adapter
 
     parsed = [parse_adapter(text) for text in candidate.adapters]

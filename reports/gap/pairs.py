@@ -45,7 +45,7 @@ def _flips(estimate: Estimate) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
     for i, j in combinations(range(len(values)), 2):
         gap = values[j] - values[i]
-        gained, lost = float(gap[gap > 0].sum()), float(-gap[gap < 0].sum())
+        gained, lost = float(gap[gap > 0].sum()), float(np.abs(gap[gap < 0]).sum())  # never -0
         flipped = stats.rate(np.abs(gap), estimate.clusters, confidence=estimate.options.confidence)
         adjusted = float(estimate.p_adjusted[i, j])
         first, second = estimate.candidates[i], estimate.candidates[j]

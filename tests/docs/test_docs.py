@@ -7,6 +7,7 @@ REASON.*`` under its title, and its commands and options must exist.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -49,7 +50,7 @@ def script(page: str) -> str:
 def follow(page: str, place: Path) -> str:
     """Follow a page in a folder; return what was printed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "INSPECT_DISPLAY": "plain"}
     command = ["bash", "-c", script(page)]
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -82,7 +83,7 @@ def test_own_benchmarks_are_followed(tmp_path: Path) -> None:
     contamination = next(section for section in report["sections"] if section["key"] == "contamination")
     assert "1 of 2 items" in contamination["findings"][0]
     assert list((tmp_path / "page-logs").glob("*.eval"))
-    assert len(list((tmp_path / "logs").glob("*.eval"))) == 7
+    assert len(list((tmp_path / "dry").glob("*.eval"))) == 6
 
 
 def test_own_models_are_followed(tmp_path: Path) -> None:
@@ -149,6 +150,25 @@ def test_the_notebook_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         exec(compile(cell, "docs/notebook.ipynb", "exec"), names)
     compared = names["medbench"].compare("model-b", "model-a", logs="logs")  # type: ignore[attr-defined]
     assert compared.iloc[0].difference == pytest.approx(0.25)
+
+
+def test_what_is_quoted_of_the_report_is_what_it_says() -> None:
+    """Each stretch between the dots of a quotation stands in a text of the code that writes reports and merges."""
+    page = (DOCS / "reading-the-report.md").read_text("utf-8")
+    said = "\n".join(
+        node.value
+        for path in [*(DOCS.parent / "reports").rglob("*.py"), DOCS.parent / "trainers" / "merge.py"]
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    said += (DOCS.parent / "reports" / "templates" / "report.html.j2").read_text("utf-8")
+    quoted = [text.replace("\n", " ") for text in re.findall(r'"([^"]+)"', page)]
+    parts = [" ".join(part.split()) for text in quoted for part in text.split("…")]
+    assert len(parts) > 40
+    assert [part for part in parts if part.strip(" ():;") not in said] == []
+    titles = re.findall(r"\*\*([^*\"]+)\*\*", page.partition("If you have to find the cause")[2])
+    assert len(titles) > 12
+    assert [title for title in titles if f"\n{title}\n" not in said] == []
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -61,6 +61,12 @@ def test_gains_and_losses_by_hand() -> None:
     assert row[6] == 1.0
 
 
+def test_no_losses_are_zero() -> None:
+    first, second = np.array([0, 0, 0, 1.0]), np.array([1, 1, 1, 1.0])
+    section = pairs.section(study([exam("a", first[:, None]), exam("b", second[:, None])]), Sources())
+    assert "b gains 3 items and loses 0 (" in section.findings[0]
+
+
 def test_difficulty_counts_items() -> None:
     right = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0.0]])
     section = pairs.section(study([exam(f"m{k}", x[:, None]) for k, x in enumerate(right)]), Sources())
