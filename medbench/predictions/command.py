@@ -159,7 +159,8 @@ def render(log: EvalLog, console: Console) -> None:
         line = benchmark.get("judge_line") or "no card was named: how far it agrees with people is not known here"
         console.print(f"judged by {benchmark['judge']}: {line}", markup=False, soft_wrap=True, highlight=False)
     statuses = trace_statuses(log)
-    console.print("traces: " + ", ".join(f"{status} {count}" for status, count in statuses.items()), highlight=False)
+    if statuses:
+        console.print("traces: " + ", ".join(f"{status} {n}" for status, n in statuses.items()), highlight=False)
     if statuses.get("orphan_close"):
         console.print(
             "note: traces that close without an opening tag usually had it in the prompt; then pass --prefilled, "
@@ -167,7 +168,7 @@ def render(log: EvalLog, console: Console) -> None:
             soft_wrap=True,
         )
     empty = [str(s.metadata["item"]["source"]) for s in log.samples or [] if not s.output.completion.strip()]
-    if empty:
+    if empty and statuses:  # likelihoods of options have no text
         more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
         console.print(
             f"note: empty outputs: {len(empty)}, for {'; '.join(empty[:3])}{more}", markup=False, soft_wrap=True
@@ -247,9 +248,10 @@ def interval_of(metric: str, values: list[float], contexts: list[str] | None = N
 
 
 def trace_statuses(log: EvalLog) -> dict[str, int]:
-    """How many outputs have which trace status."""
+    """How many outputs have which trace status; none where no text was generated (option probabilities)."""
     counts: dict[str, int] = {}
     for sample in log.samples or []:
-        status = ((sample.scores or {})["trace_statistics"].metadata or {})["status"]
-        counts[status] = counts.get(status, 0) + 1
+        if score := (sample.scores or {}).get("trace_statistics"):
+            status = (score.metadata or {})["status"]
+            counts[status] = counts.get(status, 0) + 1
     return dict(sorted(counts.items(), key=lambda found: -found[1]))

@@ -222,7 +222,7 @@ def _task_of_rows(
             problem = re.sub(
                 rf"{re.escape(str(path))}, line (\d+)",
                 lambda line: f"{file}, {predictions[int(line[1]) - 1].record.row}",
-                str(error),
+                str(error.__cause__ or error),  # what the row lacks, before the advice for `inspect eval`
             )
             raise MedbenchError(
                 f"{problem.rstrip('.')}. Its rows are not items of {task}: name the benchmark's own file with --source."

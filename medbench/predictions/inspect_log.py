@@ -31,7 +31,14 @@ def records(file: str, bad_rows: BadRows, encoding: str) -> Iterator[Record]:
     except Exception as error:  # a zip, a JSON or a schema error: each means that this is no log
         raise MedbenchError(f"{file} is not a readable Inspect log ({type(error).__name__}: {error})") from None
     if log.status != "success":
-        bad_rows.add(BadRow(file, "the log", "status", f"{log.status}: the evaluation did not finish"))
+        bad_rows.add(
+            BadRow(
+                file,
+                "the log",
+                "status",
+                f"{log.status}: the evaluation did not finish (`inspect eval-retry` completes it)",
+            )
+        )
     if not log.samples:
         raise MedbenchError(f"{file} holds no samples (written with --no-log-samples, or the header alone).")
     for sample in log.samples:

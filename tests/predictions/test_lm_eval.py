@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from medbench.errors import MedbenchError
+from medbench.predictions.command import import_command
 from medbench.predictions.importing import import_predictions
 
 DATA = Path(__file__).parent / "data" / "lm_eval"
@@ -41,6 +43,15 @@ def test_accuracies_are_lm_evals_own(name: str, tmp_path: Path) -> None:
         assert ours[question]["accuracy_norm/answer"] == row["acc_norm"]
         assert ours[question]["entropy/answer"] > 0
         assert ours[question]["mass/answer"] != ours[question]["mass/answer"]  # texts have no mass of first tokens
+
+
+@pytest.mark.parametrize("name", ["multiple_choice_texts.jsonl", "generate_until.jsonl"])
+def test_the_command_prints_what_it_judged(name: str, tmp_path: Path) -> None:
+    arguments = [str(DATA / name), "--task", "medqa", "--model", "smollm2", "--log-dir", str(tmp_path)]
+    done = CliRunner().invoke(import_command, arguments, catch_exceptions=False)
+    assert "accuracy" in done.output
+    assert ("traces: absent 6" in done.output) == (name == "generate_until.jsonl")  # likelihoods have no text
+    assert ("empty outputs: 6" in done.output) == (name == "generate_until.jsonl")
 
 
 def test_the_two_accuracies_differ_in_the_file(tmp_path: Path) -> None:
