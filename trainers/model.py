@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medbench.advice import install
 from medbench.errors import MedbenchError, unknown
+from medbench.provider.chat import template_source
 from medbench.provider.loading import resolve
 from medbench.sources.hub import require_model
 from medbench.trainers.data import IGNORED, Message, tokenize_messages
@@ -22,7 +23,8 @@ def load_tokenizer(stage: Stage, recipe: Recipe) -> PreTrainedTokenizerBase:
     """The base's tokenizer.
 
     Raises:
-        MedbenchError: the base is no model or holds pickles, or the tokenizer lacks what the stage's template needs.
+        MedbenchError: the base is no model or holds pickles, or its tokenizer lacks what the template needs; or
+            has a template that runs away.
     """
     from transformers import AutoTokenizer
 
@@ -46,6 +48,7 @@ def _check_template(stage: Stage, recipe: Recipe, tokenizer: PreTrainedTokenizer
         raise MedbenchError(f"the tokenizer of {name} has no end-of-text token, which training needs.")
     if stage == "pt":
         return
+    template_source(tokenizer, None)  # refuses one that runs away before anything renders it
     if recipe.template == "chat" and not tokenizer.chat_template:
         raise MedbenchError(f"{name} has no chat template; use template: qwen3 or qwen3_nothink.")
     if recipe.template != "chat":

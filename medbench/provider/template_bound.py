@@ -114,7 +114,7 @@ def require_bounded(template: str) -> None:
 
 def _runaway(what: str) -> ProviderError:
     return ProviderError(
-        f"the model's chat template {what} for a conversation of a few words: it is broken or hostile. Look at "
-        "chat_template.jinja (or chat_template in tokenizer_config.json) in the model's directory, or give another "
-        "with -M chat_template=FILE."
+        f"the model's chat template {what} for a conversation of a few words: it is broken or hostile. Mend "
+        "chat_template.jinja (or chat_template in tokenizer_config.json) in the model's directory; an evaluation takes "
+        "another with -M chat_template=FILE."
     )

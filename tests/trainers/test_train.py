@@ -509,6 +509,7 @@ ENDLESS = (
     "{% for m in messages %}\n{{ m.role }}: {{ m.content }}{% endfor %}"
     "{% if add_generation_prompt %}\nassistant: {% endif %}"
 )
+RUNAWAY = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 
 
 @pytest.mark.parametrize(
@@ -519,17 +520,28 @@ ENDLESS = (
         (SYSTEM + CHATML + OPENS, "qwen3_nothink", "You help.*use template: chat"),
         (SYSTEM + CHATML + OPENS, "chat", None),
         (ENDLESS, "chat", "it would never stop"),
+        (RUNAWAY, "chat", "chat template did not end within"),
+        (CHATML + OPENS + RUNAWAY, "qwen3", "chat template did not end within"),
         (None, "chat", "no chat template"),
         (None, "qwen3", None),
     ],
 )
 def test_a_template_must_be_the_models_own_and_end(
-    base: Path, data: Path, tmp_path: Path, chat_template: str | None, template: str, problem: str | None
+    base: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chat_template: str | None,
+    template: str,
+    problem: str | None,
 ) -> None:
     import shutil
 
     from transformers import AutoTokenizer
 
+    from medbench.provider import template_bound
+
+    monkeypatch.setattr(template_bound, "SECONDS", 1)
     folder = shutil.copytree(base, tmp_path / "base")
     (folder / "chat_template.jinja").unlink()
     tokenizer = AutoTokenizer.from_pretrained(folder)
