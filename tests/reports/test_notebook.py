@@ -15,6 +15,7 @@ import pytest
 import medbench
 from medbench.errors import MedbenchError
 from medbench.reports import write as writing
+from medbench.reports.estimates import Options
 from medbench.reports.logs import find_logs
 
 
@@ -96,7 +97,8 @@ def test_a_report_that_is_interrupted_leaves_the_old_one(
     study_logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever step is interrupted, the files are of one run; the next run removes what is left."""
-    out = tmp_path / "report"
+    out, built = tmp_path / "report", writing.build(str(study_logs), options=Options(resamples=100))
+    monkeypatch.setattr(writing, "build", lambda *given, **named: built)  # only what is written is interrupted
     medbench.report(study_logs, out, resamples=100, title="first")
     (out / "notes.txt").write_text("mine")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
