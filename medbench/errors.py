@@ -8,14 +8,41 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # of an OSError: no more can be written there
 
 
+# Of an address in any text: its user and password, host and path, and query. One pass, whatever the text.
+_ADDRESS = re.compile(r"://(?:(?P<user>[^\s/?#'\"@]*(?:@[^\s/?#'\"@]*)*)@)?(?P<rest>[^\s?#'\"]*)(?:[?#][^\s'\")]*)?")
+_NAMES_A_CONTAINER = ("abfs", "abfss", "az", "wasb", "wasbs")  # Azure's addresses: container@account
+
+
+def without_secrets(text: str) -> str:
+    """A text whose addresses have lost user, password, query and fragment; any other text as it is."""
+    if "://" not in text:
+        return text
+
+    def shown(found: re.Match[str]) -> str:
+        user = found["user"]
+        container = user is not None and text.endswith(_NAMES_A_CONTAINER, 0, found.start())
+        return f"://{user}@{found['rest']}" if container else f"://{found['rest']}"
+
+    return _ADDRESS.sub(shown, text)
+
+
 class MedbenchError(Exception):
-    """Bad input or an impossible request. The text is complete: what, where, expected, what to do."""
+    """Bad input or an impossible request. The text is complete: what, where, expected, what to do.
+
+    Addresses in it are shown without their secrets, since messages go to logs and bug reports.
+    """
+
+    def __init__(self, message: str) -> None:
+        shown = without_secrets(message)
+        super().__init__(shown)
+        self.args = (shown,)  # which Inspect's own error, where it is the base as well, would not set
 
 
 class BadRow(MedbenchError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from medbench.files.redact import told_apart
 from medbench.reports.text import visible_name
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def setting_of(header: EvalLog) -> tuple[dict[str, Any], int | None]:
         decoding = {key: value for key, value in decoding.items() if key not in _SAMPLING_ONLY}
     setting = {key: _plain(decoding[key]) for key in sorted(decoding)}
     arguments = spec.task_args_passed or spec.task_args or {}
-    setting |= {key: value for key, value in sorted(arguments.items()) if key not in _NOT_ASKED}
+    setting |= {key: value for key, value in sorted(told_apart(arguments).items()) if key not in _NOT_ASKED}
     tuned = tuned_prompt(spec.metadata or {})
     if tuned is not None:  # candidates under prompts of their own are compared on purpose
         kind = f"{len(tuned['wordings'])} on {tuned['items']} other items [{str(tuned['ids_sha256'])[:6]}]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 
 from medbench import thinking
-from medbench.errors import MedbenchError
+from medbench.errors import MedbenchError, without_secrets
+from medbench.files import places
 from medbench.files.redact import shown_arguments
 from medbench.reports import header as told
 from medbench.reports.samples import Sample, StoredScore, samples
@@ -109,7 +111,10 @@ def find_logs(location: str) -> list[str]:
     if location.endswith((".eval", ".json")):
         return [location]
     try:
-        found = sorted(info.name for info in list_eval_logs(location, descending=False))
+        with places.named(location, "listed") if places.is_remote(location) else contextlib.nullcontext():
+            if places.is_remote(location):
+                places.filesystem(location)  # which refuses what Inspect would fail on without a message
+            found = sorted(info.name for info in list_eval_logs(location, descending=False))
     except FileNotFoundError:
         found = []
     if not found:
@@ -188,7 +193,11 @@ def _empty_run(file: str, header: EvalLog) -> Run:
             "task_file": spec.task_file,
             "model_args": shown_arguments(spec.model_args or {}),
             "generation": told.generation_of(header),
-            "dataset": {"name": spec.dataset.name, "location": spec.dataset.location, "samples": spec.dataset.samples},
+            "dataset": {
+                "name": spec.dataset.name,
+                "location": spec.dataset.location and without_secrets(spec.dataset.location),
+                "samples": spec.dataset.samples,
+            },
             "revision": spec.revision.model_dump() if spec.revision else None,
             "packages": spec.packages,
             "metadata": spec.metadata or {},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medbench.errors import MedbenchError
+from medbench.files.copies import origin
 from medbench.files.manifest import sha256_file, write_manifest
 from medbench.files.options import Write
 
@@ -198,4 +199,4 @@ def geometry_command(
         )
     if out is not None:
         write(found, inputs, out, any_base=any_base)
-        click.echo(f"wrote {out}")
+        click.echo(f"wrote {origin(str(out))}")

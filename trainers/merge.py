@@ -188,7 +188,7 @@ def _parse_setting(text: str) -> tuple[str, str]:
 @click.option("--seed", default=0, show_default=True, help="Of stochastic rounding.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="stored", show_default=True, help="float32 rounds nothing.")
 @click.option("--any-base", is_flag=True, help="Accept adapters that record another base's name, or other layers.")
-@click.option("--out", required=True, type=Write(), help="A directory that does not exist yet, or is empty.")
+@click.option("--out", required=True, type=Write(known_by=()), help="A directory that does not exist yet, or is empty.")
 def merge_command(
     base: str,
     adapters: tuple[str, ...],
@@ -224,7 +224,7 @@ def merge_command(
         click.echo(_kept(facts))
     else:
         click.echo(f"one adapter of rank {facts['rank']} that adds the whole sum to the base, for PEFT or a server")
-    click.echo(f"wrote {out}")
+    click.echo(f"wrote {origin(str(out))}")
 
 
 def _kept(facts: dict[str, Any]) -> str:

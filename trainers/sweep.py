@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import click
 from inspect_ai.hooks import Hooks, TaskEnd, hooks
 
-from medbench.errors import MedbenchError
+from medbench.errors import MedbenchError, without_secrets
 from medbench.files.directories import full_disk_named
 from medbench.files.manifest import sha256_file, write_manifest
 from medbench.files.redact import shown_arguments
@@ -244,6 +244,12 @@ def _model(candidate: Candidate) -> Model:
 
     try:
         model = get_model(candidate.model, memoize=False, **candidate.model_args)
+        address = model.api.base_url or ""
+        if without_secrets(address) != address:
+            raise MedbenchError(
+                f"candidate {candidate.name}: the base_url {address} holds a user, password or query, which Inspect "
+                "writes into every log. Give the key as api_key, or in the provider's environment variable."
+            )
         # What Inspect writes into the log; the provider has read the originals.
         model.model_args = shown_arguments(model.model_args)
         return model

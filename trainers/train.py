@@ -21,10 +21,11 @@ import click
 import numpy as np
 
 from medbench.advice import install
-from medbench.errors import MedbenchError
-from medbench.files import places
+from medbench.errors import MedbenchError, without_secrets
+from medbench.files import copies, places
 from medbench.files.directories import full_disk_named, held
 from medbench.files.manifest import RUN, hash_files, read_manifest, sha256_file, write_atomic, write_manifest
+from medbench.files.redact import shown_settings
 from medbench.sources import hub
 from medbench.sources.records import BadRows, Record, convert
 from medbench.trainers import processes
@@ -56,6 +57,7 @@ def train(
     origin: Mapping[str, str] | None = None,
     *,
     say: Callable[[str], None] = lambda line: None,
+    quiet: bool = False,
 ) -> dict[str, float]:
     """Train one adapter, or with ``finetuning_type: full`` one model, into `recipe.output_dir`.
 
@@ -66,6 +68,7 @@ def train(
         recipe: resolved settings.
         origin: setting -> where its value came from, for the manifest.
         say: called with a line about the data once it is tokenized, and where the run begins.
+        quiet: leave out bars and warnings of the libraries.
 
     Returns:
         losses in nats per token: `train_loss`, the mean over all steps, and with evaluation data `eval_loss` and
@@ -74,14 +77,6 @@ def train(
     Raises:
         MedbenchError: bad settings, bad data, flagged data, or a device that cannot do what is asked; before training.
     """
-    try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-
-        import medbench.trainers.loop  # noqa: F401
-    except ImportError as error:
-        raise MedbenchError(f"training needs the package {error.name!r}: {install('train')}") from error
-
     out = Path(recipe.output_dir)
     with contextlib.ExitStack() as guards:
         if processes.rank() == 0:
@@ -89,13 +84,28 @@ def train(
             guards.enter_context(full_disk_named(out, "Its complete checkpoints are kept."))
         data = _read(stage, recipe)
         step = processes.step_of(recipe)
-        run = {"stage": stage, **dataclasses.asdict(recipe), "rows_per_step": step["rows"], "inputs": data.inputs}
+        run = shown_settings(
+            {"stage": stage, **dataclasses.asdict(recipe), "rows_per_step": step["rows"], "inputs": data.inputs}
+        )
         start = start_of(recipe, run)
         if start.finished:
-            say(f"{out} holds this very run, finished: nothing to do")
+            say(f"{copies.origin(str(out))} holds this very run, finished: nothing to do")
             found: dict[str, float] = read_manifest(out)["losses"]
             return found
+        _require_packages()  # which take seconds to import: bad data, and a finished run, are told before
+        if quiet:
+            quieten()
         return _fit(stage, recipe, data, run, start, origin or {}, say)
+
+
+def _require_packages() -> None:
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+
+        import medbench.trainers.loop  # noqa: F401
+    except ImportError as error:
+        raise MedbenchError(f"training needs the package {error.name!r}: {install('train')}") from error
 
 
 @dataclass
@@ -376,7 +386,8 @@ def command(
         return
     with processes.one_error():
         recipe, origin = load_recipe(stage, config, overrides)
-        with places.staged(recipe.output_dir, publishes=processes.rank() == 0) as out:
+        known_by = None if isinstance(recipe.resume_from_checkpoint, str) else (RUN,)
+        with places.staged(recipe.output_dir, publishes=processes.rank() == 0, known_by=known_by) as out:
             _train_and_tell(stage, dataclasses.replace(recipe, output_dir=str(out)), origin)
 
 
@@ -389,14 +400,12 @@ def _train_and_tell(stage: Stage, recipe: Recipe, origin: Mapping[str, str]) -> 
     table = Table("setting", Column("value", overflow="fold"), "from", title=f"medbench train {stage}")
     for field in dataclasses.fields(recipe):
         source = origin[field.name]
-        table.add_row(
-            field.name, str(getattr(recipe, field.name)), source, style="dim" if source == "default" else None
-        )
+        value = without_secrets(str(getattr(recipe, field.name)))
+        table.add_row(field.name, value, source, style="dim" if source == "default" else None)
     console.print(table)
-    quieten()
-    losses = train(stage, recipe, origin, say=console.print)
+    losses = train(stage, recipe, origin, say=console.print, quiet=True)
     console.print(
-        f"{'adapter' if recipe.finetuning_type == 'lora' else 'model'} in {recipe.output_dir}: "
+        f"{'adapter' if recipe.finetuning_type == 'lora' else 'model'} in {copies.origin(recipe.output_dir)}: "
         + ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
         + f"; curves in {CURVE}.csv and {CURVE}.svg"
     )

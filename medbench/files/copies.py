@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from medbench.errors import without_secrets
+
 _NOTE = ".url"
 T = TypeVar("T")
 
@@ -23,7 +25,7 @@ def folder() -> Path:
 
 def note(copy: Path, url: str) -> None:
     """Write down beside a copy, which lies in a folder of its own, which URL it stands for."""
-    (copy.parent / _NOTE).write_text(url, "utf-8")
+    (copy.parent / _NOTE).write_text(without_secrets(url), "utf-8")
 
 
 def origin(text: str) -> str:

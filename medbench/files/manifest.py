@@ -78,7 +78,7 @@ def write_manifest(
         "command": " ".join(shown_command(sys.argv)),
         "settings": shown_settings(origins(settings)),
         "inputs": shown_settings(origins(inputs)),
-        **facts,
+        **shown_settings(facts),
         "versions": versions(),
     }
     path = Path(directory) / NAME

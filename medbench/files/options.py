@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -46,18 +47,19 @@ class Write(click.ParamType):
 
     Args:
         replace: whether an artefact that lies there may be replaced.
+        known_by: see `places.staged`.
     """
 
     name = "path"
 
-    def __init__(self, *, replace: bool = False) -> None:
-        self._replace = replace
+    def __init__(self, *, replace: bool = False, known_by: Collection[str] | None = None) -> None:
+        self._replace, self._known_by = replace, known_by
 
     def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path on this machine."""
         if not places.is_remote(value) or ctx is None:
             return places.path_of(value)
-        made: Path = ctx.with_resource(places.staged(value, replace=self._replace))
+        made: Path = ctx.with_resource(places.staged(value, replace=self._replace, known_by=self._known_by))
         return made
 
 

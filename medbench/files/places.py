@@ -17,7 +17,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -57,11 +58,17 @@ def filesystem(name: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a URL and the path in it.
 
     Raises:
-        MedbenchError: no such scheme, or the package for it is not installed.
+        MedbenchError: no such scheme, the package for it is not installed, or the URL holds a password.
     """
     import fsspec
 
     scheme = name.partition("://")[0].lower()
+    user = name.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    if ":" in user or (user and scheme in ("http", "https")):
+        raise MedbenchError(
+            f"{name}: the address holds a password or token, which would stand in findings, logs and reports. Leave "
+            f"it out and tell fsspec: FSSPEC_{scheme.upper()}_PASSWORD in the environment, or its configuration file."
+        )
     try:
         fs, path = fsspec.core.url_to_fs(name)
     except (ImportError, ValueError) as error:
@@ -245,7 +252,9 @@ def _compare(directory: Path, url: str) -> None:
 
 
 @contextlib.contextmanager
-def staged(place: str | Path, *, replace: bool = False, publishes: bool = True) -> Iterator[Path]:
+def staged(
+    place: str | Path, *, replace: bool = False, publishes: bool = True, known_by: Collection[str] | None = None
+) -> Iterator[Path]:
     """Where to make what goes to a place: the path itself, or one of this machine, published when all went well.
 
     After an error nothing is published. What is there then stays, for a command that goes on where it was ended.
@@ -254,6 +263,8 @@ def staged(place: str | Path, *, replace: bool = False, publishes: bool = True) 
         place: a path or a URL.
         replace: whether an artefact that lies at the URL may be replaced.
         publishes: False in the processes of a training that do not write.
+        known_by: of a command that knows its own finished work again, the files beside the manifest by which it does.
+            Where an artefact lies at the URL it is shown these alone, and either ends well or says what differs.
 
     Raises:
         MedbenchError: something lies at the URL, or an earlier run made something for it that it could not publish.
@@ -262,8 +273,13 @@ def staged(place: str | Path, *, replace: bool = False, publishes: bool = True) 
         yield path_of(place)
         return
     url = str(place).rstrip("/")
-    if _manifest_at(url) is not None and not replace:
-        raise MedbenchError(f"{url} is not empty: an artefact lies there. Name another place, or remove it.")
+    made = None if replace else _manifest_at(url)
+    if made is not None:
+        if known_by is None:
+            raise MedbenchError(f"{url} is not empty: an artefact lies there. Name another place, or remove it.")
+        with _glimpse(url, made, known_by) as seen:
+            yield seen
+        return
     folder = copies.folder() / "outgoing" / hashlib.sha256(url.encode()).hexdigest()[:16]
     stage = folder / url.rpartition("/")[2]
     if (stage / NAME).is_file() and publishes:
@@ -277,6 +293,28 @@ def staged(place: str | Path, *, replace: bool = False, publishes: bool = True) 
     if publishes and stage.exists():
         publish(stage, url)
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _glimpse(url: str, made: dict[str, Any], names: Collection[str]) -> Iterator[Path]:
+    """A directory with the manifest of what lies at a URL and the files named, for one look."""
+    copies.folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=copies.folder(), prefix=".glimpse.") as above:
+        seen = Path(above) / url.rpartition("/")[2]
+        fs, path = filesystem(url)
+        with named(url, "read"):
+            here = {f"{path}/{name}": name for name in names if fs.isfile(f"{path}/{name}")}
+        _copy(url, here, seen)
+        seen.mkdir(exist_ok=True)
+        (seen / NAME).write_text(json.dumps(made), "utf-8")
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # of a manifest that is none of ours
+            when = datetime.fromisoformat(made["created"]).timestamp() + 1  # it is told in whole seconds
+            os.utime(seen / NAME, (when, when))
+        copies.note(seen, url)
+        try:
+            yield seen
+        except MedbenchError as error:
+            raise MedbenchError(str(error).replace(str(seen), url)) from error
 
 
 def _manifest_at(url: str) -> dict[str, Any] | None:

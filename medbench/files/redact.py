@@ -8,10 +8,13 @@ of an argument is always written, so that a reader sees that it was given.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+
+from medbench.errors import without_secrets
 
 WITHHELD = "(withheld)"
 
@@ -69,13 +72,23 @@ def _shown(name: str, value: object) -> object:
         return WITHHELD
     if isinstance(value, Mapping):
         return shown_arguments(value)
-    return shown_url(value) if isinstance(value, str) else value
+    return without_secrets(value) if isinstance(value, str) else value
+
+
+def told_apart(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """As `shown_arguments`, but what is withheld keeps six digits of its hash, so that unlike settings stay unlike."""
+    shown = shown_arguments(arguments)
+    for name, value in arguments.items():
+        if shown[str(name)] == WITHHELD:
+            digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+            shown[str(name)] = f"{WITHHELD[:-1]}, {digest[:6]})"
+    return shown
 
 
 def shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of this package as they may be written down: provider's arguments in them (`args`, `model_args`) by the
     rule of `shown_arguments`, addresses without secrets, everything else as it is."""
-    return {str(name): _within(str(name), value) for name, value in settings.items()}
+    return {without_secrets(str(name)): _within(str(name), value) for name, value in settings.items()}
 
 
 def _within(name: str, value: object) -> object:
@@ -83,20 +96,7 @@ def _within(name: str, value: object) -> object:
         return shown_arguments(value) if name in ("args", "model_args") else shown_settings(value)
     if isinstance(value, list | tuple):
         return [_within(name, one) for one in value]
-    return shown_url(value) if isinstance(value, str) else value
-
-
-def shown_url(text: str) -> str:
-    """A text that may be an address, without its user, password, query and fragment; any other text as it is."""
-    if "://" not in text:
-        return text
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return WITHHELD
-    if not (parts.username or parts.password or parts.query or parts.fragment):
-        return text
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def shown_command(words: Iterable[str]) -> list[str]:
@@ -111,7 +111,6 @@ def shown_command(words: Iterable[str]) -> list[str]:
             text = f"{named['name']}={_shown(named['name'], named['value'])}" if named else WITHHELD
             shown.append(("-M" if attached else "") + text)
         else:
-            option, equals, address = word.partition("=") if word.startswith("--") else ("", "", word)
-            shown.append(f"{option}{equals}{shown_url(address)}")
+            shown.append(without_secrets(word))
         model_argument = word == "-M"
     return shown

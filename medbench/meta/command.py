@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medbench.errors import MedbenchError
+from medbench.files.copies import origin
 from medbench.files.manifest import write_atomic
 from medbench.files.options import ReadText, Write
 from medbench.meta.card import load_cards
@@ -114,7 +115,7 @@ def command(
             console.print(text, markup=False, highlight=False, soft_wrap=True)
     if out:
         path = _write(card, out, Path(file).name)
-        click.echo(f"wrote {path}", err=as_json)
+        click.echo(f"wrote {origin(str(path))}", err=as_json)
 
 
 def _command(ctx: click.Context) -> str:

@@ -18,4 +18,4 @@ class InspectError(MedbenchError, PrerequisiteError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.message = escape(message)
+        self.message = escape(str(self))

@@ -7,6 +7,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import fsspec
@@ -64,6 +65,16 @@ def test_a_path_is_itself_and_so_is_a_file_url(tmp_path: Path) -> None:
         assert (places.is_file(name), places.size(name), places.open_bytes(name).read()) == (True, 1, b"x")
     assert not places.is_remote("owner/name@main:train")
     assert not places.is_remote("C:x")
+
+
+@pytest.mark.parametrize("url", ["ftp://me:pw@host/a.jsonl", "https://token@host/a.jsonl", "s3://key:pw@bucket/logs"])
+def test_an_address_with_a_password_is_refused_without_repeating_it(url: str) -> None:
+    from medbench.reports.logs import find_logs
+
+    for reach in (places.local, places.is_file, find_logs):
+        with pytest.raises(MedbenchError, match=r"password or token.*FSSPEC_") as refused:
+            reach(url)
+        assert not any(secret in str(refused.value) for secret in ("pw@", "token@", "key:"))
 
 
 def test_a_copy_is_made_once_and_anew_when_the_content_changes(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +184,28 @@ def test_what_is_staged_is_published_only_when_all_went_well(memory: str, cache:
     assert not again.exists()
     with pytest.raises(MedbenchError, match="an artefact lies there"), places.staged(url):
         pass
+    with places.staged(url, replace=True) as new:
+        assert not new.exists()
+
+
+def test_a_command_that_knows_its_work_sees_it_again_and_changes_nothing(memory: str, tmp_path: Path) -> None:
+    url = f"{memory}/pt"
+    places.publish(artefact(tmp_path / "a", **{"run.json": "{}", "weights": "1"}), url)
+    made = json.loads((tmp_path / "a" / "manifest.json").read_text())
+
+    with places.staged(url, known_by=("run.json", "none")) as seen:
+        assert {path.name for path in seen.iterdir()} == {"run.json", "manifest.json"}  # no weights are fetched
+        assert read_manifest(seen) == made
+        when = datetime.fromisoformat(made["created"]).timestamp()
+        assert 0 <= (seen / "manifest.json").stat().st_mtime - when <= 1
+        assert copies.origin(str(seen)) == url
+    with (
+        pytest.raises(MedbenchError, match=rf"^{url} is of another run$"),
+        places.staged(url, known_by=("run.json",)) as seen,
+    ):
+        raise MedbenchError(f"{seen} is of another run")
+    assert not seen.exists()
+    assert (places.local(url) / "weights").read_text() == "1"
     with places.staged(url, replace=True) as new:
         assert not new.exists()
 
@@ -309,12 +342,25 @@ def test_from_data_to_a_verified_merge_on_s3(bucket: str, tmp_path: Path) -> Non
     assert manifest["settings"]["output_dir"] == f"{bucket}/adapters/pt"
     assert manifest["base"]["name"] == f"{bucket}/base"
     assert manifest["base"]["weights"]
-    with pytest.raises(MedbenchError, match="an artefact lies there"):
-        medbench("train", "pt", *given, f"output_dir={bucket}/adapters/pt")
+    before = places.version(f"{bucket}/adapters/pt/manifest.json")
+    again = medbench("train", "pt", *given, "seed=1", f"output_dir={bucket}/adapters/pt")
+    assert "holds this very run, finished: nothing to do" in again
+    with pytest.raises(MedbenchError, match=rf"{bucket}/adapters/pt is of another run \(seed was 1, is 2\)"):
+        medbench("train", "pt", *given, "seed=2", f"output_dir={bucket}/adapters/pt")
+    assert places.version(f"{bucket}/adapters/pt/manifest.json") == before
 
     adapters = [f"--adapter={name}={bucket}/adapters/{name}" for name in ("pt", "sft")]
     weighted = [f"{adapter}:{weight}" for adapter, weight in zip(adapters, ("0.3", "0.7"), strict=True)]
     medbench("merge", "--base", f"{bucket}/base", *weighted, "--dtype", "float32", "--out", f"{bucket}/merged")
+    for weights, problem in ((weighted, None), ([f"{adapter}:0.5" for adapter in adapters], f"{bucket}/merged exists")):
+        before = places.version(f"{bucket}/merged/manifest.json")
+        merging = ["merge", "--base", f"{bucket}/base", *weights, "--dtype", "float32", "--out", f"{bucket}/merged"]
+        if problem is None:
+            medbench(*merging)
+        else:
+            with pytest.raises(MedbenchError, match=problem):
+                medbench(*merging)
+        assert places.version(f"{bucket}/merged/manifest.json") == before
     inputs = read_manifest(places.local(f"{bucket}/merged"))["inputs"]
     assert (inputs["base"], inputs["pt"]["path"]) == (f"{bucket}/base", f"{bucket}/adapters/pt")
     verified = ["verify-merge", "--base", f"{bucket}/base", "--merged", f"{bucket}/merged", *adapters]

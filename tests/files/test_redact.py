@@ -2,13 +2,17 @@
 
 import inspect
 import json
+import pickle
+import re
 
 import pytest
 
 import medbench._registry  # noqa: F401 - registers the tasks
+from medbench.errors import MedbenchError, without_secrets
 from medbench.files import redact
 from medbench.files.manifest import write_manifest
 from medbench.private.inspect import registry_find
+from medbench.private.inspect_error import InspectError
 from medbench.provider.api import _arguments
 
 
@@ -43,19 +47,42 @@ def test_every_argument_of_the_own_provider_and_tasks_is_shown():
         ("https://host/v1", "https://host/v1"),
         ("https://sk-1@host", "https://host"),
         ("pt=DIR:0.3", "pt=DIR:0.3"),
-        ("http://[", redact.WITHHELD),
+        ("http://[", "http://["),
+        ("abfs://container@account/x?sig=sk-1", "abfs://container@account/x"),
+        ("hf://datasets/owner/name@main/x", "hf://datasets/owner/name@main/x"),
+        ("see https://me:p@w@host/v1?key=sk-1 (and ftp://u:p@h/x).", "see https://host/v1 (and ftp://h/x)."),
+        ("://" * 100_000, "://" * 100_000),
     ],
 )
 def test_an_address_loses_its_secrets(given, shown):
-    assert redact.shown_url(given) == shown
+    assert without_secrets(given) == shown
+
+
+def test_messages_lose_them_too():
+    for kind in (MedbenchError, InspectError):
+        assert str(kind("no server at https://me:pw@host/v1?key=sk-1.")) == "no server at https://host/v1"
+    assert InspectError("[a] https://me:pw@host").message == "\\[a] https://host"
+    assert str(pickle.loads(pickle.dumps(MedbenchError("ftp://u:p@h/x")))) == "ftp://h/x"
+
+
+def test_settings_that_are_withheld_stay_unlike():
+    one, two, same = (redact.told_apart({"strictness": value, "mode": "a"}) for value in (1, 2, 1))
+    assert one == same != two
+    assert one["mode"] == "a"
+    assert re.fullmatch(r"\(withheld, [0-9a-f]{6}\)", one["strictness"])
 
 
 def test_a_command_line_loses_its_secrets():
     words = ["medbench", "contamination", "-M", "api_key=sk-1", "-Mauth=sk-2", "-M", "dtype=float32", "-M", "sk-3"]
-    words += ["--model-base-url", "https://me:pw@host/v1", "--model-base-url=https://u:p@h/v1", "dataset=a.jsonl"]
+    words += [
+        "--model-base-url",
+        "https://me:pw@host/v1",
+        "--model-base-url=https://u:p@h/v1",
+        "dataset=ftp://u:p@h/a.jsonl",
+    ]
     assert redact.shown_command(words) == [
         "medbench", "contamination", "-M", "api_key=(withheld)", "-Mauth=(withheld)", "-M", "dtype=float32", "-M",
-        "(withheld)", "--model-base-url", "https://host/v1", "--model-base-url=https://h/v1", "dataset=a.jsonl",
+        "(withheld)", "--model-base-url", "https://host/v1", "--model-base-url=https://h/v1", "dataset=ftp://h/a.jsonl",
     ]  # fmt: skip
 
 
@@ -63,7 +90,13 @@ def test_a_manifest_holds_no_secret(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["medbench", "x", "-M", "api_key=sk-1"])
     settings = {"model_args": {"api_key": "sk-2"}, "candidates": [{"model": "openai/x", "args": {"auth": "sk-3"}}]}
     settings |= {"serve": {"base_url": "https://me:sk-4@host/v1"}, "limit": 3, "dataset": "a.jsonl"}
-    path = write_manifest(tmp_path, "sweep", settings=settings, inputs={"model": "https://sk-5@host/m"})
+    path = write_manifest(
+        tmp_path,
+        "sweep",
+        settings=settings,
+        inputs={"ftp://u:sk-5@host/m": "https://sk-6@host/m"},
+        base={"name": "ftp://u:sk-7@host"},
+    )
     text = path.read_text("utf-8")
     assert "sk-" not in text
     written = json.loads(text)["settings"]

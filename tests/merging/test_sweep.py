@@ -23,7 +23,7 @@ from click.testing import CliRunner  # noqa: E402
 from inspect_ai.log import list_eval_logs, read_eval_log  # noqa: E402
 
 from medbench.errors import MedbenchError  # noqa: E402
-from medbench.trainers.study import read_study  # noqa: E402
+from medbench.trainers.study import Candidate, read_study  # noqa: E402
 from medbench.trainers.study_tasks import system_prompt  # noqa: E402
 from medbench.trainers.sweep import command, groups, sweep  # noqa: E402
 
@@ -336,6 +336,16 @@ def adapters_trained_under(folder: Path, **prompts: str | None) -> dict[str, str
         made = {"kind": "adapter", "settings": {}, "inputs": {}, "system_prompt": prompt}
         (folder / name / "manifest.json").write_text(json.dumps(made))
     return {name: name for name in prompts}
+
+
+def test_a_server_s_address_with_a_password_is_refused_before_inspect_logs_it() -> None:
+    from medbench.trainers.sweep import _model
+
+    args = {"base_url": "http://me:sk-1@host/v1"}
+    with pytest.raises(MedbenchError, match="base_url http://host/v1 holds a user, password or query"):
+        _model(Candidate("c", "model", "mockllm/model", args))
+    args["base_url"] = "http://host/v1"
+    assert _model(Candidate("c", "model", "mockllm/model", args)).api.base_url == "http://host/v1"
 
 
 def test_candidates_get_the_system_prompt_of_training(tmp_path: Path) -> None:
