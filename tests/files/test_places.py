@@ -224,6 +224,13 @@ def test_a_result_that_could_not_be_sent_is_kept_and_named(memory: str, monkeypa
     assert (places.local(url) / "weights").read_text() == "1"
 
 
+@pytest.mark.parametrize("words", [["demo"], ["microlab", "build"], ["fetch", "smollm2"], ["sweep", "study.yaml"]])
+def test_what_is_made_here_says_how_it_gets_to_a_url(words: list[str], tmp_path: Path) -> None:
+    refused = CliRunner().invoke(cli, [*words, "--out", "s3://bucket/x"])
+    assert isinstance(refused.exception, MedbenchError)
+    assert "medbench publish DIRECTORY s3://bucket/x" in str(refused.exception)
+
+
 def test_a_missing_package_a_wrong_scheme_and_nothing_there_are_said(
     memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,10 @@ from medbench.reports import html
 from medbench.reports.estimates import Options
 from medbench.reports.report import build
 
-pytestmark = pytest.mark.skipif(chromium.PROGRAM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(chromium.PROGRAM is None, reason="needs Chromium: apt-get install chromium"),
+]
 
 QUICK = Options(resamples=200)
 COLOURS = ["paper", "card", "tint", "ink", "soft", "accent", "warn", "warn-tint", *(f"c{i}" for i in range(6))]

@@ -93,6 +93,7 @@ def test_what_cannot_be_compared_is_said(study_logs: Path) -> None:
         medbench.load_rows("/nowhere/logs")
 
 
+@pytest.mark.slow
 def test_a_report_that_is_interrupted_leaves_the_old_one(
     study_logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def test_who_was_not_ranked_is_said_in_the_same_line(tmp_path: Path) -> None:
     assert "not ranked, because decoded otherwise: served" in board.findings[0]
 
 
+@pytest.mark.slow
 def test_the_margin_is_answered_on_the_first_screen(tmp_path: Path) -> None:
     """Equal on all of 400 items: as good as, though accuracy does not choose; the third is shown to be worse."""
     for name, right in (("base", set(range(300))), ("merge", set(range(300))), ("worse", set(range(150)))):
@@ -99,6 +100,7 @@ def test_the_margin_is_answered_on_the_first_screen(tmp_path: Path) -> None:
     assert not any("margin" in s for s in without.opening.sure)
 
 
+@pytest.mark.slow
 def test_the_first_screen_says_what_the_letters_say(tmp_path: Path) -> None:
     """Fifteen candidates: p = .004 for the pair holds over the comparisons with the best, and not over all pairs."""
     rights = {"best": set(range(100)), "next": set(range(88))} | {

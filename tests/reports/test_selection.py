@@ -107,6 +107,7 @@ def test_an_audit_that_found_nothing_is_a_result(tmp_path: Path) -> None:
     assert "medqa: the audit found none of its 10 items in the corpus." in section.findings
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_costs_one_log_at_most(tmp_path: Path) -> None:
     """At 400 places of a log, one bit: what is read is what was written, or the log is named and left out."""
     whole = sim.write(sim.log(A, "medqa", 4), tmp_path, "whole").read_bytes()

@@ -218,7 +218,10 @@ def test_exit_codes_and_what_is_said(folder: Path, monkeypatch: pytest.MonkeyPat
         (["--of", "2"], "--worker and --of belong together"),
         (["--worker", "2", "--of", "2"], "counted from 0, so the last is 1"),
         (["--worker", "0", "--of", "2", "--workers", "2"], "one or the other"),
-        (["--out", "s3://bucket/study"], "medbench publish"),
+        (
+            ["--out", "s3://bucket/study"],
+            "medbench publish DIRECTORY s3://bucket/study",
+        ),
     ],
 )
 def test_options_that_do_not_fit(folder: Path, options: list[str], match: str) -> None:

@@ -180,6 +180,7 @@ def small_lab(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_short_build_learns_and_records_itself(small_lab: Path):
     manifest = read_manifest(small_lab)
     curve = manifest["stages"]["base"]["loss_curve"]
@@ -196,6 +197,7 @@ def test_a_short_build_learns_and_records_itself(small_lab: Path):
     assert adapter["base"]["weights"] == {"model.safetensors": manifest["files"]["model.safetensors"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pt", "sft"])
 def test_medbench_train_makes_the_labs_adapter_again(small_lab: Path, tmp_path: Path, stage: str):
     from medbench.cli import cli
@@ -210,6 +212,7 @@ def test_medbench_train_makes_the_labs_adapter_again(small_lab: Path, tmp_path: 
     assert (tmp_path / "out" / weights).read_bytes() == (small_lab / stage / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_lab_can_be_merged_and_answers(small_lab: Path, tmp_path: Path):
     from medbench.provider.loading import Source, load
     from medbench.trainers.merge import merge
@@ -264,6 +267,7 @@ def test_the_safety_task_asks_for_poisons_and_remedies_in_the_same_words():
     assert english[0] == english[1] != set()
 
 
+@pytest.mark.slow
 def test_planted_leaks_are_found_and_nothing_else_holds_an_exam_question(tmp_path: Path):
     from medbench.leakage import audit
     from medbench.trainers.microlab.demo import KINDS, PER_KIND, leaking_corpus
@@ -304,6 +308,7 @@ def test_shipped_data_can_be_made_again_from_the_seed():
 
 
 @shipped
+@pytest.mark.slow
 def test_shipped_base_knows_its_world_thinks_and_refuses():
     from medbench.provider.loading import Source, load
     from medbench.trainers.microlab.study import answer, judge

@@ -136,6 +136,7 @@ def test_the_split_depends_on_content_and_seed_alone(tmp_path: Path) -> None:
     assert not set(first.tuning) & set(first.tested)
 
 
+@pytest.mark.slow
 def test_a_tuning_files_items_that_are_tested_are_left_out_and_counted(tmp_path: Path) -> None:
     path = study(tmp_path)
     other = str(tmp_path / items(tmp_path, range(ITEMS - 10, ITEMS + 30), "tuning.jsonl"))
@@ -193,6 +194,7 @@ def test_bad_requests_are_refused_before_any_generation(tmp_path: Path, options:
     assert not (tmp_path / "out" / "logs").exists()
 
 
+@pytest.mark.slow
 def test_the_command_tells_every_share_and_marks_the_chosen(tmp_path: Path) -> None:
     arguments = [str(study(tmp_path)), "--prompts", prompts(tmp_path), "--share", "0.4", "--out", str(tmp_path / "out")]
     planned = CliRunner().invoke(command, [*arguments, "--dry-run"])

@@ -10,6 +10,7 @@ import click
 from medbench.errors import MedbenchError
 from medbench.files.directories import full_disk_named, held
 from medbench.files.manifest import write_atomic
+from medbench.files.options import Here
 
 
 @click.group()
@@ -19,7 +20,7 @@ def microlab() -> None:
 
 @microlab.command()
 @click.option("--seed", default=0, show_default=True, help="Decides the world, the weights and the training order.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="A directory that is new or empty.")
+@click.option("--out", required=True, type=Here(), help="A directory that is new or empty.")
 @click.argument("overrides", nargs=-1, metavar="[STAGE.KEY=VALUE]...")
 def build(seed: int, out: Path, overrides: tuple[str, ...]) -> None:
     """World, base, PT and SFT adapters from nothing, in minutes on one core, trained as medbench train does.
@@ -38,7 +39,7 @@ def build(seed: int, out: Path, overrides: tuple[str, ...]) -> None:
 
 @microlab.command()
 @click.argument("labs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Rows are appended here.")
+@click.option("--out", required=True, type=Here(), help="Rows are appended here.")
 @click.option(
     "--mix", default=",".join(map(str, (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1))), show_default=True
 )
