@@ -67,7 +67,8 @@ def filesystem(name: str) -> tuple[AbstractFileSystem, str]:
     if ":" in user or (user and scheme in ("http", "https")):
         raise MedbenchError(
             f"{name}: the address holds a password or token, which would stand in findings, logs and reports. Leave "
-            f"it out and tell fsspec: FSSPEC_{scheme.upper()}_PASSWORD in the environment, or its configuration file."
+            f"it out, and give it as the file system takes it: in the environment (e.g. FSSPEC_FTP_PASSWORD), or in "
+            "fsspec's configuration file."
         )
     try:
         fs, path = fsspec.core.url_to_fs(name)
