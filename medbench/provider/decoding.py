@@ -29,6 +29,8 @@ from medbench.provider.sampling import Row, Sampler
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# What a model's forward calls the cache: from transformers 5.24 on, and before (or a model's own code still).
+_CACHE = ("cache", "past_key_values")
 # Columns that a cache buffer grows by. Larger wastes memory on short answers, smaller copies the cache more often.
 SPARE_COLUMNS = 64
 # A prompt prefix shared by all rows of an admission is computed once if that saves at least this many tokens.
@@ -64,8 +66,9 @@ def decoder_for(
     parameters = inspect.signature(model.forward).parameters
     layers = DynamicCache(config=model.config).layers
     plain = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
-    if plain and {"position_ids", "past_key_values", "attention_mask"} <= set(parameters):
-        return ContinuousDecoder(model, sampler, pad)
+    cache = next((name for name in _CACHE if name in parameters), None)
+    if plain and cache and {"position_ids", "attention_mask"} <= set(parameters):
+        return ContinuousDecoder(model, sampler, pad, cache)
     return GenerateDecoder(model, sampler, pad, stopped)
 
 
@@ -192,11 +195,15 @@ class ContinuousDecoder:
 
     The key-value cache is (rows, heads, columns, size), left-padded; `_mask` says which columns a row may see, and a
     token's position is the number of its row's own tokens before it. Padding therefore changes nothing but rounding.
+
+    Args:
+        model, sampler, pad: see `decoder_for`.
+        cache_name: the argument of the model's forward that takes the cache.
     """
 
-    def __init__(self, model: PreTrainedModel, sampler: Sampler, pad: int) -> None:
+    def __init__(self, model: PreTrainedModel, sampler: Sampler, pad: int, cache_name: str) -> None:
         self.rows: list[Row] = []
-        self._model, self._sampler, self._pad = model, sampler, pad
+        self._model, self._sampler, self._pad, self._cache_name = model, sampler, pad, cache_name
         self._layers = len(DynamicCache(config=model.config).layers)
         self._cache = self._empty()
         self._mask = torch.zeros((0, 0), dtype=torch.long)
@@ -215,8 +222,8 @@ class ContinuousDecoder:
             input_ids=tokens,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=True,
+            **{self._cache_name: cache},
             **self._extra,
         )
         logits = output.logits

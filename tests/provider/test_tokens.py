@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,31 @@ def test_other_architectures(architecture: str, directory: Path) -> None:
         sampled = rows_of(engine, prompts, Decoding(max_tokens=10, temperature=1.0, seed=5))
         alone = rows_of(engine, prompts[2:3], Decoding(max_tokens=10, temperature=1.0, seed=5))
         assert sampled[2].generated == alone[0].generated
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_the_cache_goes_in_under_the_name_that_the_model_has_for_it(name: str, directory: Path) -> None:
+    """transformers 5.24 renamed the argument; under either name batches are continuous and no token differs."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    lone = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    prompts = [tokenizer(question)["input_ids"] for question in QUESTIONS[:4]]
+    expected = [generate_alone((lone, tokenizer), torch.tensor([prompt]), 10) for prompt in prompts]
+    forward = lone.forward
+    (own,) = {"cache", "past_key_values"} & set(inspect.signature(forward).parameters)
+
+    def renamed(**given: Any) -> Any:
+        return forward(**{own if key == name else key: value for key, value in given.items()})
+
+    known = inspect.signature(forward)
+    parameters = [one.replace(name=name) if one.name == own else one for one in known.parameters.values()]
+    renamed.__signature__ = known.replace(parameters=parameters)  # type: ignore[attr-defined]
+    lone.forward = renamed
+    engine = Engine(lone, tokenizer, Limits(rows=4))
+    try:
+        assert engine.continuous
+        assert [row.generated for row in rows_of(engine, prompts, Decoding(max_tokens=10))] == expected
     finally:
         engine.close()
 
