@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
     from inspect_ai.solver import Solver
 
+_BUFFER = 1000  # samples that Inspect holds before it writes them
+
 
 def import_predictions(
     file: str,
@@ -129,7 +131,11 @@ def import_predictions(
     called = identity({**given, "sha256": imported["sha256"], "format": form, "columns": dict(columns or {})})
     with staging(log_dir, called) as folder:
         # Inspect prints a model's name as markup, and "my[/model]" is none: the log gets the name afterwards.
-        (log,) = eval(made, model="none/imported", log_dir=str(folder), display="none", log_realtime=False)
+        # Samples go to the file many at a time, each time costs its whole listing; metrics count at the end only.
+        (log,) = eval(
+            made, model="none/imported", log_dir=str(folder), display="none",
+            log_realtime=False, log_buffer=_BUFFER, score_display=False,
+        )  # fmt: skip
         if log.status != "success":
             told = log.error.message if log.error else log.status
             if says_full(told):  # `staging` names the place and what to do
@@ -150,8 +156,8 @@ def _named(log: EvalLog, model: str, called: str, log_dir: str) -> EvalLog:
         # Inspect writes the bare name, by which `inspect score` finds scorers in a task file only, not in the registry
         scorer.name = f"medbench/{scorer.name}"
     stem = written.stem.removesuffix(f"_{for_id}")
-    complete = written.with_name(f"{stem}_{called}{written.suffix}")
-    write_eval_log(log, str(complete))
+    write_eval_log(log, str(written), header_only=True)
+    complete = written.rename(written.with_name(f"{stem}_{called}{written.suffix}"))
     log.location = put(complete, log_dir, called)
     return log
 

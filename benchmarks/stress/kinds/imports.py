@@ -1,4 +1,4 @@
-"""`medbench import`: a thousand outputs for questions in MedQA's format, beside another model's log."""
+"""`medbench import`: two thousand outputs for questions in MedQA's format, beside another model's log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stress.kind import Content, Kind, digest
 
-ROWS = 1000
+ROWS = 2000
 _SAID = (
     "The answer is {}.",
     "{}",
