@@ -14,7 +14,7 @@ FRONT_DOOR = {"medbench/__init__.py", "medbench/__main__.py", "medbench/cli.py",
 # The core from the bottom up: a folder may import those of the lines above its own. A `command.py` is a way in from
 # outside, and may import any.
 LAYERS = (
-    {"errors", "advice"},
+    {"errors", "advice", "compiling"},
     {"private", "files", "thinking", "stats"},
     {"sources"},
     {"reading", "merging"},

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medbench.leakage import corpus
-from medbench.leakage.kernel.text import sequence_hash, shingle_hashes
+from medbench.leakage.kernel.text import SHINGLE, sequence_hash, shingle_hashes
 from medbench.leakage.tokens import Tokeniser
 
 PERMUTATIONS = 128
@@ -49,7 +49,7 @@ def duplicates(files: Sequence[str], *, threshold: float = 0.8, simplify: bool =
             yield _row(place, "exact", 1.0, first[whole])
             continue
         first[whole] = place
-        shingles = np.unique(shingle_hashes(tokens.unit_hash[:count]))
+        shingles = np.unique(shingle_hashes(tokens.unit_hash[:count], SHINGLE))
         if not len(shingles):
             continue
         digest = MinHash(num_perm=PERMUTATIONS, hashfunc=_low_bits)

@@ -12,7 +12,7 @@ from medbench.leakage.edited import LISTED, Edited, Verifier
 from medbench.leakage.hits import Hit, compare_all, is_told, is_whole, telling
 from medbench.leakage.index import Index
 from medbench.leakage.kernel import compare
-from medbench.leakage.kernel.text import all_shingles
+from medbench.leakage.kernel.text import SHINGLE, all_shingles
 from medbench.leakage.places import SHOWN, Place, corpus_evidence, item_evidence
 from medbench.leakage.severity import missed_by, severity, stands_alone
 from medbench.leakage.short import WHOLE
@@ -131,7 +131,7 @@ class Explainer:
     ) -> list[dict[str, Any]]:
         """Findings of some signals of a hit, with the evidence of both sides."""
         target = self.index.targets[hit.target]
-        hashes, start = all_shingles(item_tokens.unit_hash, item_tokens.unit_start)
+        hashes, start = all_shingles(item_tokens.unit_hash, item_tokens.unit_start, SHINGLE)
         evidence: dict[Place, dict[str, Any]] = {}
         rows = []
         for signal in signals:

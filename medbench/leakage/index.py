@@ -200,7 +200,7 @@ def _shingle_sets(
     single = np.flatnonzero(~pairs)
     texts = [text.encode("utf-8", "replace") for k in single.tolist() for text in targets[k].texts]
     tokens = Tokeniser(simplify=simplify)(texts)
-    hashes, shingle_start = all_shingles(tokens.unit_hash, tokens.unit_start)
+    hashes, shingle_start = all_shingles(tokens.unit_hash, tokens.unit_start, SHINGLE)
     # a target owns some texts in a row; a field of two parts follows them, and owns the texts of both
     first, beyond = np.zeros(len(targets), np.int64), np.zeros(len(targets), np.int64)
     beyond[single] = np.cumsum([len(targets[k].texts) for k in single.tolist()])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from medbench.leakage.corpus import Batch
 from medbench.leakage.index import Index
-from medbench.leakage.kernel.text import shingle_hashes
+from medbench.leakage.kernel.text import SHINGLE, shingle_hashes
 from medbench.leakage.tokens import Tokeniser
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class MinHash:
             views = []
             for text in batch.texts_of(k):
                 units = tokens.unit_hash[tokens.unit_start[text] : tokens.unit_start[text + 1]]
-                views.append(set(shingle_hashes(units).tolist()))
+                views.append(set(shingle_hashes(units, SHINGLE).tolist()))
                 every |= views[-1]
             for view in [*views, every] if len(views) > 1 else views:
                 if view:

@@ -61,8 +61,9 @@ class Scanner:
         ]
         none = np.empty(0, np.uint64)
         sieve = table.Sieve(
-            none, none, none, none, none, sought[0], scratch[0], sought[1], scratch[1], sought[2], scratch[2]
-        )
+            none, np.empty(sum(len(one.enough) for one in looked), np.int64), none, none, none, none,
+            sought[0], scratch[0], sought[1], scratch[1], sought[2], scratch[2],
+        )  # fmt: skip
         self._sieve = _with_room(sieve, 0)
         self._epoch = 1
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from medbench.compiling import kernel
 from medbench.errors import MedbenchError
 
-_jit = njit(cache=True, nogil=True)
 _NEAR = 1e-12
 
 
@@ -70,7 +69,7 @@ def _ranked(values: np.ndarray, near: float = 0.0) -> np.ndarray:
     return ranks
 
 
-@_jit
+@kernel
 def _rank_figures(x: np.ndarray, y: np.ndarray, cluster: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Spearman, tau-b and c-index of each row of weights, in n log n; rows are sorted by x.
 
@@ -191,7 +190,7 @@ def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float:
     return float("nan") if cut == levels else float(np.asarray(scores, dtype=float)[x >= cut].min())
 
 
-@_jit
+@kernel
 def _best_cut(positives: np.ndarray, negatives: np.ndarray) -> int:
     """The rank t whose "rank >= t" has the highest kappa, from the weights of both labels at each rank.
 
@@ -218,7 +217,7 @@ def _best_cut(positives: np.ndarray, negatives: np.ndarray) -> int:
     return cut
 
 
-@_jit
+@kernel
 def _held_out(x: np.ndarray, y: np.ndarray, cluster: np.ndarray, starts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     found, levels = np.full(len(weights), np.nan), x.max() + 1
     for draw in range(len(weights)):

@@ -18,9 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medbench.surface.kernels import jit, mix_bits, table_size
+from medbench.surface.kernels import announced, jit, mix_bits, table_size
 
 HAN_FIRST, HAN_LAST = 0x4E00, 0x9FD5  # jieba's own range of Chinese characters
+# The literal 0 would have every kernel that takes it compiled once more, for it alone.
+_0: int = np.int64(0)  # type: ignore[assignment]
 STATES = "BEMS"  # in alphabetical order, by which jieba breaks ties between equal probabilities
 
 
@@ -116,7 +118,7 @@ def _edge_key(node: int, code: int) -> np.uint64:
     return ((np.uint64(node) << np.uint64(21)) | np.uint64(code)) + np.uint64(1)
 
 
-@jit
+@announced
 def _build_trie(codes: np.ndarray, lengths: np.ndarray, frequencies: np.ndarray) -> tuple:
     size = table_size(len(codes))
     keys = np.zeros(size, np.uint64)
@@ -124,7 +126,7 @@ def _build_trie(codes: np.ndarray, lengths: np.ndarray, frequencies: np.ndarray)
     counts = np.zeros(len(codes) + 1, np.int64)
     nodes, position = 1, 0
     for word in range(len(lengths)):
-        node = 0
+        node = _0
         for _ in range(lengths[word]):
             key = _edge_key(node, codes[position])
             position += 1
@@ -180,10 +182,9 @@ def _cut(
 ) -> np.ndarray:
     size = len(codes)
     ends = np.empty(size, np.int64)
-    count = 0
+    count, i = _0, _0
     score = np.zeros(size + 1)  # best log-probability of the rest of the block from each position on
     path = np.empty(size, np.int64)  # where the best word from each position ends
-    i = 0
     while i < size:
         if not _in_block(codes[i]):
             # one word a character, but a Windows line end is one word
@@ -228,7 +229,7 @@ def _best_path(
     for i in range(end - 1, begin - 1, -1):
         best, best_end = -np.inf, i + 1
         j = i
-        node = _child(0, codes[i], keys, children)
+        node = _child(_0, codes[i], keys, children)
         while node >= 0:
             j += 1
             if log_frequency[node] >= 0:
@@ -263,7 +264,7 @@ def _cut_singles(
             ends[count] = end
             count += 1
         return count
-    node, i = 0, begin
+    node, i = _0, begin
     while node >= 0 and i < end:
         node = _child(node, codes[i], keys, children)
         i += 1

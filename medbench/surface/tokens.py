@@ -25,7 +25,7 @@ import regex
 
 from medbench.errors import unknown
 from medbench.surface import segment
-from medbench.surface.kernels import jit
+from medbench.surface.kernels import announced, jit
 
 LANGUAGES = ("en", "zh", "other")
 
@@ -256,7 +256,7 @@ def _rouge_chinese_words(codes: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return words[:count].copy()
 
 
-@jit
+@announced
 def _sacrebleu_words(codes: np.ndarray, han: np.ndarray, padded: bool) -> np.ndarray:
     """sacreBLEU's `13a` (padded) and `zh` tokenizers as rules that open gaps between characters.
 

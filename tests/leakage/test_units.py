@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medbench.leakage.kernel.text import shingles
+from medbench.leakage.kernel.text import SHINGLE, shingles
 from medbench.leakage.tokens import Tokeniser
 from medbench.leakage.units import LOOK_ALIKE
 from medbench.leakage.written import changes, restore, units
@@ -129,6 +129,6 @@ def test_traditional_characters_match_simplified_ones_on_request() -> None:
 def test_shingles_do_not_cross_texts() -> None:
     tokens = TOKENISE([b"a b c d e f", b"g h i j", b"k l m n o"])
     out, start = np.empty(20, np.uint64), np.empty(4, np.int64)
-    shingles(tokens.unit_hash, tokens.unit_start, out, start)
+    shingles(tokens.unit_hash, tokens.unit_start, out, start, SHINGLE)
     assert start.tolist() == [0, 2, 2, 3]
     assert len(set(out[:3].tolist())) == 3

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from medbench.leakage.kernel.compiled import compiled
-from medbench.leakage.kernel.sets import elements
+from medbench.leakage.kernel.compiled import compiled, inner
+from medbench.leakage.kernel.sets import elements, ordered, position
 from medbench.leakage.kernel.text import SHINGLE, all_shingles, sequence_hash, shingle_hashes
 
 # Columns of what `compare` returns per candidate.
@@ -20,19 +20,28 @@ def shingle_sets(shingle_hash, begin, end, out, out_start):
     n = 0
     for t in range(begin.size):
         out_start[t] = n
-        ordered = np.sort(shingle_hash[begin[t] : end[t]])
-        for i in range(ordered.size):
-            if i == 0 or ordered[i] != ordered[i - 1]:
-                out[n] = ordered[i]
+        own = ordered(shingle_hash[begin[t] : end[t]])
+        for i in range(own.size):
+            if i == 0 or own[i] != own[i - 1]:
+                out[n] = own[i]
                 n += 1
     out_start[begin.size] = n
 
 
-@compiled
 def choose(
-    unit_hash, unit_start, shingle_hash, shingle_start, first_text, beyond_text,
-    target_hash, target_start, frequency, number, spaced, chosen,
-):  # fmt: skip
+    unit_hash: np.ndarray,
+    unit_start: np.ndarray,
+    shingle_hash: np.ndarray,
+    shingle_start: np.ndarray,
+    first_text: np.ndarray,
+    beyond_text: np.ndarray,
+    target_hash: np.ndarray,
+    target_start: np.ndarray,
+    frequency: np.ndarray,
+    number: np.ndarray,
+    spaced: np.ndarray,
+    chosen: np.ndarray,
+) -> None:
     """Mark in `chosen` the shingles of each target to look for; those are the rare ones where there is a choice.
 
     Args:
@@ -40,12 +49,26 @@ def choose(
         shingle_hash, shingle_start: their shingles.
         first_text, beyond_text: the texts of each target.
         target_hash, target_start: its sorted distinct shingles.
-        frequency: of each of those, the number of targets that have it.
+        frequency: of each of those, the number of targets that have it, or another measure of how common it is.
         number: how many to mark at least; 0 leaves the target out.
         spaced: where not 0, one of every so many in a row is marked, and every one that begins with a four-gram that
             the target repeats.
         chosen: bool, as long as `target_hash`, all False.
     """
+    frequency = np.asarray(frequency, float)  # one type is compiled
+    owner = np.repeat(np.arange(len(target_start) - 1, dtype=np.int32), np.diff(target_start))
+    rarest = np.lexsort((frequency, owner))  # within each target, equal ones as they stand
+    _choose(
+        unit_hash, unit_start, shingle_hash, shingle_start, first_text, beyond_text,
+        target_hash, target_start, frequency, rarest, number, spaced, chosen,
+    )  # fmt: skip
+
+
+@compiled
+def _choose(
+    unit_hash, unit_start, shingle_hash, shingle_start, first_text, beyond_text,
+    target_hash, target_start, frequency, rarest, number, spaced, chosen,
+):  # fmt: skip
     for t in range(target_start.size - 1):
         begin, end = target_start[t], target_start[t + 1]
         own = target_hash[begin:end]
@@ -58,27 +81,29 @@ def choose(
                 for i in range(unit_start[s], unit_start[s + 1] - SHINGLE + 2):
                     fours[n] = sequence_hash(unit_hash[i : i + SHINGLE - 1])
                     n += 1
-            ordered = np.sort(fours[:n])
+            known = ordered(fours[:n])
             for s in range(first_text[t], beyond_text[t]):
                 for a in range(shingle_start[s], shingle_start[s + 1]):
                     i = unit_start[s] + a - shingle_start[s]
                     four = sequence_hash(unit_hash[i : i + SHINGLE - 1])
-                    at = np.searchsorted(ordered, four)
-                    if at + 1 < n and ordered[at + 1] == four:
-                        chosen[begin + np.searchsorted(own, shingle_hash[a])] = True
+                    at = position(known, four)
+                    if at + 1 < n and known[at + 1] == four:
+                        chosen[begin + position(own, shingle_hash[a])] = True
                 for a in range(shingle_start[s], shingle_start[s + 1], spaced[t]):
                     best = -1
                     for i in range(a, min(a + spaced[t], shingle_start[s + 1])):
-                        k = begin + np.searchsorted(own, shingle_hash[i])
+                        k = begin + position(own, shingle_hash[i])
                         if best < 0 or frequency[k] < frequency[best]:
                             best = k
                     chosen[best] = True
-        left = wanted - chosen[begin:end].sum()
+        left = wanted
+        for k in range(begin, end):
+            left -= chosen[k]
         if left <= 0:
             continue
-        for k in np.argsort(frequency[begin:end], kind="mergesort"):
-            if left > 0 and not chosen[begin + k]:
-                chosen[begin + k] = True
+        for k in rarest[begin:end]:
+            if left > 0 and not chosen[k]:
+                chosen[k] = True
                 left -= 1
 
 
@@ -119,7 +144,7 @@ def compare(
         if r != previous:
             previous = r
             start = unit_start[s0 : s1 + 1] - unit_start[s0]
-            hashes, text_at = all_shingles(unit_hash[unit_start[s0] : unit_start[s1]], start)
+            hashes, text_at = all_shingles(unit_hash[unit_start[s0] : unit_start[s1]], start, np.int64(SHINGLE))
             element = np.empty(hashes.size, np.int32)
         target = target_hash[target_start[t] : target_start[t + 1]]
         out[c, SHARED] = elements(hashes, target, element)
@@ -161,7 +186,7 @@ def compare(
     return out, jaccard
 
 
-@compiled
+@inner
 def _jaccard(hashes, shared, size, threshold):
     """Shared / distinct in either, of hashes and a set of `size`; 0 where that is below the threshold."""
     # shared / (size + d - shared) >= threshold; one more, because the bound is rounded
@@ -172,7 +197,7 @@ def _jaccard(hashes, shared, size, threshold):
     return shared / (size + distinct - shared) if distinct <= most else 0.0
 
 
-@compiled
+@inner
 def _distinct(hashes, most):
     """How many hashes differ; some number above `most` where more do."""
     size = 1
@@ -200,10 +225,10 @@ def _distinct(hashes, most):
 def align(unit_hash, target_hash):
     """First and last position in `target_hash` of shingles that some units hold too; (-1, -1) where none does."""
     first = last = -1
-    ordered = np.sort(shingle_hashes(unit_hash))
+    known = ordered(shingle_hashes(unit_hash, np.int64(SHINGLE)))
     for k in range(target_hash.size):
-        at = np.searchsorted(ordered, target_hash[k])
-        if at < ordered.size and ordered[at] == target_hash[k]:
+        at = position(known, target_hash[k])
+        if at < known.size and known[at] == target_hash[k]:
             if first < 0:
                 first = k
             last = k
@@ -224,10 +249,16 @@ def option_window(region, options, option_start):
         begin and end in units of the region, (-1, -1) if some option is missing; and the position of each option.
     """
     k, n = option_start.size - 1, region.size
-    size = np.diff(option_start)
+    size = option_start[1:] - option_start[:-1]
+    taken = np.zeros(k, np.bool_)
     following = np.full((k, n + 1), -1, np.int64)  # the next start of each option at or after a position
     covered = np.zeros(n, np.bool_)
-    for j in np.argsort(-size):
+    for _ in range(k):
+        j = -1
+        for other in range(k):  # the longest first
+            if not taken[other] and (j < 0 or size[other] > size[j]):
+                j = other
+        taken[j] = True
         occurs = np.zeros(n, np.bool_)
         for i in range(n - size[j], -1, -1):
             same = size[j] > 0
@@ -258,7 +289,7 @@ def option_window(region, options, option_start):
     return begin, end, _positions(following, begin)
 
 
-@compiled
+@inner
 def _positions(following, begin):
     if begin < 0:
         return np.empty(0, np.int64)

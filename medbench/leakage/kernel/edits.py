@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medbench.leakage.kernel.compiled import compiled
+from medbench.leakage.kernel.compiled import compiled, inner
 from medbench.leakage.kernel.sets import SMALLEST, elements, mark, marked
 from medbench.leakage.kernel.text import SHORT, shingle_hashes
 
@@ -27,7 +27,7 @@ def regions(unit_hash, target_hash, width, least, most):
     Returns:
         int64 (stretches, 2): first and last unit + 1.
     """
-    hashes = shingle_hashes(unit_hash, SHORT)
+    hashes = shingle_hashes(unit_hash, np.int64(SHORT))
     element = np.empty(hashes.size, np.int32)
     elements(hashes, target_hash, element)
     out = np.empty((most, 2), np.int64)
@@ -113,8 +113,10 @@ def distance(a, b):
     """Levenshtein distance of two sequences of code points, an exchange of neighbours counting once."""
     n, m = a.size, b.size
     rows = np.zeros((n + 1, m + 1), np.int64)
-    rows[:, 0] = np.arange(n + 1)
-    rows[0, :] = np.arange(m + 1)
+    for i in range(n + 1):
+        rows[i, 0] = i
+    for j in range(m + 1):
+        rows[0, j] = j
     for i in range(1, n + 1):
         for j in range(1, m + 1):
             cost = a[i - 1] != b[j - 1]
@@ -180,7 +182,7 @@ class Limits(NamedTuple):
     almost: float
 
 
-@compiled
+@inner
 def plausible(record, t, laid, limits, most):
     """Whether a field may stand in a record in an edited form, by equal units alone.
 
@@ -191,15 +193,16 @@ def plausible(record, t, laid, limits, most):
         most: as in `regions`.
     """
     target = laid.target_hash[laid.target_start[t] : laid.target_start[t + 1]]
-    found = regions(record, target, laid.reach[t], laid.least[t], most)
+    reach = np.int64(laid.reach[t])
+    found = regions(record, target, reach, np.int64(laid.least[t]), most)
     for k in range(found.shape[0]):
-        begin, end = widened(found[k, 0], found[k, 1], laid.reach[t], record.size)
+        begin, end = widened(found[k, 0], found[k, 1], reach, record.size)
         if _plausible(record[begin:end], t, laid, limits):
             return True
     return False
 
 
-@compiled
+@inner
 def _plausible(region, t, laid, limits):
     field = laid.query[laid.query_start[t] : laid.query_start[t + 1]]
     weight = laid.weight[laid.query_start[t] : laid.query_start[t + 1]]
@@ -221,13 +224,13 @@ def _plausible(region, t, laid, limits):
     return _sentences_kept(region, t, laid, limits, bag) >= max(limits.heavy, limits.sentences * whole)
 
 
-@compiled
+@inner
 def _bag(region):
     """The units of a stretch in whatever order, as `sets.mark` has them; room for four times as many and more."""
     return mark(region, np.empty(max(SMALLEST, region.size), np.uint64))
 
 
-@compiled
+@inner
 def _most_kept(query, weight, region, inserted, least, bag):
     """`most_kept`, 0 where what of a query stands in the bag of the stretch at all weighs less than `least`."""
     possible = 0.0
@@ -246,7 +249,7 @@ def sentences_kept(region, t, laid, limits):
     return _sentences_kept(region, t, laid, limits, _bag(region))
 
 
-@compiled
+@inner
 def _sentences_kept(region, t, laid, limits, bag):
     field = laid.query[laid.query_start[t] : laid.query_start[t + 1]]
     weight = laid.weight[laid.query_start[t] : laid.query_start[t + 1]]
@@ -264,7 +267,7 @@ def _sentences_kept(region, t, laid, limits, bag):
     return kept if n > 1 else 0.0
 
 
-@compiled
+@inner
 def _options_beside(region, t, laid, limits, bag):
     """The share of a question's options, by weight, that stand in a stretch; at least two must."""
     whole = held = 0.0
@@ -286,6 +289,7 @@ def _options_beside(region, t, laid, limits, bag):
 def most_kept(query, weight, region, inserted):
     """The maximum of `fit`, without the way there."""
     score = np.zeros(region.size + 1, np.float64)
+    most = 0.0
     for i in range(query.size):
         diagonal = score[0]
         for j in range(1, region.size + 1):
@@ -295,7 +299,8 @@ def most_kept(query, weight, region, inserted):
                 best = max(best, diagonal + weight[i])
             diagonal = above
             score[j] = best
-    return score.max()
+            most = max(most, best)
+    return most
 
 
 @compiled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medbench.leakage.kernel.compiled import compiled
+from medbench.leakage.kernel.compiled import compiled, inner
 from medbench.leakage.kernel.judge import finish_record
 from medbench.leakage.kernel.table import COUNTS, EPOCH_BITS, EXACT, SHINGLES, take
 from medbench.leakage.kernel.text import CHARACTER, SEED, finish, put, read
@@ -55,7 +55,6 @@ def sift_lines(
             continue
         i, end = np.uint64(line_begin[r]), np.uint64(line_end[r])
         now = np.uint64(epoch + r) << _EPOCH_BITS
-        before = n_found
         count[:] = 0
         depth = 0
         size = _0
@@ -70,7 +69,7 @@ def sift_lines(
                     if i == _0:
                         break
                     size += held
-                    found, n_found = take(np.int64(units), r, now, sieve, count, found, n_found)
+                    take(np.int64(units), now, sieve, count)
                     wanted = _MORE_OR_END
                 elif wanted in (_KEY, _KEY_OR_END):
                     i, key = _json_key(buffer, i + _1, end, json_table, table, pool, raw)
@@ -120,16 +119,15 @@ def sift_lines(
                     break
                 wanted = _MORE_OR_END
         if i != end or depth > 0 or wanted != _MORE_OR_END:
-            n_found = before
             continue
         kind[r] = PLAIN
         record_shingles[r] = count[EXACT + SHINGLES]
         record_bytes[r] = size
-        found, n_found = finish_record(r, now, sieve, judge, count, found, before, n_found)
+        found, n_found = finish_record(r, now, sieve, judge, count, found, n_found)
     return found[:n_found]
 
 
-@compiled
+@inner
 def _json_string(buffer, i, end, json_table, table, pool, raw):
     """A string from after its first quotation mark: where it ends (0 for OTHER), its units in `raw`, its bytes."""
     n = inside = size = _0
@@ -165,7 +163,7 @@ def _json_string(buffer, i, end, json_table, table, pool, raw):
             return _0, n, size
 
 
-@compiled
+@inner
 def _json_escape(buffer, i, end):
     r"""The character that ``\u`` at byte `i` or a pair of surrogates stands for, and where it ends (0 for OTHER)."""
     code, i = _json_hex(buffer, i, end)
@@ -179,7 +177,7 @@ def _json_escape(buffer, i, end):
     return np.uint64(0x10000) + ((code & _1023) << _10 | (low & _1023)), i
 
 
-@compiled
+@inner
 def _json_hex(buffer, i, end):
     if i + _6 > end:
         return _0, _0
@@ -196,7 +194,7 @@ def _json_hex(buffer, i, end):
     return code, i + _6
 
 
-@compiled
+@inner
 def _json_key(buffer, i, end, json_table, table, pool, raw):
     """A key without escapes from after its first quotation mark: where it ends (0 for OTHER), and its hash."""
     begin = i
@@ -213,7 +211,7 @@ def _json_key(buffer, i, end, json_table, table, pool, raw):
     return i + _1, finish(h)
 
 
-@compiled
+@inner
 def _json_literal(buffer, i, end):
     """A number, true, false or null that begins at byte `i`: where it ends, 0 for OTHER."""
     byte = buffer[i]
@@ -250,7 +248,7 @@ def _json_literal(buffer, i, end):
     return i
 
 
-@compiled
+@inner
 def _digits(buffer, i, end):
     while i < end and buffer[i] >= 48 and buffer[i] <= 57:
         i += _1

@@ -4,13 +4,48 @@ from __future__ import annotations
 
 import numpy as np
 
-from medbench.leakage.kernel.compiled import compiled
+from medbench.leakage.kernel.compiled import inner
 
 _1, _6, _58, _63 = (np.uint64(n) for n in (1, 6, 58, 63))
 SMALLEST = 64  # words of a bitmap at least
 
 
-@compiled
+@inner
+def ordered(hashes):
+    """Sorted, by merging runs; `np.sort` takes long to compile."""
+    n = hashes.size
+    runs, merged = hashes.copy(), np.empty(n, np.uint64)
+    width = 1
+    while width < n:
+        for begin in range(0, n, 2 * width):
+            i, middle = begin, min(begin + width, n)
+            j, end = middle, min(begin + 2 * width, n)
+            for k in range(begin, end):
+                if j == end or (i < middle and runs[i] <= runs[j]):
+                    merged[k] = runs[i]
+                    i += 1
+                else:
+                    merged[k] = runs[j]
+                    j += 1
+        runs, merged = merged, runs
+        width *= 2
+    return runs
+
+
+@inner
+def position(ordered_set, h):
+    """Where in a sorted set a hash is, or would be put in."""
+    low, high = 0, ordered_set.size
+    while low < high:
+        middle = (low + high) >> 1
+        if ordered_set[middle] < h:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@inner
 def elements(hashes, target, element):
     """How many elements of a sorted set occur; into `element`, if long enough, which one each hash is, or -1."""
     # most hashes are none: a small bitmap says so without a search
@@ -24,7 +59,7 @@ def elements(hashes, target, element):
         h = hashes[i]
         which = -1
         if (bitmap[h >> _58] >> ((h >> _6) & _63)) & _1:
-            k = np.searchsorted(target, h)
+            k = position(target, h)
             if k < target.size and target[k] == h:
                 which = k
                 n += not seen[k]
@@ -34,7 +69,7 @@ def elements(hashes, target, element):
     return n
 
 
-@compiled
+@inner
 def mark(hashes, room):
     """A bitmap of hashes, of some sixteen bits each, laid into `room`: uint64, a power of two of words of it."""
     words = SMALLEST
@@ -48,13 +83,13 @@ def mark(hashes, room):
     return bitmap
 
 
-@compiled
+@inner
 def marked(bitmap, h):
     """Whether a hash may be among those that were marked: surely not where the answer is no."""
     return (bitmap[h >> np.uint64(64 - int(np.log2(bitmap.size)))] >> (h & _63)) & _1 != 0
 
 
-@compiled
+@inner
 def may_hold(bitmap, target, least):
     """Whether what is marked may hold so many elements of a set: surely not where the answer is no."""
     shift = np.uint64(64 - int(np.log2(bitmap.size)))

@@ -38,14 +38,13 @@ def sift(
     count = np.zeros(COUNTS, np.int64)
     for r in range(record_start.size - 1):
         now = np.uint64(epoch + r) << _EPOCH_BITS
-        before = n_found
         count[:] = 0
         for s in range(record_start[r], record_start[r + 1]):
             begin, end = np.uint64(text_start[s]), np.uint64(text_start[s + 1])
             _, units, h, inside, mark = read(buffer, begin, end, ascii_table, table, pool, raw, _0, SEED, _0)
             raw[units] = h
             marked[r] |= mark
-            found, n_found = take(np.int64(units + inside), r, now, sieve, count, found, n_found)
+            take(np.int64(units + inside), now, sieve, count)
         record_shingles[r] = count[EXACT + SHINGLES]
-        found, n_found = finish_record(r, now, sieve, judge, count, found, before, n_found)
+        found, n_found = finish_record(r, now, sieve, judge, count, found, n_found)
     return found[:n_found]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from medbench.leakage.kernel.compiled import compiled
+from medbench.leakage.kernel.compiled import compiled, inner
 from medbench.leakage.kernel.edits import BRIEFEST, LONGEST
 from medbench.leakage.kernel.text import ROLL, SHINGLE, SHORT, finish
 
@@ -90,6 +90,7 @@ class Sieve(NamedTuple):
 
     Attributes:
         raw: uint64: room for the units of the longest record, as they are read.
+        found: int64: room for all targets: those that a record may hold.
         units, text_start: the same for the units of a record's texts (those that have any), and int64 where each text's
             begin.
         every: uint64: room for the shingles of a record.
@@ -97,6 +98,7 @@ class Sieve(NamedTuple):
     """
 
     raw: np.ndarray
+    found: np.ndarray
     units: np.ndarray
     text_start: np.ndarray
     every: np.ndarray
@@ -110,9 +112,10 @@ class Sieve(NamedTuple):
 
 
 PIECE = 1 << 15  # units whose shingles are looked up together
-# What is counted of a record: units, texts, and of each of the three tables the shingles, and those that passed.
-UNITS, TEXTS, EXACT, SHORTS, BRIEF, COUNTS = 0, 1, 2, 4, 6, 8
+# What is counted of a record: units, texts, of each of the three tables the shingles and those that passed, targets.
+UNITS, TEXTS, EXACT, SHORTS, BRIEF, FOUND, COUNTS = 0, 1, 2, 4, 6, 8, 9
 SHINGLES, PASSED = 0, 1
+IN_EXACT, IN_SHORTS, IN_BRIEF = (np.int64(n + PASSED) for n in (EXACT, SHORTS, BRIEF))  # no literals: see `inner`
 
 
 @njit(inline="always")
@@ -123,8 +126,8 @@ def _passes(h, bloom, shift):
     return np.int64((bits >> (h & _63)) & (bits >> ((h >> _6) & _63)) & _1)
 
 
-@compiled
-def _roll(units, first, sieve, count):
+@inner
+def _roll(units, first, bloom, passed, bloom3, passed3, at3, edited, count):
     """Hash the shingles, short ones and pairs of a stretch, and keep in `passed` those that the filters let through.
 
     A shingle's hash is made of that of the short shingle two units before and that of its last pair.
@@ -132,11 +135,10 @@ def _roll(units, first, sieve, count):
     Args:
         units: uint64: the stretch, four units before it with it where a text goes on.
         first: the unit of the stretch from which on short shingles end that are new.
+        bloom, passed: of shingles, as `Sought` and `Scratch` have them; `bloom3`, `passed3`, `at3` of short ones.
+        edited: whether short ones are looked for.
         count: of the record; updated.
     """
-    bloom, passed = sieve.sought.bloom, sieve.scratch.passed
-    bloom3, passed3, at3 = sieve.short.bloom, sieve.short_scratch.passed, sieve.short_scratch.at
-    edited = sieve.short.posting.size > 0
     shift = np.uint64(64 - int(np.log2(bloom.size)))
     shift3 = np.uint64(64 - int(np.log2(bloom3.size)) if edited else 0)
     n, n_passed, n3, n_passed3 = count[EXACT], count[EXACT + PASSED], count[SHORTS], count[SHORTS + PASSED]
@@ -160,10 +162,9 @@ def _roll(units, first, sieve, count):
     count[EXACT], count[EXACT + PASSED], count[SHORTS], count[SHORTS + PASSED] = n, n_passed, n3, n_passed3
 
 
-@compiled
-def _roll_pairs(units, sieve, count):
+@inner
+def _roll_pairs(units, bloom, passed, count):
     """The same for the pairs of a whole text."""
-    bloom, passed = sieve.brief.bloom, sieve.brief_scratch.passed
     shift = np.uint64(64 - int(np.log2(bloom.size)))
     n_passed = count[BRIEF + PASSED]
     for i in range(1, units.size):
@@ -173,15 +174,11 @@ def _roll_pairs(units, sieve, count):
     count[BRIEF + PASSED] = n_passed
 
 
-@compiled
-def take(n_raw, record, now, sieve, count, found, n_found):
-    """The shingles of a text, of which `sieve.raw` holds so many units: the last two arguments, brought forward.
-
-    Args:
-        count: int64 (COUNTS,): updated.
-    """
+@inner
+def take(n_raw, now, sieve, count):
+    """The shingles of a text, of which `sieve.raw` holds so many units: `count`, int64 (COUNTS,), brought forward."""
     if n_raw == 0:
-        return found, n_found
+        return
     units = sieve.units[count[UNITS] : count[UNITS] + n_raw]
     for i in range(n_raw):
         units[i] = finish(sieve.raw[i])
@@ -190,37 +187,32 @@ def take(n_raw, record, now, sieve, count, found, n_found):
     sieve.text_start[count[TEXTS]] = count[UNITS]
     for a in range(0, n_raw, PIECE):
         if count[EXACT + PASSED] > PIECE:
-            found, n_found = look_up(count[EXACT + PASSED], record, now, sieve.sought, sieve.scratch, found, n_found)
-            count[EXACT + PASSED] = 0
+            look_up(IN_EXACT, now, sieve.sought, sieve.scratch, sieve.found, count)
         if count[SHORTS + PASSED] > PIECE:
-            found, n_found = look_up(
-                count[SHORTS + PASSED], record, now, sieve.short, sieve.short_scratch, found, n_found
-            )
-            count[SHORTS + PASSED] = 0
+            look_up(IN_SHORTS, now, sieve.short, sieve.short_scratch, sieve.found, count)
         piece = units[max(0, a - SHINGLE + 1) : min(n_raw, a + PIECE)]
-        _roll(piece, SHINGLE - 1 if a else SHORT - 1, sieve, count)
+        _roll(
+            piece, SHINGLE - 1 if a else SHORT - 1, sieve.sought.bloom, sieve.scratch.passed,
+            sieve.short.bloom, sieve.short_scratch.passed, sieve.short_scratch.at, sieve.short.posting.size > 0, count,
+        )  # fmt: skip
     if BRIEFEST <= n_raw <= LONGEST and sieve.brief.posting.size:
         if count[BRIEF + PASSED] > PIECE:
-            found, n_found = look_up(
-                count[BRIEF + PASSED], record, now, sieve.brief, sieve.brief_scratch, found, n_found
-            )
-            count[BRIEF + PASSED] = 0
-        _roll_pairs(units, sieve, count)
-    return found, n_found
+            look_up(IN_BRIEF, now, sieve.brief, sieve.brief_scratch, sieve.found, count)
+        _roll_pairs(units, sieve.brief.bloom, sieve.brief_scratch.passed, count)
 
 
-@compiled
-def look_up(n_passed, record, now, sought, scratch, found, n_found):
-    """Count shingles of a record for their targets; append those that reach `enough` to `found`, grown if need be.
+@inner
+def look_up(which, now, sought, scratch, found, count):
+    """Count shingles of a record for their targets; append those that reach `enough` to `found`: each target once.
 
     A count begins anew where a target's next shingle stands further off than the target reaches: a stretch that holds
     enough is never missed, since it has no such gap.
 
     Args:
-        n_passed: how many of `scratch.passed` the filter let through; overwritten.
+        which: where in `count` stands how many of `scratch.passed` the filter let through; they are used up.
         now: the record's epoch << EPOCH_BITS.
-        found, n_found: int64 (..., 2): pairs of record and target, and their number.
     """
+    n_passed, n_found = count[which], count[FOUND]
     slots, posting, passed, home, at, tally = (
         sought.slots, sought.posting, scratch.passed, scratch.home, scratch.at, scratch.tally,
     )  # fmt: skip
@@ -258,28 +250,24 @@ def look_up(n_passed, record, now, sought, scratch, found, n_found):
             last = t < 0
             t = ~t if last else t
             before, rule = tally[t, 0], tally[t, 1]
-            count = _1
+            times = _1
             if before >= now:
-                count = before & _COUNT
-                if count != _COUNT and place - (before >> _8 & _PLACE) <= rule >> _8:
-                    count += _1
-                elif count != _COUNT:
-                    count = _1
-            if count != _COUNT:
-                if count >= rule & _COUNT:
-                    if n_found == found.shape[0]:
-                        larger = np.empty((2 * n_found, 2), np.int64)
-                        larger[:n_found] = found
-                        found = larger
-                    found[n_found, 0], found[n_found, 1] = record, t + sought.first[0]
+                times = before & _COUNT
+                if times != _COUNT and place - (before >> _8 & _PLACE) <= rule >> _8:
+                    times += _1
+                elif times != _COUNT:
+                    times = _1
+            if times != _COUNT:
+                if times >= rule & _COUNT:
+                    found[n_found] = t + sought.first[0]
                     n_found += 1
-                    count = _COUNT
-                tally[t, 0] = now | place << _8 | count
+                    times = _COUNT
+                tally[t, 0] = now | place << _8 | times
             if not last:
                 p += _1
                 t = np.int64(posting[p])
     home[0] = warm  # so that what was loaded ahead of its use is loaded
-    return found, n_found
+    count[which], count[FOUND] = 0, n_found
 
 
 @compiled

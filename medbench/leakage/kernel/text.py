@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from medbench.leakage.kernel.compiled import compiled
+from medbench.compiling import announce
+from medbench.leakage.kernel.compiled import compiled, inner
 from medbench.leakage.units import COMBINING, EXPANSION, SEPARATOR, SINGLE, SKIP, WORD
 
 SHINGLE = 5  # units per shingle, as the audit issue and the peers it is compared with have it
@@ -35,7 +36,7 @@ def finish(h):
     return h ^ (h >> _29)
 
 
-@compiled
+@inner
 def split(buffer, i, end):
     """Whether an entity, a tag, or a word's split at a line's end may begin at byte `i`, one of ``&<-``."""
     i, end = np.int64(i), np.int64(end)
@@ -60,7 +61,7 @@ def split(buffer, i, end):
     return False
 
 
-@compiled
+@inner
 def _letter(byte):
     return (byte | 32) >= 97 and (byte | 32) <= 122
 
@@ -113,7 +114,7 @@ def tokenise(buffer, text_start, table, pool, unit_hash, unit_begin, unit_end, u
                 h = (h ^ np.uint64(entry >> 2)) * CHARACTER
                 end = i + width
             elif entry == SEPARATOR:
-                if c < 0x40 and (c == 38 or c == 45 or c == 60) and split(buffer, i, b):
+                if c < 0x40 and (c == 38 or c == 45 or c == 60) and split(buffer, np.uint64(i), np.uint64(b)):
                     marked[s] = True
                 if begin >= 0:
                     unit_hash[n], unit_begin[n], unit_end[n] = finish(h), begin - a, end - a
@@ -160,9 +161,12 @@ def tokenise(buffer, text_start, table, pool, unit_hash, unit_begin, unit_end, u
     unit_start[text_start.size - 1] = n
 
 
+announce(tokenise, "the audit", 30)
+
+
 @compiled
-def shingles(unit_hash, unit_start, shingle_hash, shingle_start, size=SHINGLE):
-    """Hashes of all shingles of each text, none across texts; text s owns ``shingle_start[s]:shingle_start[s + 1]``."""
+def shingles(unit_hash, unit_start, shingle_hash, shingle_start, size):
+    """Hashes of shingles of `size` units, none across texts; text s owns ``shingle_start[s]:shingle_start[s + 1]``."""
     n = 0
     beyond = ROLL
     for _ in range(size - 1):
@@ -182,7 +186,7 @@ def shingles(unit_hash, unit_start, shingle_hash, shingle_start, size=SHINGLE):
 
 
 @compiled
-def all_shingles(unit_hash, unit_start, size=SHINGLE):
+def all_shingles(unit_hash, unit_start, size):
     """`shingles` in arrays of its own: hashes of all texts, and where each text's start, with the end."""
     out, start = np.empty(unit_hash.size, np.uint64), np.empty_like(unit_start)
     shingles(unit_hash, unit_start, out, start, size)
@@ -190,7 +194,7 @@ def all_shingles(unit_hash, unit_start, size=SHINGLE):
 
 
 @compiled
-def shingle_hashes(unit_hash, size=SHINGLE):
+def shingle_hashes(unit_hash, size):
     """Hashes of the shingles of one text."""
     return all_shingles(unit_hash, np.array([0, unit_hash.size]), size)[0]
 
@@ -205,7 +209,7 @@ def sequence_hash(unit_hash):
     return h
 
 
-@compiled
+@inner
 def put(code, table, pool, raw, n, h, inside):
     """One character of a text: the new `n`, `h` and `inside` of `read`, and whether it is a combining mark."""
     entry = table[code]
@@ -235,7 +239,7 @@ def put(code, table, pool, raw, n, h, inside):
     return n, h, inside, entry == COMBINING
 
 
-@compiled
+@inner
 def read(buffer, i, end, ascii_table, table, pool, raw, n, h, inside):
     """Hashes of units into `raw`, not yet finished, from byte `i` up to a byte that `ascii_table` stops at, or `end`.
 
