@@ -89,6 +89,7 @@ def no_file(path: str | Path, what: str = "") -> MedbenchError:
     folder, named = Path(path).parent, f"{what} {path}".strip()
     if not folder.is_dir():
         return MedbenchError(f"{named} does not exist, nor does the folder {folder}.")
-    near = difflib.get_close_matches(Path(path).name, sorted(one.name for one in folder.iterdir()), n=3, cutoff=0.7)
-    hint = f" Did you mean {' or '.join(str(folder / name) for name in near)}?" if near else ""
+    beside = {one.stem: one for one in sorted(folder.iterdir(), reverse=True) if one.suffix == Path(path).suffix}
+    near = difflib.get_close_matches(Path(path).stem, beside, n=3, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(str(beside[stem]) for stem in near)}?" if near else ""
     return MedbenchError(f"{named} does not exist.{hint}")

@@ -296,6 +296,8 @@ def _candidates(folder: Path, document: dict[str, Any]) -> Iterator[Candidate]:
         if "model" in entry:
             found.append(_plain(folder, entry))
         else:
+            if not paths:  # only models by name can be meant
+                _known("key of a candidate", entry, ("model", "name", "args", "weights"))
             for weights, settings in _expand(entry, paths):
                 found.append(_weighted(folder, document, paths, weights, entry, settings))
     made = [candidate for candidate in found if candidate.adapters]
@@ -368,7 +370,7 @@ def _expand(entry: dict[str, Any], paths: Mapping[str, str]) -> Iterator[tuple[d
     if not isinstance(named, str):
         raise MedbenchError(f"candidates: method is {named!r:.80}; expected the name of a merge method, e.g. ties.")
     declared = method(named).inputs
-    _known("adapter or setting of a candidate", entry, ("name", "method", *paths, *declared))
+    _known("adapter or setting of a candidate", entry, ("model", "name", "method", *paths, *declared))
     settings = {key: value for key, value in entry.items() if key in declared}
     free = {name: _values(name, entry[name]) for name in paths if name in entry and not _depends(entry[name])}
     if not free:

@@ -63,9 +63,9 @@ def make(name: str, args: Mapping[str, Any] | None = None) -> Task:
     args = dict(args or {})
     file = Path(name.partition("@")[0])
     check(name)
+    if (is_mapping(name) or file.suffix == ".py") and not file.is_file():
+        raise no_file(file, "mapping file" if is_mapping(name) else "page")
     if is_mapping(name):
-        if not file.is_file():
-            raise no_file(name, "mapping file")
         name, args = "medbench/custom", {"mapping": str(file), **args}
     elif "/" not in name and not file.suffix:
         name = f"medbench/{name}"

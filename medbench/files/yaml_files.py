@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from medbench.errors import MedbenchError
+from medbench.errors import MedbenchError, no_file
 
 # A hand-written file is a few KiB. One that is larger is another file.
 MOST_BYTES = 1 << 20
@@ -30,7 +30,7 @@ def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
     try:
         data = file.read_bytes()
     except FileNotFoundError:
-        raise MedbenchError(f"no {what} {path}.") from None
+        raise no_file(path, what) from None
     except OSError as error:
         raise MedbenchError(f"{what} {path!s:.200} cannot be read ({error.strerror}).") from None
     if len(data) > MOST_BYTES:

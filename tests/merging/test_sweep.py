@@ -135,6 +135,7 @@ def test_runs_keep_a_candidate_together_and_expand_seeds_and_thinking(tmp_path: 
         ({"candidates": [{"pt": "0..1", "sft": "1 - px"}]}, "Known: pt"),
         ({"candidates": [{"pt": 1, "method": "tis"}]}, "Did you mean ties"),
         ({"candidates": [{"pt": 1, "density": 0.5}]}, "unknown adapter or setting"),
+        ({"candidates": [{"modle": "mockllm/model"}]}, "Did you mean model"),
         ({"candidates": [{"model": "gpt"}]}, "PROVIDER/NAME"),
         ({"decoding": [{"temperature": -1}]}, "temperature is -1; expected a number of 0 or more"),
         ({"decoding": [{"top_p": 1.5}]}, "at most 1"),
@@ -162,7 +163,7 @@ def test_bad_studies_are_named(tmp_path: Path, keys: dict[str, Any], match: str)
     ("keys", "match"),
     [
         ({"tasks": ["medbench/microlab_exm"]}, "unknown task.*Did you mean medbench/microlab_exam"),
-        ({"tasks": ["nowhere.py"]}, "task nowhere.py"),
+        ({"tasks": ["nowhere.py"]}, "page nowhere.py does not exist"),
         ({"tasks": [{"task": "medbench/microlab_exam", "args": {"sed": 1}}]}, "argument of task .* 'sed'.*mean seed"),
         ({"tasks": [{"task": "medbench/microlab_exam", "args": {"facts": "knwn"}}]}, "Did you mean known"),
         ({"candidates": [{"model": "mockllm/a"}, {"model": "openi/gpt"}]}, "candidate openi/gpt: .*not recognized"),
@@ -182,7 +183,7 @@ def test_what_cannot_run_is_said_before_anything_runs(tmp_path: Path, keys: dict
 
 
 def test_files_that_are_no_study(tmp_path: Path) -> None:
-    with pytest.raises(MedbenchError, match="no study file"):
+    with pytest.raises(MedbenchError, match=r"study file .* does not exist"):
         read_study(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(MedbenchError, match="not valid YAML"):

@@ -208,7 +208,7 @@ def test_exit_codes_and_what_is_said(folder: Path, monkeypatch: pytest.MonkeyPat
     path = write(folder, "slow/a", "slow/b", tasks=["nowhere.py"])
     wrong = invoke(path, "--out", "elsewhere", "--workers", "2")
     assert wrong.exit_code == launch.WRONG
-    assert wrong.output.count("task nowhere.py") == 1
+    assert wrong.output.count("page nowhere.py does not exist") == 1
 
 
 @pytest.mark.parametrize(

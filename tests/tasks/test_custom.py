@@ -148,6 +148,11 @@ def test_a_misspelt_file_is_answered_with_the_one_that_is_there(tmp_path: Path) 
         catalog.make(misspelt)
     with pytest.raises(MedbenchError, match=r"--against .*wrad.yaml does not exist. Did you mean .*ward.yaml\?$"):
         leakage.audit([], misspelt)
+    (tmp_path / "wards.py").write_text("", "utf-8")
+    with pytest.raises(MedbenchError, match=r"page .*ward.py does not exist. Did you mean .*wards.py\?$"):
+        catalog.make(str(tmp_path / "ward.py@ward"))
+    with pytest.raises(MedbenchError, match=r"mapping file .*wrad.yaml does not exist. Did you mean .*ward.yaml\?$"):
+        custom(mapping=misspelt)
     with pytest.raises(MedbenchError, match=r"wrad.jsonl does not exist. Did you mean .*ward.jsonl\?"):
         custom(source=str(tmp_path / "wrad.jsonl"))
     with pytest.raises(MedbenchError, match=r"nor does the folder .*nowhere"):
