@@ -98,6 +98,13 @@ def _one_column_each(row: Mapping[str, object]) -> dict[str, object]:
     return {}
 
 
+def _numbered(record: Record) -> bool:
+    """Whether the options were found in columns that are numbered from 1."""
+    row = {str(key).strip().lower(): value for key, value in record.data.items()}
+    listed = any(row.get(name) not in (None, "", [], {}) for name in NAMES["options"])
+    return not listed and any(_NUMBERED.fullmatch(name) for name in _one_column_each(row))
+
+
 def _without_gaps(record: Record, options: Mapping[str, object]) -> list[object]:
     """The options of a row; columns that other rows fill and this one does not are the last ones.
 
@@ -121,6 +128,12 @@ def item_of(record: Record, columns: Columns = Columns()) -> Item:
         return item
     options = _options(columns.value("options", record))
     key = columns.value("answer", record)
+    if columns.options is None and str(key).strip().isdecimal() and _numbered(record) and str(key) not in options:
+        raise record.error(
+            None,
+            f"the key {str(key).strip()} could be the option of that number, or be counted from 0; name the columns "
+            "with -T options= (then it counts from 0), or write letters",
+        )
     answer = _key(key, options)
     references = reference_texts(columns.value("reference", record), columns.separator)
     if not references and not options and not answer:

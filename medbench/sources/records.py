@@ -360,6 +360,8 @@ def _read_csv(
             continue
         if header is None and (columns is None or columns[0] in row):
             header = [column.strip() for column in row]
+            if len(header) == 1 and ";" in header[0]:  # what spreadsheets save as CSV in many languages
+                raise MedbenchError(f"{name}, line {start}: columns are separated by ';'; save it with commas between.")
             if len(set(header)) != len(header):
                 raise MedbenchError(f"{name}, line {start}: two columns have the same name: {header}.")
             continue

@@ -95,6 +95,7 @@ def test_another_encoding_is_recognised_and_named(tmp_path: Path) -> None:
         ("a.json", b'[{"a": 1}, {"a": "\\ud83d"}]', "record 2: holds half of a character"),
         ("a.json", b'"text"', "expected a JSON array"),
         ("a.csv", b"q,q\n1,2\n", "same name"),
+        ("a.csv", b"question;A;B\n1;2;3\n", "separated by ';'; save it with commas"),
         ("a.parquet", b"PAR1 not really", "cannot be read as Parquet"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 1000, mtime=0)[:-20], "damaged or cut short"),
     ],

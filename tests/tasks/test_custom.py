@@ -123,6 +123,16 @@ def test_one_column_an_option_is_found(tmp_path: Path, names: list[str]) -> None
         custom(source=str(path))
 
 
+def test_a_number_as_key_of_numbered_columns_is_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("question,option 1,option 2,answer\nWhich is iron?,Fe,Cu,1\n", "utf-8")
+    with pytest.raises(MedbenchError, match="the key 1 could be the option of that number, or be counted from 0"):
+        custom(source=str(path))
+    assert items(custom(source=str(path), options=["option 1", "option 2"]))[0].answer == ("B",)
+    path.write_text("question,A,B,answer\nWhich is iron?,Fe,Cu,0\nTwo?,1,2,2\n", "utf-8")
+    assert [item.answer for item in items(custom(source=str(path)))] == [("A",), ("B",)]
+
+
 def test_columns_are_named_on_the_command_line_as_documented(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text("q,x,y,1\nWhich is iron?,Fe,Cu,A\n", "utf-8")
