@@ -50,6 +50,7 @@ def test_a_clear_lead_is_taken_and_its_size_said(tmp_path: Path) -> None:
     assert "ahead of weak, the next, by 50.0 points" in built.opening.sure[1]
 
 
+@pytest.mark.slow
 def test_an_exact_tie_is_in_the_title(tmp_path: Path) -> None:
     """Seven candidates at 30 of 60: nobody is chosen, by whatever order their names have."""
     built = report_of(tmp_path, {f"tie-{'x' * i}": set(range(30)) for i in range(7)}, both=False)
@@ -157,6 +158,7 @@ def test_what_was_compared_is_told_from_the_weights(study_logs: Path) -> None:
     assert "The answer at the top of the page compares accuracy on medqa with BLEU-4" in verdict.notes[0]
 
 
+@pytest.mark.slow
 def test_who_was_not_asked_everything_is_counted(study_logs: Path, tmp_path: Path) -> None:
     said = " ".join(build(str(study_logs), options=QUICK, with_items=False).opening.compared)
     assert "All were asked the same items." in said

@@ -211,3 +211,15 @@ def test_hidden_characters_are_seen_and_names_stay_apart() -> None:
     assert visible("tab\tline\nمدل\u200cها") == "tab\tline\nمدل\u200cها"
     assert visible_name("a\u200bb\nc`d") == "a‹U+200B›b␊cˋd"
     assert len({visible_name(f"m{c}") for c in "\u202a\u202b\u2066\u200b\x00\x01"}) == 6
+
+
+def test_task_arguments_that_nobody_declared_are_withheld_and_still_told_apart(tmp_path: Path) -> None:
+    for name, password in (("a", "sk-1"), ("b", "sk-2")):
+        log = sim.log(sim.Candidate(name), "medqa", 10)
+        log.eval.task_args = {"mode": "generate", "password": password}
+        sim.write(log, tmp_path, name)
+    study = load_study(str(tmp_path))
+    shown = [run.setting_name for run in study.runs]
+    assert all("mode generate" in text and "password (withheld, " in text for text in shown)
+    assert len(set(shown)) == 2
+    assert not any("sk-" in text for text in [*shown, *texts(tmp_path), str([run.provenance for run in study.runs])])

@@ -44,6 +44,7 @@ def test_the_floor_tables_say_it_for_the_profile_that_they_show(analysis: Analys
         assert lines(["bleu4", "rougeL", "rouge1", "rouge2"], profile)[0] in table.note
 
 
+@pytest.mark.slow
 def test_a_named_card_takes_the_place_of_the_shipped_ones(study_logs: Path, tmp_path: Path) -> None:
     card = own_card(tmp_path / "card.json")
     built = build(str(study_logs), cards=(str(card),), options=Options(resamples=100), with_items=False)
