@@ -85,8 +85,7 @@ def record_to_item(record: Record, subjects: tuple[str, ...] = SUBJECTS) -> Item
     subject = record.text("subject")
     if subject not in subjects:
         raise LeftOut(record.file, record.row, "subject", f"{subject!r} is not among the subjects asked for")
-    choices = record.value("choices")
-    options = require_options(record, "choices", choices if isinstance(choices, (list, tuple)) else [])
+    options = require_options(record, "choices", record.value("choices"))
     return Item(
         question=record.text("question"),
         language="en",

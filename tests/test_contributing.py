@@ -109,6 +109,13 @@ def test_the_tests_that_are_there_hold_what_was_added(copy: Path) -> None:
         assert expected in done.stdout
 
 
+def test_the_recipes_are_written_as_ruff_writes(copy: Path) -> None:
+    written = [path for path in sorted(TOUCHED) if path.endswith(".py")]
+    for command in (["check"], ["format", "--check"]):
+        done = run(copy, "-m", "ruff", *command, *written)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_what_was_added_is_found_by_itself(copy: Path) -> None:
     code = (

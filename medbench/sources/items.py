@@ -169,12 +169,14 @@ def checked(items: Iterable[tuple[Record, Item]], bad_rows: BadRows, *, repeats:
     return [item for _, item in kept.values()]
 
 
-def require_options(record: Record, column: str, options: Sequence[Any]) -> tuple[str, ...]:
-    """Option texts: at least two, none empty, at most 26.
+def require_options(record: Record, column: str, options: object) -> tuple[str, ...]:
+    """Option texts: a list of at least two, none empty, at most 26.
 
     Raises:
         BadRow: one of these does not hold.
     """
+    if not isinstance(options, list | tuple):
+        raise record.error(column, f"expected a list of options, found {options!r:.80}")
     texts = tuple(str(option).strip() for option in options)
     if not 2 <= len(texts) <= len(LETTERS):
         raise record.error(column, f"expected 2 to {len(LETTERS)} options, found {len(texts)}")

@@ -47,6 +47,9 @@ def test_options() -> None:
         require_options(ROW, "options", ["a", " "])
     with pytest.raises(BadRow, match="2 to 26 options, found 1"):
         require_options(ROW, "options", ["a"])
+    for wrong in ("ab", {"A": "a", "B": "b"}, 2):
+        with pytest.raises(BadRow, match="expected a list of options, found"):
+            require_options(ROW, "options", wrong)
 
 
 def test_repeated_items_are_named() -> None:
