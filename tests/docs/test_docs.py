@@ -77,6 +77,7 @@ def test_the_quick_start_ends_in_a_report(folder: Path) -> None:
     assert "1 of 4 items" in contamination["findings"][0]
 
 
+@pytest.mark.slow
 def test_own_benchmarks_are_followed(tmp_path: Path) -> None:
     follow("own-benchmark.md", tmp_path)
     report = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
@@ -86,6 +87,7 @@ def test_own_benchmarks_are_followed(tmp_path: Path) -> None:
     assert len(list((tmp_path / "dry").glob("*.eval"))) == 6
 
 
+@pytest.mark.slow
 def test_own_models_are_followed(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     assert "microlab" in follow("own-model.md", tmp_path)
