@@ -56,7 +56,8 @@ def log_content(file: str) -> str:
     """
     with zipfile.ZipFile(file.removeprefix("file://")) as archive:
         assert archive.testzip() is None
-        read = [json.loads(archive.read(name)) for name in archive.namelist() if name.startswith("samples/")]
+        # A member that a retry wrote again stands in the list twice, and its name means the last, for Inspect too.
+        read = [json.loads(archive.read(name)) for name in archive.NameToInfo if name.startswith("samples/")]
         header = json.loads(archive.read("header.json"))
     samples = [
         [s["id"], s["epoch"], s["output"]["choices"], {name: score["value"] for name, score in s["scores"].items()}]
