@@ -75,16 +75,27 @@ def find_leading(clean: str, letters: tuple[str, ...], texts: dict[str, str], mu
 
 
 _NO_NAME = re.compile(r"(?![a-z\d]|[A-Z][\s.,)]*$)")  # no species ("E. coli"), number ("A: 10%") or letter ("A: B")
-_BLOCK = re.compile(
-    r"\n[\s#*_>-]*(?:explanation|rationale|reason|justification|note|analysis|解析|解释|理由|分析)", re.IGNORECASE
-)
+_HEADS = r"(?:explanation|rationale|reason|justification|note|analysis|解析|解释|理由|分析)"
+_BLOCK, _HEAD = re.compile(r"\n[\s#*_>-]*" + _HEADS, re.IGNORECASE), re.compile(_HEADS, re.IGNORECASE)
+_BESIDE_HEAD = re.compile(r"[\s#*_>-]")
+
+
+def _block(clean: str, start: int) -> int:
+    """Where `_BLOCK` first matches from `start` on, or the end; its own search is quadratic in line ends."""
+    for head in _HEAD.finditer(clean, start):
+        begin = head.start()
+        while begin > start and _BESIDE_HEAD.match(clean, begin - 1):
+            begin -= 1
+        line = clean.find("\n", begin, head.start())
+        if line != -1:
+            return line
+    return len(clean)
 
 
 def more_labels(clean: str, start: int, first: str, letters: tuple[str, ...], multiple: bool) -> bool:
     """Whether other options are labelled beside this one: on its line, and where several may be right in its block."""
     if multiple:
-        block = _BLOCK.search(clean, start)
-        pattern, end = r"(?<![A-Za-z])([A-Z])(?=\s?[.、)）:：,，;；\n]|\s*$)", block.start() if block else len(clean)
+        pattern, end = r"(?<![A-Za-z])([A-Z])(?=\s?[.、)）:：,，;；\n]|\s*$)", _block(clean, start)
     else:
         line = clean.find("\n", start)
         pattern, end = r"(?<![A-Za-z])([A-Z])(?=['\"]?\s?[:)=])", line if line != -1 else len(clean)
