@@ -48,11 +48,13 @@ def run(code: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess
     ids=lambda value: value[0] if isinstance(value, list) else value,
 )
 def test_a_command_without_its_optional_install_names_it(arguments: list[str], extra: str, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "What is insulin?", "output": "A hormone."}\n', "utf-8")
     done = run(WITHOUT_EXTRAS, *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert install(extra) in done.stderr
-    assert sorted(tmp_path.iterdir()) == []
+    assert sorted(tmp_path.iterdir()) == [rows]
 
 
 def test_metrics_and_help_need_no_optional_install(tmp_path: Path) -> None:
