@@ -13,6 +13,8 @@ from medbench.reports.estimates import Analysis, Options
 from medbench.reports.rows import load_study
 from medbench.reports.sources import Sources
 
+pytestmark = pytest.mark.slow  # reports and logs of whole studies
+
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,6 +20,8 @@ from medbench.reports.page import Section
 from medbench.reports.rows import Study, load_study
 from medbench.reports.sources import Sources
 
+pytestmark = pytest.mark.slow  # reports and logs of whole studies
+
 PT, SFT, BASE = sim.Candidate("pt", 1.0, 0.0), sim.Candidate("sft", 0.0, 1.0), sim.Candidate("base", 0.0, 0.0)
 N = 200
 

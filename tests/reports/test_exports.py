@@ -22,6 +22,8 @@ from medbench.cli import cli
 from medbench.errors import MedbenchError
 from medbench.predictions.importing import import_predictions
 
+pytestmark = pytest.mark.slow  # reports and logs of whole studies
+
 DATA = Path(__file__).parent / "data"
 RUNS = Path(__file__).parents[1] / "predictions" / "data"
 

@@ -18,6 +18,8 @@ from medbench.reports import write as writing
 from medbench.reports.estimates import Options
 from medbench.reports.logs import find_logs
 
+pytestmark = pytest.mark.slow  # reports and logs of whole studies
+
 
 def test_names_are_there_and_load_nothing_heavy() -> None:
     code = (
@@ -93,7 +95,6 @@ def test_what_cannot_be_compared_is_said(study_logs: Path) -> None:
         medbench.load_rows("/nowhere/logs")
 
 
-@pytest.mark.slow
 def test_a_report_that_is_interrupted_leaves_the_old_one(
     study_logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
