@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from medbench.errors import MedbenchError
-from medbench.files.manifest import write_atomic
+from medbench.files.manifest import remove_dead, write_atomic
 
 FOLDER = "workers"
 # A network file system may show a file's new time some seconds late (NFS: 3 to 60), and a busy machine may be late too.
@@ -150,6 +150,8 @@ def claimed(out: Path, record: Record, *, lost: Callable[[], None]) -> Iterator[
     try:
         if not _lock(handle) or _alive_elsewhere(folder, record):
             raise _running(out, record, read(path_of(folder, record, "json")))
+        for path in {path_of(folder, record, "json"), *folder.glob("*.json")}:
+            remove_dead(path)
         claim = Claim(folder, record, lost)
         try:
             other = _other_shares(folder, record)

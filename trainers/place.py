@@ -65,11 +65,16 @@ def start_of(recipe: Recipe, run: Mapping[str, Any]) -> Start:
 
 
 def clear(out: Path, start: Start) -> None:
-    """Remove what a killed run left half written in its directory: checkpoints, and files on their way."""
+    """Remove what a killed run left half written or half removed: checkpoints, and files on their way.
+
+    The Trainer removes old checkpoints file by file, and counts what is left of one as the newest of all: its directory
+    was the last to change. So one that lacks a file which the checkpoint to go on from has, is removed to its end.
+    """
+    whole = _files(start.checkpoint) if start.checkpoint is not None and start.checkpoint.parent == out else set()
     for path in list(out.iterdir()) if out.is_dir() else ():
-        half = path.is_dir() and _number(path) is not None and not _complete(path)
-        if half or (start.checkpoint is None and _number(path) is not None):
-            shutil.rmtree(path)
+        if path.is_dir() and _number(path) is not None:
+            if start.checkpoint is None or not _complete(path) or whole - _files(path):
+                shutil.rmtree(path)
         elif re.fullmatch(r"\.(run\.json|manifest\.json|loss_curve\.\w+)\.\w+", path.name):
             path.unlink()
 
@@ -78,6 +83,11 @@ def at_the_end(checkpoint: Path) -> bool:
     """Whether a checkpoint is of the run's last step."""
     state = json.loads((checkpoint / STATE).read_text("utf-8"))
     return bool(state["global_step"] >= state["max_steps"])
+
+
+def _files(checkpoint: Path) -> set[str]:
+    """What a checkpoint holds, whatever the step and the number of processes that stand in some of the names."""
+    return {re.sub(r"_?\d+", "", path.name) for path in checkpoint.iterdir()}
 
 
 def _latest(out: Path) -> Path | None:

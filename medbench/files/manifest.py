@@ -82,7 +82,7 @@ def write_manifest(
         "versions": versions(),
     }
     path = Path(directory) / NAME
-    _remove_dead(path)
+    remove_dead(path)
     write_atomic(path, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     return path
 
@@ -153,7 +153,7 @@ def _lock(handle: int) -> bool:
     return True
 
 
-def _remove_dead(path: Path) -> None:
+def remove_dead(path: Path) -> None:
     """Remove what killed processes left beside `path` on its way there: their locks are free."""
     for left in path.parent.glob(f".{path.name}.*"):
         try:

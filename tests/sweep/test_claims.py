@@ -69,7 +69,11 @@ def test_a_killed_workers_claim_is_free_at_once(tmp_path: Path) -> None:
     process.wait()
     # Its record says that it runs; the lock says that it does not.
     assert [record.ended for record in records(tmp_path)] == [None]
+    written = claims.path_of(tmp_path / claims.FOLDER, Record(0, 2, "study"), "json")
+    half = written.with_name(f".{written.name}.x1y2")  # its next record, had it been killed while it wrote that
+    half.touch()
     hold(tmp_path, 0, 1)
+    assert not half.exists()
     hold(tmp_path, 0, 2)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -405,9 +406,11 @@ def test_resuming_after_a_crash_draws_the_same_curve(
         train("sft", base, source, out, evaluated, "seed=7")
     (out / "checkpoint-4").mkdir()  # as a kill leaves it: begun, but without the state, which is written last
     (out / "checkpoint-4" / "trainer_state.json").write_text('{"global_')
+    shutil.copytree(out / "checkpoint-3", out / "checkpoint-2")  # and one whose removal was begun
+    (out / "checkpoint-2" / "adapter_model.safetensors").unlink()
     with pytest.raises(MedbenchError, match="did not finish"):
         read_adapter("sft", out)
-    train("sft", base, source, out, evaluated)
+    train("sft", base, source, out, evaluated, "save_total_limit=2")
     assert read_manifest(out)["resumed_from"] == "checkpoint-3"
     assert sorted(path.name for path in out.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
     assert losses(out) == losses(runs["sft"])
