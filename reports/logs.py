@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -111,10 +110,13 @@ def find_logs(location: str) -> list[str]:
     if location.endswith((".eval", ".json")):
         return [location]
     try:
-        with places.named(location, "listed") if places.is_remote(location) else contextlib.nullcontext():
-            if places.is_remote(location):
+        if places.is_remote(location):
+            with places.named(location, "listed"):
                 places.filesystem(location)  # which refuses what Inspect would fail on without a message
-            found = sorted(info.name for info in list_eval_logs(location, descending=False))
+                listed = list_eval_logs(location, descending=False)
+        else:
+            listed = list_eval_logs(location, descending=False)
+        found = sorted(info.name for info in listed)
     except FileNotFoundError:
         found = []
     if not found:
